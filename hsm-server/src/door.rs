@@ -1,0 +1,78 @@
+//! The one door between whoever carries frames and the vault.
+//!
+//! The vault implements [`Door`]; lanes knock: in the vault's own process behind a socket pair
+//! (`isolation = "process"`), or on the front's own thread (`isolation = "thread"`).
+
+use std::{net::SocketAddr, sync::Arc};
+
+use strongroom_shared::fault::Fault;
+
+/// Who a connection is: made by the vault from the certificate, opaque to everybody else.
+#[derive(Debug)]
+pub struct Peer {
+    /// The client's name.
+    pub client: String,
+    /// The partition that its certificate names; none for an administrator.
+    pub partition: Option<String>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
+    /// Where it calls from.
+    pub address: SocketAddr,
+    /// A number that no other connection of this vault has had.
+    pub connection: u64,
+}
+
+/// What a handshake should do with a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
+    /// Whether it was revoked; a certificate without an `Admission` is unknown and refused too.
+    pub revoked: bool,
+}
+
+/// How long a frame keeps its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Microseconds: carry it out where it was read.
+    Quick,
+    /// Milliseconds or more (key generation, PINs, RSA, administration): give it to another thread.
+    Slow,
+}
+
+/// The vault, as those who carry frames see it. Calls come from many threads at once.
+pub trait Door: Send + Sync + 'static {
+    /// A connection with this client certificate (DER), which the handshake let in.
+    ///
+    /// # Errors
+    /// The fault to log if the vault does not know the certificate after all; close the connection then.
+    fn admit(&self, certificate: &[u8], address: SocketAddr) -> Result<Arc<Peer>, Fault>;
+
+    /// Whether to carry out this frame at once or on another thread.
+    fn pace(&self, peer: &Peer, frame: &[u8]) -> Pace;
+
+    /// Carries out one whole request frame and appends the reply frame to `out`. The reply must not leave
+    /// before [`Door::commit`] has returned.
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>);
+
+    /// Makes the records of everything that this thread has handled durable, as the configuration asks.
+    ///
+    /// # Errors
+    /// The log or store cannot be written: the replies must be thrown away and their connections closed.
+    fn commit(&self) -> Result<(), Fault>;
+
+    /// The connection is gone.
+    fn disconnect(&self, peer: &Peer);
+
+    /// A handshake was refused: goes on record. `certificate` is absent if none was shown.
+    fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str);
+
+    /// The certificates that may shake hands, and a number that grows whenever the list changes.
+    fn admissions(&self) -> (u64, Vec<Admission>);
+
+    /// The housekeeping of every 50 ms: sync the log, forget applications that went away.
+    fn tick(&self);
+
+    /// Writes everything down; no frame follows.
+    fn close(&self);
+}

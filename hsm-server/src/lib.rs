@@ -1,0 +1,12 @@
+//! The Strongroom HSM server: a front that terminates mutual TLS, and a vault that owns the keys.
+//!
+//! `front` → `hop` → `vault` → `policy`, `crypto`, `audit`, `store`. No arrow points back, and the last
+//! four do not know one another: what passes between them stands in `authority`.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod audit;
+pub mod authority;
+pub mod crypto;
+pub mod door;
+pub mod policy;
+pub mod store;

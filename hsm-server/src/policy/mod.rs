@@ -1,0 +1,5 @@
+//! The policy room.
+
+/// Only this room can make one.
+#[derive(Debug)]
+pub struct Seal(());

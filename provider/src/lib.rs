@@ -1,0 +1,1 @@
+//! The Strongroom PKCS#11 module.

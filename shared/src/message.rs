@@ -1,0 +1,632 @@
+//! One small struct per request and reply. What a call is for stands in the table of `wire.rs`.
+//!
+//! Fields are numbered and numbers are never reused. A new optional field may only describe; a field
+//! that restricts what the server may do is a new call.
+
+use std::fmt;
+
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use zeroize::Zeroizing;
+
+use crate::{
+    mechanism::Params,
+    object::{ObjectId, ObjectInfo, Template, Value},
+    secret::Secret,
+};
+
+/// A PIN on its way to the vault, in UTF-8.
+#[derive(Debug)]
+pub struct Pin(pub Secret<Vec<u8>>);
+
+impl Pin {
+    /// Copies a PIN out of a caller's memory.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Secret::new(bytes.to_vec()))
+    }
+}
+
+impl<C> Encode<C> for Pin {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(self.0.expose())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Pin {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Ok(Self::new(d.bytes()?))
+    }
+}
+
+/// What a login gave: sealed by the vault, opaque to the provider, good until it expires or the PIN changes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[ticket]")
+    }
+}
+
+impl<C> Encode<C> for Ticket {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Ticket {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Ok(Self(Zeroizing::new(d.bytes()?.to_vec())))
+    }
+}
+
+/// An application's memory of the token, from `C_Initialize` to `C_Finalize`: session objects belong to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct InstanceId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+/// Who asks, beyond the certificate: stands before every call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Caller {
+    /// The application.
+    #[n(0)]
+    pub instance: InstanceId,
+    /// Its session, `CK_SESSION_HANDLE`; 0 for none.
+    #[n(1)]
+    pub session: u64,
+    /// Whether the session may change token objects (`CKF_RW_SESSION`).
+    #[n(2)]
+    pub read_write: bool,
+    /// Its login, if it has one.
+    #[n(3)]
+    pub ticket: Option<Ticket>,
+}
+
+macro_rules! messages {
+    ($( $(#[$doc:meta])* $name:ident { $( $(#[$field_doc:meta])* $n:literal $field:ident : $type:ty $(as $with:literal)? ),* $(,)? } )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Encode, Decode)]
+            pub struct $name {
+                $( $(#[$field_doc])* #[cbor(n($n) $(, with = $with)?)] pub $field: $type, )*
+            }
+        )*
+    };
+}
+
+messages! {
+    /// The first call on a connection.
+    Hello {
+        /// The minor version of the protocol that the client speaks.
+        0 minor: u16,
+        /// The client's name and version, for the log.
+        1 client: String,
+    }
+    /// What the client may count on.
+    Welcome {
+        /// The minor version of the protocol that the server speaks.
+        0 minor: u16,
+        /// The greatest body of a frame, in bytes, in both directions.
+        1 limit: u32,
+        /// The server's name and version.
+        2 server: String,
+        /// The partition that the certificate names; absent for an administrator.
+        3 partition: Option<String>,
+    }
+    /// The call was carried out and has nothing more to say.
+    Done {}
+
+    /// Asks for what `C_GetTokenInfo` shows.
+    ReadToken {}
+    /// A token's state.
+    Token {
+        /// `label`, unpadded.
+        0 label: String,
+        /// 16 characters that name the partition for ever.
+        1 serial: String,
+        /// Whether `C_InitToken` has been called.
+        2 initialized: bool,
+        /// Whether the normal user's PIN has been set.
+        3 user_pin_set: bool,
+        /// How close the normal user is to lockout.
+        4 user: Tries,
+        /// How close the security officer is to lockout.
+        5 security_officer: Tries,
+        /// The shortest PIN, in bytes.
+        6 min_pin: u32,
+        /// The longest PIN, in bytes.
+        7 max_pin: u32,
+    }
+    /// `C_InitToken`: destroys every object of the token.
+    InitToken {
+        /// The security officer's PIN: the one that is set, or on a new token the one to set.
+        0 pin: Pin,
+        /// The new label, unpadded.
+        1 label: String,
+    }
+    /// `C_InitPIN`: sets the normal user's PIN and unlocks it.
+    InitPin {
+        /// The normal user's new PIN.
+        0 pin: Pin,
+    }
+    /// `C_SetPIN`: changes the PIN of whoever is logged in, of the normal user if nobody is.
+    SetPin {
+        /// The PIN that is set.
+        0 old: Pin,
+        /// The PIN to set.
+        1 new: Pin,
+    }
+    /// `C_Login`.
+    Login {
+        /// Whose PIN it is.
+        0 user: User,
+        /// The PIN.
+        1 pin: Pin,
+    }
+    /// A login that succeeded.
+    LoggedIn {
+        /// To be shown with every call that needs the login.
+        0 ticket: Ticket,
+        /// When the ticket expires, in seconds since 1970.
+        1 expires: u64,
+    }
+    /// `C_Logout`: the application's private session objects are destroyed.
+    Logout {}
+
+    /// `C_CreateObject`.
+    CreateObject {
+        /// The object's attributes.
+        0 template: Template,
+    }
+    /// `C_CopyObject`.
+    CopyObject {
+        /// What to copy.
+        0 object: ObjectId,
+        /// What is to be different in the copy.
+        1 template: Template,
+    }
+    /// `C_DestroyObject`.
+    DestroyObject {
+        /// What to destroy.
+        0 object: ObjectId,
+    }
+    /// What the provider should know of an object whose handle it holds.
+    DescribeObject {
+        /// The object.
+        0 object: ObjectId,
+    }
+    /// `C_GetAttributeValue`.
+    ReadAttributes {
+        /// The object.
+        0 object: ObjectId,
+        /// The types asked for, in order.
+        1 kinds: Vec<u64>,
+    }
+    /// The answers of `C_GetAttributeValue`, in the order of the question.
+    Attributes {
+        /// One answer per type asked for.
+        0 answers: Vec<Answer>,
+    }
+    /// `C_SetAttributeValue`: all of the changes or none.
+    WriteAttributes {
+        /// The object.
+        0 object: ObjectId,
+        /// The attributes to change.
+        1 template: Template,
+    }
+    /// `C_FindObjectsInit`: a page of the objects that match.
+    FindObjects {
+        /// The attributes that must be equal; none finds every object.
+        0 template: Template,
+        /// The last object of the page before.
+        1 after: Option<ObjectId>,
+    }
+    /// Some of the objects that match, in the order of their ids.
+    Found {
+        /// The page.
+        0 objects: Vec<ObjectInfo>,
+        /// Whether another page follows.
+        1 more: bool,
+    }
+    /// `C_CloseSession` of a session that made session objects: they are destroyed.
+    CloseSession {}
+    /// `C_Finalize`: every session object of the application is destroyed.
+    EndInstance {}
+
+    /// `C_GenerateKey`.
+    GenerateKey {
+        /// `CKM_*`.
+        0 mechanism: u64,
+        /// Its parameter.
+        1 params: Params,
+        /// The key's attributes.
+        2 template: Template,
+    }
+    /// `C_GenerateKeyPair`.
+    GenerateKeyPair {
+        /// `CKM_*`.
+        0 mechanism: u64,
+        /// Its parameter.
+        1 params: Params,
+        /// The public key's attributes.
+        2 public: Template,
+        /// The private key's attributes.
+        3 private: Template,
+    }
+    /// A new key pair.
+    KeyPair {
+        /// The public key.
+        0 public: ObjectInfo,
+        /// The private key.
+        1 private: ObjectInfo,
+    }
+
+    /// `C_Sign`: the whole message travels, so that policy can read it.
+    Sign {
+        /// The key.
+        0 key: ObjectId,
+        /// `CKM_*`.
+        1 mechanism: u64,
+        /// Its parameter.
+        2 params: Params,
+        /// The message, or for raw mechanisms the caller's hash value.
+        3 input: Vec<u8> as "minicbor::bytes",
+    }
+    /// A signature or MAC, in the encoding that PKCS#11 gives the mechanism.
+    Signature {
+        /// The bytes.
+        0 bytes: Vec<u8> as "minicbor::bytes",
+    }
+    /// `C_Verify`.
+    Verify {
+        /// The key.
+        0 key: ObjectId,
+        /// `CKM_*`.
+        1 mechanism: u64,
+        /// Its parameter.
+        2 params: Params,
+        /// The message, or for raw mechanisms the caller's hash value.
+        3 input: Vec<u8> as "minicbor::bytes",
+        /// What is to be verified.
+        4 signature: Vec<u8> as "minicbor::bytes",
+    }
+    /// `C_Encrypt`.
+    Encrypt {
+        /// The key.
+        0 key: ObjectId,
+        /// `CKM_*`.
+        1 mechanism: u64,
+        /// Its parameter.
+        2 params: Params,
+        /// The plaintext.
+        3 input: Vec<u8> as "minicbor::bytes",
+    }
+    /// `C_Decrypt`.
+    Decrypt {
+        /// The key.
+        0 key: ObjectId,
+        /// `CKM_*`.
+        1 mechanism: u64,
+        /// Its parameter.
+        2 params: Params,
+        /// The ciphertext.
+        3 input: Vec<u8> as "minicbor::bytes",
+    }
+    /// The result of an encryption or a decryption, or random bytes.
+    Bytes {
+        /// The bytes, wiped by whoever drops them.
+        0 bytes: SecretBytes,
+    }
+    /// `C_GenerateRandom`.
+    GenerateRandom {
+        /// How many bytes; at most the frame limit.
+        0 length: u32,
+    }
+    /// `C_SeedRandom`: mixed into the vault's generator, never in its place.
+    SeedRandom {
+        /// The seed.
+        0 seed: Vec<u8> as "minicbor::bytes",
+    }
+
+    /// `hsmctl partition create`.
+    CreatePartition {
+        /// 1 to 32 characters of `a`–`z`, `0`–`9`, `-` and `_`.
+        0 name: String,
+    }
+    /// `hsmctl partition delete`: destroys its keys and revokes its clients.
+    DeletePartition {
+        /// Its name.
+        0 name: String,
+    }
+    /// `hsmctl partition list`.
+    ListPartitions {}
+    /// Every partition.
+    Partitions {
+        /// In the order of their names.
+        0 partitions: Vec<PartitionInfo>,
+    }
+    /// A partition, for an administrator.
+    PartitionInfo {
+        /// Its name.
+        0 name: String,
+        /// Its token's serial number.
+        1 serial: String,
+        /// Its token's label; empty before `C_InitToken`.
+        2 label: String,
+        /// How many token objects it holds.
+        3 objects: u64,
+        /// Whether it is frozen.
+        4 frozen: bool,
+    }
+    /// `hsmctl client add`: has a certificate made for a key that only the client holds.
+    AddClient {
+        /// 1 to 32 characters of `a`–`z`, `0`–`9`, `-` and `_`; becomes the common name.
+        0 name: String,
+        /// The partition that it may use; absent for an administrator.
+        1 partition: Option<String>,
+        /// A PKCS#10 request in DER: its public key is what counts.
+        2 request: Vec<u8> as "minicbor::bytes",
+        /// For how many days the certificate is to be good.
+        3 days: u32,
+    }
+    /// A new certificate.
+    Certificate {
+        /// The certificate in PEM.
+        0 certificate: String,
+        /// The CA's certificate in PEM.
+        1 authority: String,
+    }
+    /// `hsmctl client revoke`: refused from the next handshake on, and open connections are closed.
+    RevokeClient {
+        /// The client's name.
+        0 name: String,
+    }
+    /// `hsmctl client list`.
+    ListClients {}
+    /// Every client.
+    Clients {
+        /// In the order of their names.
+        0 clients: Vec<ClientInfo>,
+    }
+    /// A client, for an administrator.
+    ClientInfo {
+        /// Its name.
+        0 name: String,
+        /// The partition that it may use; absent for an administrator.
+        1 partition: Option<String>,
+        /// SHA-256 of its certificate.
+        2 fingerprint: Vec<u8> as "minicbor::bytes",
+        /// When the certificate ends, in seconds since 1970.
+        3 not_after: u64,
+        /// Whether it was revoked.
+        4 revoked: bool,
+    }
+    /// `hsmctl key list`.
+    ListKeys {
+        /// The partition's name.
+        0 partition: String,
+    }
+    /// The token keys of a partition.
+    Keys {
+        /// In the order of their ids.
+        0 keys: Vec<KeyInfo>,
+    }
+    /// A key, for an administrator: never its value.
+    KeyInfo {
+        /// What the provider knows too.
+        0 object: ObjectInfo,
+        /// `CKA_LABEL`.
+        1 label: String,
+        /// `CKA_ID`.
+        2 id: Vec<u8> as "minicbor::bytes",
+        /// Whether it is frozen.
+        3 frozen: bool,
+    }
+    /// `hsmctl policy set`.
+    SetPolicy {
+        /// The partition's name.
+        0 partition: String,
+        /// The text of its `policy.toml`.
+        1 text: String,
+    }
+    /// `hsmctl policy show`.
+    ReadPolicy {
+        /// The partition's name.
+        0 partition: String,
+    }
+    /// The policy in force.
+    PolicyText {
+        /// As it was set; empty if none was.
+        0 text: String,
+    }
+    /// `hsmctl freeze`: nothing is signed, decrypted or changed until it is thawed.
+    Freeze {
+        /// The partition's name.
+        0 partition: String,
+        /// One key of it; absent for all.
+        1 key: Option<ObjectId>,
+    }
+    /// `hsmctl thaw`.
+    Thaw {
+        /// The partition's name.
+        0 partition: String,
+        /// One key of it; absent for the partition's own switch.
+        1 key: Option<ObjectId>,
+    }
+    /// `hsmctl audit tail`.
+    TailAudit {
+        /// How many records at most.
+        0 count: u32,
+        /// Only records after this number.
+        1 after: Option<u64>,
+    }
+    /// Records, oldest first.
+    AuditRecords {
+        /// As many as were asked for, or there are.
+        0 records: Vec<AuditRecord>,
+    }
+    /// `hsmctl audit verify`: reads the whole log.
+    VerifyAudit {}
+    /// The log is whole.
+    AuditVerified {
+        /// How many records it has.
+        0 records: u64,
+        /// The link of the last one.
+        1 head: Vec<u8> as "minicbor::bytes",
+    }
+    /// `hsmctl status`.
+    ReadStatus {}
+    /// How the server is.
+    Status {
+        /// Its name and version.
+        0 server: String,
+        /// When the vault started, in seconds since 1970.
+        1 started: u64,
+        /// How many partitions it holds.
+        2 partitions: u64,
+        /// How many token objects it holds.
+        3 objects: u64,
+        /// How many session objects it holds.
+        4 session_objects: u64,
+        /// How many audit records there are.
+        5 audit_records: u64,
+        /// `process` or `thread`.
+        6 isolation: String,
+        /// `process` or `power`.
+        7 commit: String,
+        /// When the server's certificate ends, in seconds since 1970.
+        8 certificate_not_after: u64,
+    }
+}
+
+/// One record of the audit log, as told to an administrator and as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct AuditRecord {
+    /// Its number, from 1, without gaps.
+    #[n(0)]
+    pub sequence: u64,
+    /// When, in microseconds since 1970.
+    #[n(1)]
+    pub time: u64,
+    /// The partition's name; empty for acts on the server itself.
+    #[n(2)]
+    pub partition: String,
+    /// The client's name, as its certificate gives it; `-` for the server itself.
+    #[n(3)]
+    pub client: String,
+    /// SHA-256 of the client's certificate, its first 8 bytes.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    /// The application.
+    #[n(5)]
+    pub instance: InstanceId,
+    /// Its session.
+    #[n(6)]
+    pub session: u64,
+    /// The number of the request, which a resent copy shares.
+    #[n(7)]
+    pub request: u64,
+    /// What was asked for: the name of the call.
+    #[n(8)]
+    pub act: String,
+    /// The object that was made, used or destroyed.
+    #[n(9)]
+    pub object: Option<ObjectId>,
+    /// The mechanism, `CKM_*`.
+    #[n(10)]
+    pub mechanism: Option<u64>,
+    /// SHA-256 of the message.
+    #[cbor(n(11), with = "minicbor::bytes")]
+    pub message_hash: Vec<u8>,
+    /// How it ended.
+    #[n(12)]
+    pub outcome: Outcome,
+    /// The rule that refused it, the name of what was administered, or what failed.
+    #[n(13)]
+    pub detail: String,
+    /// The version of the store that this record speaks of, for acts that changed the store.
+    #[n(14)]
+    pub store_version: Option<u64>,
+}
+
+/// How an audited act ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Outcome {
+    /// It was carried out (or, for a signature, allowed and about to be made).
+    #[default]
+    #[n(0)]
+    Done,
+    /// Policy or access control refused it.
+    #[n(1)]
+    Refused,
+    /// It was allowed and could not be done.
+    #[n(2)]
+    Failed,
+}
+
+/// Bytes that may be secret, such as a decrypted text: wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes]", self.0.len())
+    }
+}
+
+impl<C> Encode<C> for SecretBytes {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for SecretBytes {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Ok(Self(Zeroizing::new(d.bytes()?.to_vec())))
+    }
+}
+
+/// How many wrong PINs a role has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Tries {
+    /// None was wrong since the last login.
+    #[default]
+    #[n(0)]
+    All,
+    /// At least one was wrong (`CKF_*_PIN_COUNT_LOW`).
+    #[n(1)]
+    Some,
+    /// The next wrong one locks the role (`CKF_*_PIN_FINAL_TRY`).
+    #[n(2)]
+    Last,
+    /// The role is locked (`CKF_*_PIN_LOCKED`).
+    #[n(3)]
+    None,
+}
+
+/// Whose PIN a login shows (`CK_USER_TYPE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum User {
+    /// `CKU_USER`.
+    #[n(0)]
+    Normal,
+    /// `CKU_SO`.
+    #[n(1)]
+    SecurityOfficer,
+}
+
+/// One answer of `C_GetAttributeValue`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// The value.
+    #[n(0)]
+    Value(#[n(0)] Value),
+    /// The object has it and does not show it (`CKR_ATTRIBUTE_SENSITIVE`).
+    #[n(1)]
+    Sensitive,
+    /// The object has none of this type (`CKR_ATTRIBUTE_TYPE_INVALID`).
+    #[n(2)]
+    Absent,
+}
