@@ -498,8 +498,6 @@ messages! {
         6 isolation: String,
         /// `process` or `power`.
         7 commit: String,
-        /// When the server's certificate ends, in seconds since 1970.
-        8 certificate_not_after: u64,
     }
 }
 
