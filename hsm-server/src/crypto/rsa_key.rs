@@ -225,7 +225,8 @@ fn public_values<T: HasPublic>(key: &RsaRef<T>) -> Result<Template, Error> {
         .with(CKA_PUBLIC_KEY_INFO, Value::bytes(key.public_key_to_der()?)))
 }
 
-fn private_values(key: &RsaRef<pkey::Private>) -> Result<Template, Error> {
+/// The attributes of a private key.
+pub fn private_values(key: &RsaRef<pkey::Private>) -> Result<Template, Error> {
     let numbers = [
         (CKA_MODULUS, Some(key.n())),
         (CKA_PUBLIC_EXPONENT, Some(key.e())),
