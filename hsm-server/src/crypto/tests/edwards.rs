@@ -103,3 +103,20 @@ fn a_wrong_public_key_is_refused() {
     }
     assert_eq!(complete(&public(b"", &hex(POINT))).map(drop), Err(Error::CurveNotSupported));
 }
+
+/// RFC 8032, 5.1.7: S is below the order of the group, or one signature would have many forms.
+#[test]
+fn another_form_of_a_signature_is_refused() {
+    let by = By::plain(Mechanism::Eddsa);
+    let pair = edwards_pair();
+    let mut signature = by.sign(&pair.private, b"text").unwrap();
+    by.verify(&pair.public, b"text", &signature).unwrap();
+    let order = hex("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+    let mut carry = 0;
+    for (byte, addend) in signature[32..].iter_mut().zip(order) {
+        let sum = u16::from(*byte) + u16::from(addend) + carry;
+        *byte = sum as u8;
+        carry = sum >> 8;
+    }
+    assert_eq!(by.verify(&pair.public, b"text", &signature), Err(Error::SignatureInvalid));
+}

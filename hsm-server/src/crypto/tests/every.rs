@@ -1,5 +1,6 @@
 //! Every mechanism of the table, with every kind of key.
 
+use proptest::prelude::*;
 use strongroom_shared::mechanism::{Input, Length, ParamsKind};
 
 use super::*;
@@ -232,4 +233,72 @@ fn a_template_for_a_new_key_must_fit_the_mechanism() {
     let other = Template::new().with(CKA_EC_PARAMS, Value::bytes(Curve::P384.oid()));
     let made = generate_pair(Mechanism::EcKeyPairGen, &asked, &other, &random).map(drop);
     assert_eq!(made, Err(Error::TemplateInconsistent));
+}
+
+/// Attribute values of a caller who means ill, or a good key with one thing wrong.
+fn hostile() -> impl Strategy<Value = Template> {
+    let class = prop_oneof![Just(CKO_PRIVATE_KEY), Just(CKO_PUBLIC_KEY), Just(CKO_SECRET_KEY), any::<u64>()];
+    let types = [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_AES, CKK_GENERIC_SECRET, CKK_SHA256_HMAC];
+    let kinds = [
+        CKA_VALUE,
+        CKA_VALUE_LEN,
+        CKA_CHECK_VALUE,
+        CKA_EC_PARAMS,
+        CKA_EC_POINT,
+        CKA_MODULUS,
+        CKA_MODULUS_BITS,
+        CKA_PUBLIC_EXPONENT,
+        CKA_PRIVATE_EXPONENT,
+        CKA_PRIME_1,
+        CKA_PRIME_2,
+        CKA_COEFFICIENT,
+        CKA_PUBLIC_KEY_INFO,
+    ];
+    let names =
+        Curve::ALL.iter().map(|curve| curve.oid()).chain([ED25519]).map(Value::bytes).collect::<Vec<_>>();
+    let value = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..600).prop_map(Value::bytes),
+        proptest::collection::vec(any::<u8>(), 32).prop_map(Value::bytes),
+        proptest::sample::select(names),
+        any::<u64>().prop_map(Value::Ulong),
+        any::<bool>().prop_map(Value::Bool),
+    ];
+    let attributes = proptest::collection::vec((proptest::sample::select(kinds.to_vec()), value), 0..8);
+    let base = prop_oneof![
+        Just(Template::new()),
+        Just(rsa_templates().private),
+        Just(rsa_templates().public),
+        Just(template(CKO_PRIVATE_KEY, CKK_EC, &[(CKA_EC_PARAMS, Curve::P521.oid()), (CKA_VALUE, &[7; 32])])),
+    ];
+    (base, class, proptest::sample::select(types.to_vec()), attributes).prop_map(
+        |(base, class, key_type, attributes)| {
+            let mut template = base;
+            template.set_default(CKA_CLASS, Value::Ulong(class));
+            template.set_default(CKA_KEY_TYPE, Value::Ulong(key_type));
+            attributes.into_iter().for_each(|(kind, value)| template.set(kind, value));
+            template
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Nothing panics, and what passes as an import can be used.
+    #[test]
+    fn no_template_brings_the_room_down(template in hostile()) {
+        let _ = Key::parse(&template).map(|key| format!("{key:?}"));
+        let random = Repeatable::seeded(1);
+        for mechanism in [Mechanism::AesKeyGen, Mechanism::GenericSecretKeyGen] {
+            let _ = generate(mechanism, &template, &random);
+        }
+        for mechanism in [Mechanism::EcKeyPairGen, Mechanism::EcEdwardsKeyPairGen] {
+            let _ = generate_pair(mechanism, &template, &Template::new(), &random);
+        }
+        if let Ok(stored) = completed(&template) {
+            prop_assert!(Key::parse(&stored).is_ok());
+            prop_assert!(bits(&stored) > 0);
+            prop_assert_eq!(completed(&stored).unwrap(), stored);
+        }
+    }
 }
