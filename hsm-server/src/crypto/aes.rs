@@ -12,9 +12,11 @@ use strongroom_shared::{
 };
 use zeroize::Zeroizing;
 
-use super::{Algorithm, Error, Random, Task, need};
+use super::{Algorithm, Error, Random, Task, gcm_long_iv::LongIv, need};
 
 const BLOCK: usize = 16;
+/// The longest initialisation vector that OpenSSL takes for GCM, in bytes.
+const LONGEST_IV: usize = 128;
 
 /// An AES key with the ciphers that it is used in, fetched once.
 pub struct Key {
@@ -93,6 +95,9 @@ impl Algorithm for Key {
         let mut context = CipherCtx::new()?;
         let mut output = buffer(task.input.len());
         match Mode::of(task, Error::DataLengthRange)? {
+            Mode::Gcm { iv, aad, tag_length } if iv.len() > LONGEST_IV => {
+                return LongIv::new(&self.ctr, &self.value, iv)?.encrypt(aad, task.input, tag_length);
+            }
             Mode::Gcm { iv, aad, tag_length } => {
                 context.encrypt_init(Some(&self.gcm), None, None)?;
                 context.set_iv_length(iv.len())?;
@@ -127,6 +132,9 @@ impl Algorithm for Key {
             Mode::Gcm { iv, aad, tag_length } => {
                 let end = task.input.len().checked_sub(tag_length).ok_or(Error::EncryptedDataLengthRange)?;
                 let (ciphertext, tag) = task.input.split_at_checked(end).unwrap_or_default();
+                if iv.len() > LONGEST_IV {
+                    return LongIv::new(&self.ctr, &self.value, iv)?.decrypt(aad, ciphertext, tag);
+                }
                 context.decrypt_init(Some(&self.gcm), None, None)?;
                 context.set_iv_length(iv.len())?;
                 context.decrypt_init(None, Some(&self.value), Some(iv))?;

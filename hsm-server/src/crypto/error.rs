@@ -19,8 +19,6 @@ pub enum Error {
     KeySizeRange,
     /// The input has an impossible length.
     DataLengthRange,
-    /// The input is not what the mechanism needs.
-    DataInvalid,
     /// The ciphertext is not genuine or not well formed. One error for every such cause.
     EncryptedDataInvalid,
     /// The ciphertext has an impossible length.
@@ -50,7 +48,6 @@ impl Error {
             Self::KeyTypeInconsistent => FaultCode::KeyTypeInconsistent,
             Self::KeySizeRange => FaultCode::KeySizeRange,
             Self::DataLengthRange => FaultCode::DataLengthRange,
-            Self::DataInvalid => FaultCode::DataInvalid,
             Self::EncryptedDataInvalid => FaultCode::EncryptedDataInvalid,
             Self::EncryptedDataLengthRange => FaultCode::EncryptedDataLengthRange,
             Self::SignatureInvalid => FaultCode::SignatureInvalid,
@@ -75,7 +72,6 @@ impl fmt::Display for Error {
             | Self::KeyTypeInconsistent
             | Self::KeySizeRange
             | Self::DataLengthRange
-            | Self::DataInvalid
             | Self::EncryptedDataInvalid
             | Self::EncryptedDataLengthRange
             | Self::SignatureInvalid

@@ -25,8 +25,11 @@ impl Key {
     /// `only` is the hash function of a `CKK_SHA*_HMAC` key, which is good for that mechanism alone.
     pub fn parse(attributes: &Template, only: Option<Hash>) -> Result<Self, Error> {
         let value = value(attributes)?;
+        // Room for all from the start: a list that grows would leave copies of keys behind.
+        let mut keys = Vec::with_capacity(HASHES.len());
         let allowed = HASHES.into_iter().filter(|hash| only.is_none_or(|only| only == *hash));
-        Ok(Self(allowed.map(|hash| (hash, hmac::Key::new(hash::hmac(hash), value))).collect()))
+        keys.extend(allowed.map(|hash| (hash, hmac::Key::new(hash::hmac(hash), value))));
+        Ok(Self(keys))
     }
 
     fn for_task(&self, task: &Task<'_>) -> Result<&hmac::Key, Error> {

@@ -10,6 +10,7 @@ mod ec;
 mod ecdsa;
 mod edwards;
 mod error;
+mod gcm_long_iv;
 mod generic;
 mod hash;
 mod rsa;

@@ -86,7 +86,8 @@ impl Signing {
     /// Whether a hash value, or the raw input, can have this length.
     fn admits(&self, length: usize, modulus: usize) -> bool {
         match self {
-            Self::Pkcs1 => length <= modulus.saturating_sub(PKCS1_OVERHEAD),
+            // OpenSSL verifies no signature of nothing.
+            Self::Pkcs1 => (1..=modulus.saturating_sub(PKCS1_OVERHEAD)).contains(&length),
             Self::Pkcs1Hash(hash) | Self::Pss { hash, .. } => length == hash.length(),
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::{Deref, RangeInclusive};
 
 use openssl::{
-    bn::{BigNum, BigNumContext, BigNumRef},
+    bn::{BigNum, BigNumContext, BigNumContextRef, BigNumRef},
     pkey::{self, HasPublic},
     rsa::{Rsa, RsaRef},
 };
@@ -80,9 +80,7 @@ pub fn complete_private(template: &Template) -> Result<Template, Error> {
         (Some(_), None) => return Err(Error::TemplateIncomplete(CKA_PRIME_2)),
         (None, Some(_)) => return Err(Error::TemplateIncomplete(CKA_PRIME_1)),
     };
-    let mut product = BigNum::new()?;
-    product.checked_mul(&p, &q, context)?;
-    if product != n || p.num_bits() < 2 || q.num_bits() < 2 {
+    if !is_product(&n, &p, &q, context)? {
         return Err(Error::TemplateInconsistent);
     }
     let (dp, dq) = (reduced(&d, &p, context)?, reduced(&d, &q, context)?);
@@ -144,12 +142,23 @@ fn public_exponent(attributes: &Template) -> Result<BigNum, Error> {
     }
 }
 
+/// Whether n is p × q, both above 1. Numbers above n, which could be huge, are not multiplied.
+fn is_product(
+    n: &BigNumRef,
+    p: &BigNumRef,
+    q: &BigNumRef,
+    context: &mut BigNumContextRef,
+) -> Result<bool, Error> {
+    if [p, q].iter().any(|factor| factor.num_bits() < 2 || *factor > n) {
+        return Ok(false);
+    }
+    let mut product = BigNum::new()?;
+    product.checked_mul(p, q, context)?;
+    Ok(*product == *n)
+}
+
 /// d mod (prime - 1).
-fn reduced(
-    d: &BigNumRef,
-    prime: &BigNumRef,
-    context: &mut openssl::bn::BigNumContextRef,
-) -> Result<Wiped, Error> {
+fn reduced(d: &BigNumRef, prime: &BigNumRef, context: &mut BigNumContextRef) -> Result<Wiped, Error> {
     let mut less = Wiped(prime.to_owned()?);
     less.0.sub_word(1)?;
     let mut result = Wiped(BigNum::new()?);
@@ -163,7 +172,7 @@ fn factor(
     n: &BigNumRef,
     e: &BigNumRef,
     d: &BigNumRef,
-    context: &mut openssl::bn::BigNumContextRef,
+    context: &mut BigNumContextRef,
 ) -> Result<(Wiped, Wiped), Error> {
     /// A base fails with a chance of one half at most.
     const BASES: u32 = 128;
@@ -199,11 +208,7 @@ fn factor(
 }
 
 /// gcd(root - 1, n) and its cofactor.
-fn split(
-    n: &BigNumRef,
-    root: &BigNumRef,
-    context: &mut openssl::bn::BigNumContextRef,
-) -> Result<(Wiped, Wiped), Error> {
+fn split(n: &BigNumRef, root: &BigNumRef, context: &mut BigNumContextRef) -> Result<(Wiped, Wiped), Error> {
     let mut less = Wiped(root.to_owned()?);
     less.0.sub_word(1)?;
     let (mut p, mut q) = (Wiped(BigNum::new()?), Wiped(BigNum::new()?));
@@ -225,7 +230,8 @@ fn public_values<T: HasPublic>(key: &RsaRef<T>) -> Result<Template, Error> {
         .with(CKA_PUBLIC_KEY_INFO, Value::bytes(key.public_key_to_der()?)))
 }
 
-fn private_values(key: &RsaRef<pkey::Private>) -> Result<Template, Error> {
+/// The attributes of a private key.
+pub fn private_values(key: &RsaRef<pkey::Private>) -> Result<Template, Error> {
     let numbers = [
         (CKA_MODULUS, Some(key.n())),
         (CKA_PUBLIC_EXPONENT, Some(key.e())),
