@@ -130,11 +130,11 @@ fn what_was_committed_is_there_after_reopening() {
     }
     let (store, _) = disk.open().unwrap();
     delete(&store, object(ALICE, 2));
-    assert_eq!(put(&store, Path::Settings, b"new"), 7);
+    assert_eq!(put(&store, Path::Client([9; 32]), b"new"), 7);
     drop(store);
     let (_, records) = disk.open().unwrap();
     let paths: Vec<Path> = records.iter().map(|(path, _)| *path).collect();
-    assert!(paths.contains(&Path::Settings) && !paths.contains(&object(ALICE, 2)));
+    assert!(paths.contains(&Path::Client([9; 32])) && !paths.contains(&object(ALICE, 2)));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn the_outbox_goes_with_its_commit_and_no_other() {
     assert_eq!((store.version(), store.pending()), (0, None));
     assert_eq!(store.commit(Batch::new(), b"first").unwrap(), 1);
     let mut batch = Batch::new();
-    batch.put(Path::Settings, text(b"x"));
+    batch.put(Path::Client([9; 32]), text(b"x"));
     assert_eq!(store.commit(batch, b"second").unwrap(), 2);
     assert_eq!(store.pending(), Some((2, b"second".to_vec())));
     let (store, _) = SealedStore::open(memory.clone(), key(1), random()).unwrap();
@@ -172,7 +172,7 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     fill(&store);
     let refused = |build: fn(&mut Batch) -> &mut Batch| {
         let mut batch = Batch::new();
-        build(batch.put(Path::Settings, text(b"goes with it")));
+        build(batch.put(Path::Client([9; 32]), text(b"goes with it")));
         store.commit(batch, b"no").unwrap_err()
     };
     const CAROL: PartitionId = PartitionId([0xca; 8]);
@@ -180,7 +180,10 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     assert!(matches!(refused(|b| b.delete_partition(CAROL)), Error::NoPartition(CAROL)));
     assert!(matches!(refused(|b| b.create_partition(ALICE)), Error::PartitionExists(ALICE)));
     assert!(matches!(refused(|b| b.delete(object(ALICE, 9))), Error::Absent(_)));
-    assert!(matches!(refused(|b| b.delete(Path::Settings).delete(Path::Settings)), Error::Absent(_)));
+    assert!(matches!(
+        refused(|b| b.delete(Path::Client([9; 32])).delete(Path::Client([9; 32]))),
+        Error::Absent(_)
+    ));
     let after_the_end = refused(|b| b.delete_partition(ALICE).put(object(ALICE, 1), text(b"x")));
     assert!(matches!(after_the_end, Error::NoPartition(ALICE)));
     assert_eq!(store.version(), 5);
@@ -509,7 +512,7 @@ fn a_whole_store_put_back_is_seen_by_its_version() {
     let store = SealedStore::create(memory.clone(), key(1), random()).unwrap();
     fill(&store);
     let backup = memory.copy();
-    put(&store, Path::Settings, b"later");
+    put(&store, Path::Client([9; 32]), b"later");
     assert_eq!(SealedStore::open(backup, key(1), random()).unwrap().0.version(), 5);
     assert_eq!(SealedStore::open(memory, key(1), random()).unwrap().0.version(), 6);
 }
@@ -560,7 +563,7 @@ fn a_full_disk_refuses_and_recovers_and_a_failing_one_refuses_until_restart() {
     let store = SealedStore::create(memory.clone(), key(1), random()).unwrap();
     let attempt = |bytes: &[u8]| {
         let mut batch = Batch::new();
-        batch.put(Path::Settings, text(bytes));
+        batch.put(Path::Client([9; 32]), text(bytes));
         store.commit(batch, b"outbox")
     };
     memory.set_disk(Disk::Full);
@@ -574,7 +577,7 @@ fn a_full_disk_refuses_and_recovers_and_a_failing_one_refuses_until_restart() {
     assert!(matches!(attempt(b"d"), Err(Error::Unsure { .. })));
     assert_eq!(store.version(), 1);
     let (store, records) = SealedStore::open(memory, key(1), random()).unwrap();
-    assert_eq!(plain(records), [(Path::Settings, b"c".to_vec())]);
+    assert_eq!(plain(records), [(Path::Client([9; 32]), b"c".to_vec())]);
     assert_eq!(store.pending(), Some((2, b"outbox".to_vec())));
 }
 

@@ -201,6 +201,11 @@ impl<S: AuditSink> Log<S> {
         Ok(Position(self.lock(&self.tail)?.mark.sequence))
     }
 
+    /// The place of the last record that is on disk for certain.
+    pub fn durable(&self) -> Position {
+        Position(self.durable.load(Ordering::Acquire))
+    }
+
     /// Returns when every record up to `position` is as durable as the settings ask.
     ///
     /// # Errors

@@ -285,7 +285,7 @@ fn lineage(
 
 impl<P: Platform> Handle<TailAudit> for Vault<P> {
     fn handle(&self, _: &mut Context<'_>, call: TailAudit) -> Result<AuditRecords, Error> {
-        Ok(AuditRecords { records: self.log.tail(call.count.min(TAIL), call.after)? })
+        Ok(AuditRecords { records: self.log.tail(call.count.min(TAIL) as usize, call.after)? })
     }
 }
 
@@ -307,7 +307,7 @@ impl<P: Platform> Handle<ReadStatus> for Vault<P> {
             partitions: partitions.len() as u64,
             objects,
             session_objects,
-            audit_records: self.log.position().sequence(),
+            audit_records: self.log.last()?.0,
             isolation: self.settings.isolation.clone(),
             commit: match self.settings.durability {
                 Durability::Process => "process".into(),

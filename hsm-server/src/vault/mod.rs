@@ -287,7 +287,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn commit(&self) -> Result<(), Fault> {
-        self.log.commit(self.log.position()).map_err(|error| {
+        self.log.last().and_then(|last| self.log.commit(last)).map_err(|error| {
             tracing::error!(%error, "the audit log cannot be written; nothing is answered until it can");
             Fault::from(&Error::Audit(error))
         })

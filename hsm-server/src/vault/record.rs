@@ -71,7 +71,8 @@ impl<P: Platform> Vault<P> {
         record.store_version = Some(self.write(change, record.clone())?);
         context.recorded = true;
         let position = self.log.append(record)?;
-        Ok(self.log.commit(position)?)
+        // On disk before the next change takes the outbox.
+        Ok(self.log.harden(position)?)
     }
 
     /// Changes the store without a record, for the steps of an act that has its record at the end.
@@ -81,12 +82,11 @@ impl<P: Platform> Vault<P> {
     }
 
     /// One transaction, whose outbox holds the record that is to follow (none if its act is empty) and how far
-    /// the log had come: a log that is shorter at the next start is older than the store.
+    /// the log was on disk: a log that is shorter at the next start is older than the store.
     fn write(&self, change: Change, mut outbox: AuditRecord) -> Result<u64, Error> {
-        let position = self.log.position();
         // A log that cannot be written must stop the change before it is made.
-        self.log.commit(position)?;
-        outbox.sequence = position.sequence();
+        self.log.commit(self.log.last()?)?;
+        outbox.sequence = self.log.durable().0;
         let version = self.store.commit(change.batch, &encode(&outbox));
         version.map_err(|error| {
             tracing::error!(%error, "the store cannot be written");

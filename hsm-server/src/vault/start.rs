@@ -21,7 +21,7 @@ use super::{
     tickets::Tickets,
 };
 use crate::{
-    audit::{Durability, Log, Recovered},
+    audit::{self, Durability, Log, Recovered},
     certificates::{self, Authority, Issued},
     platform::{Platform, Time},
     policy::Policy,
@@ -30,6 +30,8 @@ use crate::{
 
 /// How long the CA and the server's first certificate are good, in days.
 const CA_DAYS: u32 = 3650;
+/// What the audit log's key is derived for.
+const AUDIT: &str = "audit log";
 /// The name of the first administrator.
 const FIRST_ADMINISTRATOR: &str = "admin";
 /// How far before the log's end the replay reaches, in microseconds: a limit's minute, and any resent request.
@@ -100,7 +102,7 @@ pub fn initialise<P: Platform>(
         AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
     first.store_version = Some(store.commit(batch, &encode(&first))?);
 
-    let (log, _) = Log::open(sink, store.subkey("audit log"), Durability::Power)?;
+    let log = Log::create(sink, &store.subkey(AUDIT), log_settings(Durability::Power))?;
     let position = log.append(first)?;
     log.commit(position)?;
     Ok(Initialised {
@@ -119,6 +121,10 @@ pub(super) fn client_record(name: &str, partition: Option<String>, issued: &Issu
         not_after: issued.not_after,
         revoked: false,
     }
+}
+
+const fn log_settings(durability: Durability) -> audit::Settings {
+    audit::Settings { durability, segment_limit: audit::Settings::SEGMENT_LIMIT }
 }
 
 fn randomness<P: Platform>(platform: &Arc<P>) -> crate::store::Random {
@@ -193,7 +199,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Self, Error> {
         let (store, records) = SealedStore::open(store, root_key, randomness(&platform))?;
         let contents = Contents::read(records)?;
-        let (log, recovered) = Log::open(sink, store.subkey("audit log"), settings.durability)?;
+        let (log, recovered) = Log::open(sink, &store.subkey(AUDIT), log_settings(settings.durability))?;
         reconcile(&store, &log, &recovered)?;
 
         let broken = || Error::caller(FaultCode::IntegrityViolated, "the store has no CA");
@@ -215,7 +221,7 @@ impl<P: Platform> Vault<P> {
             store,
             log,
         };
-        vault.replay(&recovered)?;
+        vault.replay()?;
         vault.log.append(AuditRecord {
             time: now,
             client: "-".into(),
@@ -223,14 +229,15 @@ impl<P: Platform> Vault<P> {
             store_version: Some(vault.store.version()),
             ..AuditRecord::default()
         })?;
-        vault.log.commit(vault.log.position())?;
+        vault.log.commit(vault.log.last()?)?;
         Ok(vault)
     }
 
     /// Takes from the log's last minutes what memory lost: charges, and which requests were carried out.
-    fn replay(&self, recovered: &Recovered) -> Result<(), Error> {
+    fn replay(&self) -> Result<(), Error> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let since = recovered.last_time.saturating_sub(REPLAY);
+        let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
+        let since = last.saturating_sub(REPLAY);
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 partition.ledger.remember(key, record.time);
@@ -252,23 +259,26 @@ fn reconcile<P: crate::store::Store, S: crate::audit::AuditSink>(
     log: &Log<S>,
     recovered: &Recovered,
 ) -> Result<(), Error> {
+    if let Some(lost) = &recovered.lost {
+        tracing::warn!(?lost, "a power failure took audit records that were not yet on disk");
+    }
     let violated = |text: String| Err(Error::caller(FaultCode::IntegrityViolated, text));
     let version = store.version();
-    let recorded = recovered.last_store_version.unwrap_or(0);
+    let recorded = recovered.store_version;
     if recorded > version {
         return violated(format!(
             "the store is older than its audit log: it is at version {version}, record {} speaks of version \
              {recorded}; restore the store that belongs to the log",
-            recovered.last_sequence
+            recovered.last
         ));
     }
     let Some((version, outbox)) = store.pending() else { return Ok(()) };
     let pending: AuditRecord = decode(&outbox)?;
-    if pending.sequence > recovered.last_sequence {
+    if pending.sequence > recovered.last {
         return violated(format!(
             "the audit log is older than its store: it ends at record {}, the store saw record {}; restore the \
              log that belongs to the store",
-            recovered.last_sequence, pending.sequence
+            recovered.last, pending.sequence
         ));
     }
     if !pending.act.is_empty() && recorded < version {
