@@ -127,7 +127,6 @@ pub fn public(attributes: &Template) -> Result<(Curve, &[u8]), Error> {
     let length = 1 + 2 * curve.length();
     // Some clients do not wrap the point in an OCTET STRING.
     let point = if value.len() == length { Some(value) } else { der::open_octet_string(value, length) };
-    let point = point.filter(|point| point.first() == Some(&4));
     Ok((curve, point.ok_or(Error::AttributeValueInvalid(CKA_EC_POINT))?))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`Key`] is parsed once from an object's attributes and then shared by threads. Whoever wants to act
 //! with it hands over an [`Authorized`], which is used up. The way from a mechanism and a key to the code is
-//! one match, [`algorithm`]; a new family is one arm there, and a file that implements [`Algorithm`].
+//! one match, `algorithm`; a new family is one arm there, and a file that implements `Algorithm`.
 
 mod aes;
 mod der;

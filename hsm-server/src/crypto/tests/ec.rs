@@ -248,7 +248,23 @@ fn a_wrong_public_key_is_refused() {
         let zeros = [&[4][..], &vec![0; 2 * curve.length()]].concat();
         let trailing = [wrapped, &[0]].concat();
         let cut = &raw[..raw.len() - 1];
-        for point in [&beside[..], &compressed, &hybrid, &zeros, &trailing, cut, &[0], &[4, 1, 0], &[]] {
+        let mut bit_string = wrapped.to_vec();
+        bit_string[0] = 3;
+        let mut misstated = wrapped.to_vec();
+        misstated[1] ^= 1;
+        for point in [
+            &beside[..],
+            &compressed,
+            &hybrid,
+            &zeros,
+            &trailing,
+            &bit_string,
+            &misstated,
+            cut,
+            &[0],
+            &[4, 1, 0],
+            &[],
+        ] {
             assert_eq!(complete(&public(curve, point)).map(drop), Err(refused), "{curve:?} {point:x?}");
         }
         let other = if curve == Curve::P256 { Curve::Secp256k1 } else { Curve::P256 };

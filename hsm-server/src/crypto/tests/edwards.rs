@@ -104,6 +104,25 @@ fn a_wrong_public_key_is_refused() {
     assert_eq!(complete(&public(b"", &hex(POINT))).map(drop), Err(Error::CurveNotSupported));
 }
 
+/// RFC 8032, 5.1.3: y is below 2^255 - 19, or some keys would have two forms.
+#[test]
+fn another_form_of_a_point_is_refused() {
+    let mut points = 0;
+    for y in 2..19 {
+        let mut point = [0; 32];
+        point[0] = y;
+        if complete(&public(ED25519, &point)).is_ok() {
+            points += 1;
+            let mut again = [0xff; 32];
+            again[0] = 0xed + y;
+            again[31] = 0x7f;
+            let refused = complete(&public(ED25519, &again)).map(drop);
+            assert_eq!(refused, Err(Error::AttributeValueInvalid(CKA_EC_POINT)), "{y}");
+        }
+    }
+    assert!(points > 0);
+}
+
 /// RFC 8032, 5.1.7: S is below the order of the group, or one signature would have many forms.
 #[test]
 fn another_form_of_a_signature_is_refused() {
