@@ -1,8 +1,9 @@
 //! Keys out of the root key, and rows under keys.
 //!
-//! Subkeys are HKDF-Expand's (RFC 5869, one block) of the root key, one label each. Every row is sealed by AES-256-GCM
-//! (NIST SP 800-38D) with a random nonce, under a key of its own that is derived from its path and version, so no key
-//! comes near the number of random nonces that GCM bears. Path and version are associated data as well.
+//! Subkeys are HKDF-Expand's (RFC 5869, one block) of the root key, one label each. Every row is sealed by
+//! AES-256-GCM (NIST SP 800-38D) with a random nonce, under a key of its own that is derived from its path
+//! and version, so no key comes near the number of random nonces that GCM bears. Path and version are
+//! associated data as well.
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 use aws_lc_rs::hmac;
