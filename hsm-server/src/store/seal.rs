@@ -105,6 +105,16 @@ mod tests {
         assert_eq!(*derive(&Secret::new(prk), &[front, back]).expose(), okm);
     }
 
+    /// Computed by another program from the description above: what was once written must stay readable.
+    #[test]
+    fn the_bytes_are_the_ones_that_are_described() {
+        let key = Secret::new(std::array::from_fn(|index| index as u8));
+        let random: Random = Box::new(|bytes| bytes.fill(7));
+        let sealed = seal(&key, Name::Witness, 5, b"content", &random).unwrap();
+        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "07070707070707070707070776ce6a7f91874052861e7356a2754c1c725f66c4dd6e84");
+    }
+
     #[test]
     fn only_the_same_key_name_and_version_open_a_row() {
         let random: Random = Box::new(|bytes| bytes.fill(7));

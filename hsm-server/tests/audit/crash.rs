@@ -153,6 +153,18 @@ fn a_power_failure_excuses_no_gap_in_what_was_synced() {
 }
 
 #[test]
+fn a_power_failure_leaves_every_segment_but_the_last_whole() {
+    let sink = MemorySink::default();
+    let small = Settings { segment_limit: 500, ..PROCESS };
+    write(&Log::create(sink.clone(), &key(), small).unwrap(), 1..=20);
+    let last_segment = *sink.segments().unwrap().last().unwrap();
+    sink.power_failure(0);
+    let (_, recovered) = open(&sink).unwrap();
+    assert_eq!(recovered, Recovered { lost: Some(last_segment..=20), ..clean(last_segment - 1) });
+    assert_eq!(verify(&sink, &key()).unwrap().records, last_segment - 1);
+}
+
+#[test]
 fn what_a_power_failure_left_of_unsynced_pages_is_cut_off() {
     let sink = MemorySink::default();
     let log = Log::create(sink.clone(), &key(), PROCESS).unwrap();

@@ -246,3 +246,32 @@ fn the_summary_names_the_last_link() {
     let Summary { records, head } = verify(&sink, &key()).unwrap();
     assert_eq!((records, head.as_slice()), (3, &bytes[bytes.len() - 32..]));
 }
+
+/// Computed by another program from the description in `chain.rs`: what was once written must stay readable.
+#[test]
+fn the_bytes_are_the_ones_that_are_described() {
+    let sink = new(2);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(
+        hex(&bytes(&sink, 1)),
+        [
+            "000000788e011a000f4241687472656173757279666465736b2d3148070707070707070750000000000000000000",
+            "00000000000000011b0000010000000001645369676e500909090909090909090909090909090919104158200101",
+            "010101010101010101010101010101010101010101010101010101010101006074f815eac8a1009ec9f6f6341449",
+            "89bea95166b1de8421ce224f56d974fc2522000000788e021a000f4242687472656173757279666465736b2d3148",
+            "07070707070707075000000000000000000000000000000000011b0000010000000002645369676e500909090909",
+            "09090909090909090909091910415820020202020202020202020202020202020202020202020202020202020202",
+            "0202006081681ef29b6d0fa06d320b5d37cb89b60f40a8293ad7d8df3fe6193dc74e50f7",
+        ]
+        .concat()
+    );
+    assert_eq!(
+        hex(&sink.read_head().unwrap().unwrap()),
+        [
+            "000000000000000281681ef29b6d0fa06d320b5d37cb89b60f40a8293ad7d8df3fe6193dc74e50f7000000000000",
+            "0000000000000000000000000000000000000000000000000000e6cf95c7151e6afebc67bff2e02ebc949f7bb845",
+            "999ab3738d205be769b73f6c",
+        ]
+        .concat()
+    );
+}
