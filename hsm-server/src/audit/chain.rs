@@ -4,8 +4,8 @@
 //! frame:  length u32 | record in CBOR: `length` bytes | link: 32 bytes             big-endian
 //! head:   written u64 | its link | durable u64 | store version u64 | boot: 16 bytes | MAC: 32 bytes
 //! ```
-//! A link is HMAC-SHA256 of the link before and the record, so nobody without the key can change, drop, reorder or add
-//! a record. The head says how far the log must reach, so nobody can cut its end off.
+//! A link is HMAC-SHA256 of the link before and the record, so nobody without the key can change, drop,
+//! reorder or add a record. The head says how far the log must reach, so nobody can cut its end off.
 
 use aws_lc_rs::hmac;
 use strongroom_shared::{message::AuditRecord, secret::Secret};

@@ -112,7 +112,8 @@ impl fmt::Display for Error {
             }
             Self::NotDurable { reason } => write!(
                 f,
-                "the audit log takes no more records until the server is restarted, because a write failed: {reason}"
+                "the audit log takes no more records until the server is restarted, because a write \
+                 failed: {reason}"
             ),
             Self::TooLong { length, limit } => {
                 write!(f, "an audit record of {length} bytes is too long, the limit is {limit}")

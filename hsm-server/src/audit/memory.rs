@@ -22,8 +22,8 @@ struct State {
     segments: BTreeMap<u64, Vec<u8>>,
     current: u64,
     head: Option<[u8; HEAD]>,
-    /// How long the current segment was when it was last synced.
-    durable: usize,
+    /// How long each segment was when it was last synced.
+    durable: BTreeMap<u64, usize>,
     boot: [u8; 16],
     counts: Counts,
     disk: Disk,
@@ -65,12 +65,12 @@ impl MemorySink {
         self.lock().counts
     }
 
-    /// The machine starts anew. What was not synced is gone, but for its first `kept` bytes.
+    /// The machine starts anew. What was not synced is gone, but for the first `kept` bytes of each segment's.
     pub fn power_failure(&self, kept: usize) {
         let mut state = self.lock();
-        let State { segments, current, durable, boot, .. } = &mut *state;
-        if let Some(segment) = segments.get_mut(current) {
-            segment.truncate(*durable + kept);
+        let State { segments, durable, boot, .. } = &mut *state;
+        for (name, segment) in segments {
+            segment.truncate(durable.get(name).unwrap_or(&0) + kept);
         }
         boot.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
     }
@@ -97,7 +97,7 @@ impl MemorySink {
             segments: state.segments.clone(),
             current: state.current,
             head: state.head,
-            durable: state.durable,
+            durable: state.durable.clone(),
             boot: state.boot,
             ..State::default()
         })))
@@ -144,7 +144,6 @@ impl AuditSink for MemorySink {
         let length = usize::try_from(length).map_err(|_| failed("write"))?;
         state.segments.entry(segment).or_default().truncate(length);
         state.current = segment;
-        state.durable = 0;
         Ok(())
     }
 
@@ -170,7 +169,8 @@ impl AuditSink for MemorySink {
         if state.disk == Disk::NotSyncing {
             return Err(failed("sync"));
         }
-        state.durable = state.segments.get(&state.current).map_or(0, Vec::len);
+        let State { segments, current, durable, .. } = &mut *state;
+        durable.insert(*current, segments.get(current).map_or(0, Vec::len));
         Ok(())
     }
 

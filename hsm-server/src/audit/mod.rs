@@ -1,11 +1,12 @@
 //! The audit room: no act without a record, and no record that can be changed unseen.
 //!
-//! Every record is linked to the one before by a keyed hash (see `chain.rs`). [`Log::append`] puts a record into memory
-//! in a microsecond; [`Log::commit`] returns when it is as durable as the configuration asks, and whoever writes, writes
-//! for all. Only [`Log::record`] turns a [`Grant`] into an [`Authorized`]. When a write fails, the log takes no more
-//! records, so nothing is done that is not on record.
+//! Every record is linked to the one before by a keyed hash (see `chain.rs`). [`Log::append`] puts a record
+//! into memory in a microsecond; [`Log::commit`] returns when it is as durable as the configuration asks, and
+//! whoever writes, writes for all. Only [`Log::record`] turns a [`Grant`] into an [`Authorized`]. When a
+//! write fails, the log takes no more records, so nothing is done that is not on record.
 //!
-//! What the chain cannot show is a log that was put back as a whole, head included: the vault compares it with the store.
+//! What the chain cannot show is a log that was put back as a whole, head included: the vault compares it
+//! with the store.
 
 mod chain;
 mod error;
@@ -19,7 +20,7 @@ mod walk;
 use std::{
     fmt,
     sync::{
-        Mutex, MutexGuard, OnceLock,
+        Condvar, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -47,7 +48,8 @@ pub struct Seal(());
 /// What [`Log::commit`] waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The record is in the kernel: it survives the death of every process. [`Log::sync`] makes it durable soon.
+    /// The record is in the kernel: it survives the death of every process. [`Log::sync`] makes it durable
+    /// soon.
     Process,
     /// The record is on disk: it survives a power failure.
     Power,
@@ -94,14 +96,18 @@ pub struct Log<S> {
     chain: Chain,
     settings: Settings,
     boot: [u8; 16],
-    // Locked in this order, any of them alone too.
-    syncing: Mutex<()>,
+    /// Whether a thread is at it, for all; the others wait for `synced`.
+    syncing: Mutex<bool>,
+    synced: Condvar,
+    // Locked in this order, either of them alone too.
     writer: Mutex<Writer>,
     tail: Mutex<Tail>,
     /// The number of the last record in the kernel, for a look without a lock.
     written: AtomicU64,
     /// The number of the last record on disk, for a look without a lock.
     durable: AtomicU64,
+    /// The number of the last durable record that the head on disk knows of.
+    head_durable: AtomicU64,
     /// Why the log takes no more records.
     poison: OnceLock<String>,
 }
@@ -155,7 +161,8 @@ impl<S: AuditSink> Log<S> {
             chain,
             settings,
             boot,
-            syncing: Mutex::new(()),
+            syncing: Mutex::new(false),
+            synced: Condvar::new(),
             writer: Mutex::new(Writer {
                 written: mark,
                 durable: mark,
@@ -165,12 +172,13 @@ impl<S: AuditSink> Log<S> {
             tail: Mutex::new(Tail { mark, buffer: Vec::new() }),
             written: AtomicU64::new(mark.sequence),
             durable: AtomicU64::new(mark.sequence),
+            head_durable: AtomicU64::new(mark.sequence),
             poison: OnceLock::new(),
         })
     }
 
-    /// Puts a record at the end of the log and gives it its number. It is in memory only: nothing may be said or done
-    /// on the strength of it before it is committed.
+    /// Puts a record at the end of the log and gives it its number. It is in memory only: nothing may be said
+    /// or done on the strength of it before it is committed.
     ///
     /// # Errors
     /// `TooLong`; `NotDurable` if an earlier write failed.
@@ -217,8 +225,9 @@ impl<S: AuditSink> Log<S> {
         }
     }
 
-    /// Returns when every record up to `position` is on disk, whatever the settings ask. Acts that change the store wait
-    /// for this before the next such act, so that the store's outbox always holds the one record that may be missing.
+    /// Returns when every record up to `position` is on disk, whatever the settings ask. Acts that change the
+    /// store wait for this before the next such act, so that the store's outbox always holds the one record
+    /// that may be missing.
     ///
     /// # Errors
     /// `NotDurable` if it cannot be written, now or ever.
@@ -227,11 +236,19 @@ impl<S: AuditSink> Log<S> {
             return Ok(());
         }
         self.write_to(position)?;
-        let _turn = self.lock(&self.syncing)?;
+        let mut busy = self.lock(&self.syncing)?;
+        while *busy && self.durable.load(Ordering::Acquire) < position.0 {
+            busy = self.synced.wait(busy).map_err(|_| died())?;
+        }
         if self.durable.load(Ordering::Acquire) >= position.0 {
             return Ok(());
         }
-        self.sync_written()
+        *busy = true;
+        drop(busy);
+        let result = self.sync_written();
+        *self.lock(&self.syncing)? = false;
+        self.synced.notify_all();
+        result
     }
 
     /// Writes what was appended and makes the whole log durable, its head included, if it is not yet.
@@ -239,13 +256,13 @@ impl<S: AuditSink> Log<S> {
     /// # Errors
     /// `NotDurable` if it cannot be written, now or ever.
     pub fn sync(&self) -> Result<(), Error> {
-        self.write_to(self.last()?)?;
-        let _turn = self.lock(&self.syncing)?;
-        if self.durable.load(Ordering::Acquire) < self.written.load(Ordering::Acquire) {
-            self.sync_written()?;
+        let last = self.last()?;
+        self.harden(last)?;
+        if self.head_durable.load(Ordering::Acquire) < last.0 {
             self.attempt(self.sink.sync_head())?;
+            self.head_durable.fetch_max(last.0, Ordering::AcqRel);
         }
-        Ok(())
+        self.sound()
     }
 
     /// Proves every record that is written.
@@ -265,8 +282,8 @@ impl<S: AuditSink> Log<S> {
         verify::verify_to(&self.sink, &self.chain, &head)
     }
 
-    /// Shows every written record from `since` on, in microseconds since 1970, oldest first: what was counted or
-    /// answered before a restart.
+    /// Shows every written record from `since` on, in microseconds since 1970, oldest first: what was counted
+    /// or answered before a restart.
     ///
     /// # Errors
     /// `Tampered`; what the sink says.
@@ -288,8 +305,8 @@ impl<S: AuditSink> Log<S> {
         Ok(())
     }
 
-    /// The first `count` records after number `after`, or without it the last `count`; oldest first. The caller bounds
-    /// `count`.
+    /// The first `count` records after number `after`, or without it the last `count`; oldest first. The
+    /// caller bounds `count`.
     ///
     /// # Errors
     /// `Tampered`; what the sink says.
@@ -358,7 +375,7 @@ impl<S: AuditSink> Log<S> {
         Ok(())
     }
 
-    /// Makes what is written durable, while others go on writing. The caller holds `syncing`.
+    /// Makes what is written durable, while others go on writing.
     fn sync_written(&self) -> Result<(), Error> {
         let written = self.lock(&self.writer)?.written;
         self.sound()?;
@@ -394,8 +411,12 @@ impl<S: AuditSink> Log<S> {
 
     /// A thread that panicked with a lock may have left half a record behind.
     fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, Error> {
-        mutex.lock().map_err(|_| Error::NotDurable { reason: "a thread died while it wrote the log".into() })
+        mutex.lock().map_err(|_| died())
     }
+}
+
+fn died() -> Error {
+    Error::NotDurable { reason: "a thread died while it wrote the log".into() }
 }
 
 /// The next record up to number `last`.

@@ -1,7 +1,8 @@
 //! Opening a log after whatever happened: what must be there is proved, what a crash tore is cut off.
 //!
-//! As long as the machine runs, nothing that was written is lost, not even when every process is killed: the log must
-//! reach the head. After a power failure only what was durable must be there; the rest is kept as far as it fits.
+//! As long as the machine runs, nothing that was written is lost, not even when every process is killed: the
+//! log must reach the head. After a power failure only what was durable must be there; the rest is kept as
+//! far as it fits.
 
 use std::ops::RangeInclusive;
 
@@ -17,8 +18,8 @@ use super::{
 pub struct Recovered {
     /// The number of the last record; 0 if there is none.
     pub last: u64,
-    /// The greatest store version that a record speaks of; 0 if none does. A store that is one ahead has an outbox whose
-    /// record is missing here; a store that is behind was put back.
+    /// The greatest store version that a record speaks of; 0 if none does. A store that is one ahead has an
+    /// outbox whose record is missing here; a store that is behind was put back.
     pub store_version: u64,
     /// How many bytes of an unfinished record, which no reply has waited for, were cut off.
     pub cut: u64,

@@ -31,12 +31,12 @@ pub trait AuditSource: Send + Sync {
 
 /// A log that can be written, by one writer.
 pub trait AuditSink: AuditSource + 'static {
-    /// What names this run of the machine. What was written and not synced is there as long as it stays the same: it
-    /// survives the death of every process, and not a power failure.
+    /// What names this run of the machine. What was written and not synced is there as long as it stays the
+    /// same: it survives the death of every process, and not a power failure.
     fn boot(&self) -> [u8; 16];
 
-    /// Appends go to this segment from now on, behind its first `length` bytes; others are cut off. A new segment's name
-    /// is durable when it returns.
+    /// Appends go to this segment from now on, behind its first `length` bytes; others are cut off. A new
+    /// segment's name is durable when it returns.
     ///
     /// # Errors
     /// The log cannot be written.
@@ -45,7 +45,8 @@ pub trait AuditSink: AuditSource + 'static {
     /// Appends bytes to the segment, all or none.
     ///
     /// # Errors
-    /// The log cannot be written. If not even what was written could be taken back, the end of the segment is torn.
+    /// The log cannot be written. If not even what was written could be taken back, the end of the segment is
+    /// torn.
     fn append(&self, bytes: &[u8]) -> Result<(), Error>;
 
     /// Makes everything appended durable.

@@ -117,7 +117,8 @@ pub(super) struct Walk<'a, S: ?Sized> {
 }
 
 impl<'a, S: AuditSource + ?Sized> Walk<'a, S> {
-    /// Begins with the segment that holds record `sequence`, if there are segments. The link before it is believed.
+    /// Begins with the segment that holds record `sequence`, if there are segments. The link before it is
+    /// believed.
     ///
     /// # Errors
     /// `Tampered` if there are segments and that record is in none of them; what the source says.

@@ -1,8 +1,9 @@
-//! What the store as a whole should be: how many commits, which rows, and what the last commit still has to say.
+//! What the store as a whole should be: how many commits, which rows, and what the last commit still has to
+//! say.
 //!
-//! A row's seal proves the row; only the manifest proves that no row is missing, extra or old. It holds a keyed hash of
-//! the set of (path, version), which a commit updates by the rows that it touches. Beside it stands the plain XOR of the
-//! same pairs: where exactly one row differs, that names it.
+//! A row's seal proves the row; only the manifest proves that no row is missing, extra or old. It holds a
+//! keyed hash of the set of (path, version), which a commit updates by the rows that it touches. Beside it
+//! stands the plain XOR of the same pairs: where exactly one row differs, that names it.
 
 use aws_lc_rs::hmac;
 use minicbor::{Decode, Encode, bytes::ByteVec};

@@ -50,7 +50,8 @@ fn by_name(rows: Vec<Row>) -> Result<Rows, Error> {
     Ok(named)
 }
 
-/// Takes the manifest out of the rows and opens it. If it does not open, another row tells whether the key is at fault.
+/// Takes the manifest out of the rows and opens it. If it does not open, another row tells whether the key is
+/// at fault.
 fn open_manifest(keys: &Keys, rows: &mut Rows) -> Result<Manifest, Error> {
     let opens =
         |(name, row): (&Name, &Row)| seal::open(&keys.store, *name, row.version, &row.sealed).is_some();

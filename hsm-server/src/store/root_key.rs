@@ -20,7 +20,8 @@ const LONGEST: u64 = 80;
 /// Reads a root key: 32 raw bytes, or 64 hexadecimal digits with or without a line end.
 ///
 /// # Errors
-/// `Missing`, `Exposed` if the file's group or others have any permission, `Form` if it holds anything else, `Io`.
+/// `Missing`, `Exposed` if the file's group or others have any permission, `Form` if it holds anything else,
+/// `Io`.
 pub fn read(file: &Path) -> Result<Secret<[u8; 32]>, Error> {
     // A pipe must not keep the server waiting.
     let opened =
@@ -51,7 +52,8 @@ fn parse(bytes: &[u8]) -> Option<Secret<[u8; 32]>> {
     hex(text.trim_end_matches(['\r', '\n'])).map(Secret::new)
 }
 
-/// Makes a random root key and writes it, in hexadecimal, to a new file of mode 0600; on disk when it returns.
+/// Makes a random root key and writes it, in hexadecimal, to a new file of mode 0600; on disk when it
+/// returns.
 ///
 /// # Errors
 /// `Exists` if there is a file of that name, which is left alone; `Io`.
@@ -146,8 +148,8 @@ impl fmt::Display for Error {
             }
             Self::Exposed { file, mode } => write!(
                 f,
-                "the root key {} may be read or written by others (mode {mode:04o}): run chmod 600 on it, and think \
-                 about who has read it",
+                "the root key {} may be read or written by others (mode {mode:04o}): run chmod 600 on it, and \
+                 think about who has read it",
                 file.display()
             ),
             Self::Form { file } => write!(

@@ -1,8 +1,9 @@
 //! Keys out of the root key, and rows under keys.
 //!
-//! Subkeys are HKDF-Expand's (RFC 5869, one block) of the root key, one label each. Every row is sealed by AES-256-GCM
-//! (NIST SP 800-38D) with a random nonce, under a key of its own that is derived from its path and version, so no key
-//! comes near the number of random nonces that GCM bears. Path and version are associated data as well.
+//! Subkeys are HKDF-Expand's (RFC 5869, one block) of the root key, one label each. Every row is sealed by
+//! AES-256-GCM (NIST SP 800-38D) with a random nonce, under a key of its own that is derived from its path
+//! and version, so no key comes near the number of random nonces that GCM bears. Path and version are
+//! associated data as well.
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 use aws_lc_rs::hmac;
@@ -102,6 +103,16 @@ mod tests {
         ];
         let (front, back) = info.split_at(4);
         assert_eq!(*derive(&Secret::new(prk), &[front, back]).expose(), okm);
+    }
+
+    /// Computed by another program from the description above: what was once written must stay readable.
+    #[test]
+    fn the_bytes_are_the_ones_that_are_described() {
+        let key = Secret::new(std::array::from_fn(|index| index as u8));
+        let random: Random = Box::new(|bytes| bytes.fill(7));
+        let sealed = seal(&key, Name::Witness, 5, b"content", &random).unwrap();
+        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "07070707070707070707070776ce6a7f91874052861e7356a2754c1c725f66c4dd6e84");
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Batch {
         self
     }
 
-    /// Deletes a partition's key and all of its records: no copy of them opens any more. It may be created again.
+    /// Deletes a partition's key and all of its records: no copy of them opens any more. It may be created
+    /// again.
     pub fn delete_partition(&mut self, id: PartitionId) -> &mut Self {
         self.steps.push(Step::DeletePartition(id));
         self
@@ -168,12 +169,13 @@ impl<S: Store> SealedStore<S> {
         Ok((Self { store, keys, random, state: Mutex::new(state) }, records))
     }
 
-    /// Makes the changes of `batch` durable in one transaction and returns the store's new version. `outbox` is kept
-    /// with them until the next commit: what must be said elsewhere about this one.
+    /// Makes the changes of `batch` durable in one transaction and returns the store's new version. `outbox`
+    /// is kept with them until the next commit: what must be said elsewhere about this one.
     ///
     /// # Errors
-    /// `Absent`, `NoPartition`, `PartitionExists` if the batch does not fit, `Full`: nothing was changed. Any other
-    /// error: the change may come to light after a restart, and until then every commit is refused with `Unsure`.
+    /// `Absent`, `NoPartition`, `PartitionExists` if the batch does not fit, `Full`: nothing was changed. Any
+    /// other error: the change may come to light after a restart, and until then every commit is refused with
+    /// `Unsure`.
     pub fn commit(&self, batch: Batch, outbox: &[u8]) -> Result<u64, Error> {
         let mut state = self.lock();
         if let Some(reason) = &state.unsure {

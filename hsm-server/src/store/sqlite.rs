@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file in WAL mode, one writer, every commit on disk (`synchronous = FULL`).
 //!
-//! The file is held under an exclusive lock, so that a second server is refused, and its whole schema is compared with
-//! what we write: a trigger that somebody added to the file never runs.
+//! The file is held under an exclusive lock, so that a second server is refused, and its whole schema is
+//! compared with what we write: a trigger that somebody added to the file never runs.
 
 use std::{
     fs::OpenOptions,
@@ -94,7 +94,8 @@ impl Sqlite {
         transaction.commit()
     }
 
-    /// Whether the file is ours, of this version, sound, and holds our table and nothing else. Only then is it written.
+    /// Whether the file is ours, of this version, sound, and holds our table and nothing else. Only then is
+    /// it written.
     fn check(&self) -> Result<(), Error> {
         let connection = self.lock();
         let file = || self.file.clone();
@@ -155,7 +156,8 @@ impl Store for Sqlite {
             // The deleted rows are zeroes in the file, and still whole in the log beside it: cut that.
             let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = cut {
-                tracing::warn!(file = %self.file.display(), %error, "deleted rows are still in the write-ahead log");
+                let file = self.file.display();
+                tracing::warn!(%file, %error, "deleted rows are still in the write-ahead log");
             }
         }
         Ok(())
@@ -177,7 +179,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    // Exclusive before WAL: the index of the log then is in our own memory, not in a file that others can map.
+    // Exclusive before WAL: the index of the log then is in our own memory, not in a file that others can
+    // map.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
