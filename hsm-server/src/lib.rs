@@ -6,7 +6,12 @@
 
 pub mod audit;
 pub mod authority;
+pub mod certificates;
+pub mod config;
 pub mod crypto;
 pub mod door;
+pub mod front;
+pub mod hop;
+pub mod lane;
 pub mod policy;
 pub mod store;
