@@ -18,6 +18,9 @@ use strongroom_shared::wire;
 /// Where a server looks for its configuration when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/strongroom/server.toml";
 
+/// The most lanes: as many sockets as one message hands over comfortably.
+pub const MAX_LANES: usize = 64;
+
 /// The documented configuration file, with every default written out.
 pub const TEMPLATE: &str = include_str!("server.toml");
 
@@ -214,15 +217,15 @@ impl Config {
     /// How many lanes there are to be.
     pub fn lane_count(&self) -> usize {
         match self.lanes {
-            0 => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            0 => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_LANES),
             lanes => lanes,
         }
     }
 
     fn check(&self) -> Result<(), String> {
         let limits = &self.limits;
-        if self.lanes > 256 {
-            return Err(format!("lanes = {}: at most 256", self.lanes));
+        if self.lanes > MAX_LANES {
+            return Err(format!("lanes = {}: at most {MAX_LANES}", self.lanes));
         }
         if self.names.is_empty() {
             return Err("names: a server certificate needs at least one".into());

@@ -21,7 +21,7 @@ use tracing::{error, warn};
 use super::lane::LaneEnd;
 use crate::{
     hop::{Inbox, TO_FRONT_LIMIT},
-    lane::{Keeper, Lane, Outlet, Progress},
+    lane::{Keeper, Lane, Outlet, Progress, give_up},
 };
 
 /// The way to the vault.
@@ -68,7 +68,8 @@ async fn read(lane: Rc<LaneEnd>, mut reader: OwnedReadHalf) {
             Err(error) => break warn!(%error, "the lane to the vault broke"),
         }
         if let Err(error) = lane.dispatch(&mut inbox) {
-            break error!(%error, "the vault is not understood");
+            error!(%error, "the vault is not understood");
+            give_up();
         }
     }
     lane.unlink();
@@ -101,7 +102,7 @@ async fn carry_out(lane: Rc<LaneEnd>, mut vault: Lane, mut inbox: Inbox) {
                 Ok(worked) => progress = worked,
                 Err(error) => {
                     error!(%error, "front and vault do not understand each other");
-                    return lane.unlink();
+                    give_up();
                 }
             }
             if progress == Progress::More {
@@ -135,7 +136,7 @@ async fn collect(lane: Rc<LaneEnd>, returns: Arc<Returns>) {
         messages.fill(0);
         if let Err(error) = lane.dispatch(&mut inbox) {
             error!(%error, "front and vault do not understand each other");
-            return lane.unlink();
+            give_up();
         }
     }
 }

@@ -45,7 +45,7 @@ pub const BATCH: usize = 32;
 const MAX_WORKERS: usize = 16;
 /// How often the door does its housekeeping.
 const TICK: Duration = Duration::from_millis(50);
-/// The exit status of a process in which a thread that must not end has panicked (EX_SOFTWARE of sysexits.h).
+/// The exit status of a process that gave itself up (EX_SOFTWARE of sysexits.h).
 const SOFTWARE: i32 = 70;
 /// Why a connection is closed whose replies could not be made durable.
 const NOT_WRITTEN: &str = "the audit log or the store cannot be written";
@@ -114,6 +114,38 @@ impl Herald {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a lane ended that should not have.
+#[derive(Debug)]
+pub enum LaneError {
+    /// Its socket failed.
+    Socket(io::Error),
+    /// What came from the front made no sense: it is broken, or not itself any more.
+    Nonsense(HopError),
+}
+
+impl fmt::Display for LaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(error) => error.fmt(f),
+            Self::Nonsense(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LaneError {}
+
+impl From<io::Error> for LaneError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<HopError> for LaneError {
+    fn from(error: HopError) -> Self {
+        Self::Nonsense(error)
     }
 }
 
@@ -287,7 +319,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The socket failed, or the front talks nonsense.
-    pub fn run(self: &Arc<Self>, number: u64, stream: UnixStream) -> io::Result<()> {
+    pub fn run(self: &Arc<Self>, number: u64, stream: UnixStream) -> Result<(), LaneError> {
         let outlet = Arc::new(SocketOutlet(Mutex::new(stream.try_clone()?)));
         let mut lane = self.lane(number, outlet.clone());
         let mut inbox = Inbox::new(self.message_limit);
@@ -300,7 +332,7 @@ impl Keeper {
             inbox.filled(count);
             let mut progress = Progress::More;
             while progress == Progress::More {
-                progress = lane.work(&mut inbox, &mut out).map_err(io::Error::other)?;
+                progress = lane.work(&mut inbox, &mut out)?;
                 outlet.deliver(&out);
                 out.fill(0);
                 out.clear();
@@ -369,8 +401,14 @@ pub fn vital(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Joi
     let thread_name = name.to_owned();
     thread::Builder::new().name(thread_name.clone()).spawn(move || {
         if panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
-            error!(thread = thread_name, "a thread panicked: the process ends, to be started anew");
-            process::exit(SOFTWARE);
+            error!(thread = thread_name, "a thread panicked");
+            give_up();
         }
     })
+}
+
+/// Ends this process, which cannot be trusted to go on; whoever started it starts a clean one.
+pub fn give_up() -> ! {
+    error!("the process ends, to be started anew");
+    process::exit(SOFTWARE)
 }
