@@ -13,6 +13,7 @@ pub mod crypto;
 pub mod door;
 pub mod front;
 pub mod hop;
+pub mod hsmctl;
 pub mod lane;
 pub mod policy;
 pub mod process;
