@@ -1,0 +1,151 @@
+//! A small blocking client: one connection, one call at a time.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use strongroom_shared::{
+    fault::Fault,
+    message::{Caller, Hello},
+    wire::{self, ALPN, Call, HEADER, Header, Kind, MINOR, decode_body, encode_request},
+};
+
+use super::{
+    error::CtlError,
+    folder::{Server, Token},
+};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take: `audit verify` reads the whole log.
+const ANSWER: Duration = Duration::from_secs(600);
+/// The longest answer that is read, in bytes.
+const LIMIT: u32 = 64 << 20;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Connection {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    server: Server,
+    last: u64,
+}
+
+impl Connection {
+    /// Connects with the certificate in an administrator's folder.
+    ///
+    /// # Errors
+    /// The folder is not one, the server cannot be reached, or it does not let this certificate in.
+    pub fn open(folder: &Path) -> Result<Self, CtlError> {
+        let token = Token::read(folder)?;
+        let server = token.server();
+        let config = tls(&token)?;
+        let name = ServerName::try_from(server.name.clone())
+            .map_err(|_| CtlError::new(format!("{:?} cannot be a server's name", server.name)))?;
+        let tcp = reach(&server.address)?;
+        let session = ClientConnection::new(Arc::new(config), name)
+            .map_err(|error| CtlError::new(format!("{}: {error}", server.address)))?;
+        let mut connection = Self { stream: StreamOwned::new(session, tcp), server, last: 0 };
+        let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
+        connection.call(&Hello { minor: MINOR, client })?;
+        Ok(connection)
+    }
+
+    /// Where it leads.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Makes a call and waits for its answer.
+    ///
+    /// # Errors
+    /// The server refused, or the connection broke.
+    pub fn call<C: Call>(&mut self, call: &C) -> Result<C::Reply, CtlError> {
+        self.last += 1;
+        let mut frame = Vec::new();
+        encode_request(&mut frame, self.last, &Caller::default(), call);
+        let (header, body) = self.exchange(&frame).map_err(|error| self.broken(&error))?;
+        let malformed = |error: wire::BodyError| CtlError::new(format!("the server's answer: {error}"));
+        match header.kind {
+            Kind::Reply if header.id == self.last => decode_body(&body).map_err(malformed),
+            Kind::Fault => Err(decode_body::<Fault>(&body).map_err(malformed)?.into()),
+            Kind::Reply | Kind::Request => Err(CtlError::new("the server answered something else")),
+        }
+    }
+
+    fn exchange(&mut self, frame: &[u8]) -> io::Result<(Header, Vec<u8>)> {
+        self.stream.write_all(frame)?;
+        self.stream.flush()?;
+        let mut header = [0; HEADER];
+        self.stream.read_exact(&mut header)?;
+        let header = Header::decode(&header, LIMIT).map_err(io::Error::other)?;
+        let mut body = vec![0; header.length as usize];
+        self.stream.read_exact(&mut body)?;
+        Ok((header, body))
+    }
+
+    fn broken(&self, error: &io::Error) -> CtlError {
+        let at = &self.server.address;
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::AlertReceived(alert)) => {
+                CtlError::new(format!("{at} does not let this certificate in ({alert:?})"))
+                    .advise("it may be revoked, expired, or of another server; the server's log says which")
+            }
+            Some(error) => CtlError::new(format!("{at} is not the server it should be: {error}"))
+                .advise("check `server_name` and `ca` in strongroom.toml"),
+            None => CtlError::new(format!("{at}: the connection broke: {error}"))
+                .advise("the server's log may say why"),
+        }
+    }
+}
+
+fn reach(address: &str) -> Result<TcpStream, CtlError> {
+    let fail = |error: io::Error| {
+        CtlError::new(format!("{address}: {error}")).advise("is the server running, and is this its address?")
+    };
+    let mut last = io::Error::other("no such address");
+    for candidate in address.to_socket_addrs().map_err(fail)? {
+        match TcpStream::connect_timeout(&candidate, CONNECT) {
+            Ok(stream) => {
+                let prepared = stream
+                    .set_nodelay(true)
+                    .and_then(|()| stream.set_read_timeout(Some(ANSWER)))
+                    .and_then(|()| stream.set_write_timeout(Some(ANSWER)));
+                return prepared.map(|()| stream).map_err(fail);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(fail(last))
+}
+
+fn tls(token: &Token) -> Result<ClientConfig, CtlError> {
+    let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, CtlError> {
+        let bytes = fs::read(path).map_err(|error| CtlError::file(path, error))?;
+        CertificateDer::pem_slice_iter(&bytes)
+            .collect::<Result<_, _>>()
+            .map_err(|error| CtlError::file(path, error))
+    };
+    let mut roots = RootCertStore::empty();
+    for root in certificates(&token.ca)? {
+        roots.add(root).map_err(|error| CtlError::file(&token.ca, error))?;
+    }
+    let key = PrivateKeyDer::from_pem_file(&token.key).map_err(|error| CtlError::file(&token.key, error))?;
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| CtlError::new(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(certificates(&token.certificate)?, key)
+        .map_err(|error| CtlError::file(&token.key, error))?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,54 @@
+//! What can go wrong with a command, and what to do about it.
+
+use std::{fmt, path::Path};
+
+use strongroom_shared::fault::{Fault, FaultCode};
+
+/// A command that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CtlError {
+    message: String,
+    advice: Option<&'static str>,
+}
+
+impl CtlError {
+    /// An error without advice.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), advice: None }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn advise(self, advice: &'static str) -> Self {
+        Self { advice: Some(advice), ..self }
+    }
+
+    /// Something about a file or folder.
+    pub fn file(path: &Path, reason: impl fmt::Display) -> Self {
+        Self::new(format!("{}: {reason}", path.display()))
+    }
+}
+
+impl fmt::Display for CtlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.advice.map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
+    }
+}
+
+impl std::error::Error for CtlError {}
+
+impl From<Fault> for CtlError {
+    fn from(fault: Fault) -> Self {
+        let error = Self::new(format!("the server refused: {fault}"));
+        match fault.code {
+            FaultCode::Forbidden => error.advise("this needs an administrator's folder: --admin DIR"),
+            FaultCode::NotFound => error.advise("see `hsmctl partition list` and `hsmctl client list`"),
+            FaultCode::UnknownCall => error.advise("the server is older than this hsmctl"),
+            FaultCode::IntegrityViolated => {
+                error.advise("stop the server, keep the state folder as evidence, and restore a backup")
+            }
+            _ => error,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `hsmctl`: makes a server, and administers it over the port that applications use.
+//!
+//! Exit status: 0 done, 1 not done (standard error says why and what to do), 2 wrong usage.
+
+mod audit;
+mod client;
+mod error;
+mod folder;
+pub mod init;
+mod manage;
+mod output;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::{
+    client::Connection,
+    error::CtlError,
+    init::{Init, Initialise},
+    output::Format,
+};
+
+/// Administers a Strongroom server.
+#[derive(Debug, Parser)]
+#[command(name = "hsmctl", version, about = "Administers a Strongroom HSM server")]
+struct Arguments {
+    /// An administrator's folder, as `hsmctl init` and `hsmctl client add --admin` make them.
+    #[arg(long = "admin", value_name = "DIR", env = "STRONGROOM_ADMIN")]
+    folder: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(Init),
+    /// Makes, lists and deletes partitions: each is one application's token.
+    #[command(subcommand)]
+    Partition(manage::Partition),
+    /// Makes, lists and revokes clients' certificates.
+    #[command(subcommand)]
+    Client(manage::Client),
+    /// Lists keys.
+    #[command(subcommand)]
+    Key(manage::Key),
+    /// Shows and sets what a partition's keys may be used for.
+    #[command(subcommand)]
+    Policy(manage::Policy),
+    /// Stops every use of a partition's keys, or of one key.
+    Freeze(manage::Target),
+    /// Allows them again.
+    Thaw(manage::Target),
+    /// Reads and verifies the audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Tells how the server is.
+    Status,
+}
+
+/// Runs the command that the command line names. `initialise` makes a new vault's store.
+pub fn main(initialise: Initialise) -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments, initialise) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed there is nobody to tell.
+            writeln!(io::stderr(), "hsmctl: {error}").unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
+    let format = if arguments.json { Format::Json } else { Format::Human };
+    if let Command::Init(init) = &arguments.command {
+        return init.run(format, initialise);
+    }
+    let folder = arguments.folder.as_deref().ok_or_else(|| {
+        CtlError::new("which server?")
+            .advise("name an administrator's folder: --admin DIR or STRONGROOM_ADMIN")
+    })?;
+    let server = &mut Connection::open(folder)?;
+    match &arguments.command {
+        Command::Init(_) => Ok(()),
+        Command::Partition(command) => command.run(server, format),
+        Command::Client(command) => command.run(server, format),
+        Command::Key(command) => command.run(server, format),
+        Command::Policy(command) => command.run(server, format),
+        Command::Freeze(target) => target.freeze(server, format),
+        Command::Thaw(target) => target.thaw(server, format),
+        Command::Audit(command) => command.run(server, format),
+        Command::Status => manage::status(server, format),
+    }
+}

@@ -1,0 +1,122 @@
+//! The threads for slow calls: key generation, PINs, RSA, administration. They answer for themselves.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+};
+
+use tracing::error;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{Guest, Herald, Outlet, vital};
+use crate::{
+    door::Door,
+    hop::{self, ToFront},
+};
+
+/// One slow frame, with all that is needed to answer it.
+pub(super) struct Job {
+    pub(super) connection: u64,
+    pub(super) guest: Arc<Guest>,
+    pub(super) frame: Zeroizing<Vec<u8>>,
+    pub(super) outlet: Arc<dyn Outlet>,
+}
+
+/// A fixed number of threads and what waits for them. A connection has one frame outstanding, so the number of
+/// connections bounds the queue.
+pub(super) struct Workers {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    door: Arc<dyn Door>,
+    herald: Arc<Herald>,
+    queue: Mutex<Queue>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("waiting", &self.shared.queue().jobs.len()).finish_non_exhaustive()
+    }
+}
+
+impl Workers {
+    pub(super) fn start(count: usize, door: Arc<dyn Door>, herald: Arc<Herald>) -> std::io::Result<Self> {
+        let shared =
+            Arc::new(Shared { door, herald, queue: Mutex::new(Queue::default()), ready: Condvar::new() });
+        let threads = (0..count)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                vital("worker", move || shared.work())
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shared, threads: Mutex::new(threads) })
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        self.shared.queue().jobs.push_back(job);
+        self.shared.ready.notify_one();
+    }
+
+    /// Finishes what waits and ends the threads.
+    pub(super) fn close(&self) {
+        self.shared.queue().closed = true;
+        self.shared.ready.notify_all();
+        let threads: Vec<_> = self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        for thread in threads {
+            if thread.join().is_err() {
+                error!("a worker did not end well");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            self.carry_out(&job);
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn carry_out(&self, job: &Job) {
+        let mut out = Vec::new();
+        hop::write_reply(&mut out, job.connection, |out| self.door.handle(&job.guest.peer, &job.frame, out));
+        if let Err(fault) = self.door.commit() {
+            error!(client = job.guest.peer.client, %fault, "a reply was not released");
+            out.zeroize();
+            hop::write(&mut out, job.connection, &ToFront::Close(super::NOT_WRITTEN));
+        }
+        // Before the reply: whoever was told of a new client may expect it to be let in.
+        self.herald.tell();
+        job.guest.busy.store(false, Ordering::Release);
+        job.outlet.deliver(&out);
+        out.zeroize();
+    }
+}
