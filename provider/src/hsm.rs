@@ -202,12 +202,14 @@ impl Hsm {
                     None => return Ok(()),
                     Some(fault) => Error::Fault(fault),
                 },
-                // Once per dead connection at most: a transport forgets its other idle ones with it.
-                Err(Link::Stale(_)) => continue,
-                Err(Link::Broken(why)) => {
-                    // It was up a moment ago; from here on it has a full deadline to come back.
-                    limits.link = (Instant::now() + self.deadlines.call).min(answer);
-                    Error::Link(Link::Broken(why))
+                // At once, and once per dead connection at most: a transport forgets its other idle ones with it.
+                Err(Link::Stale(_)) => {
+                    limits.link = self.comeback(answer);
+                    continue;
+                }
+                Err(link @ Link::Broken(_)) => {
+                    limits.link = self.comeback(answer);
+                    Error::Link(link)
                 }
                 Err(link @ Link::Unreachable(_)) => Error::Link(link),
                 Err(link @ (Link::TimedOut | Link::Refused(_) | Link::Unusable(_) | Link::Malformed(_))) => {
@@ -220,6 +222,11 @@ impl Hsm {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(80));
         }
+    }
+
+    /// Until when a link that was up a moment ago may take to come back.
+    fn comeback(&self, answer: Instant) -> Instant {
+        (Instant::now() + self.deadlines.call).min(answer)
     }
 }
 

@@ -130,14 +130,16 @@ impl Stream {
         let mut tls =
             ClientConnection::new(config, name).map_err(|error| Link::Unusable(error.to_string()))?;
         tls.set_buffer_limit(None);
-        while tls.is_handshaking() {
-            socket.until(deadline).map_err(link)?;
-            tls.complete_io(&mut IoPair(&socket)).map_err(link)?;
+        let mut opening = Self { socket, tls };
+        opening.flush(deadline)?;
+        while opening.tls.is_handshaking() {
+            opening.receive(deadline)?;
+            opening.flush(deadline)?;
         }
-        if tls.alpn_protocol() != Some(ALPN) {
+        if opening.tls.alpn_protocol() != Some(ALPN) {
             return Err(Link::Refused("the server speaks another protocol".into()));
         }
-        Ok(Self { socket, tls })
+        Ok(opening)
     }
 
     /// Sends a frame and appends the frame that comes back to `reply`.
@@ -156,23 +158,32 @@ impl Stream {
         self.flush(deadline)?;
         self.socket.wait.set(wait);
         loop {
-            self.socket.until(deadline).map_err(link)?;
-            if self.tls.read_tls(&mut &self.socket).map_err(link)? == 0 {
-                return Err(Link::Broken("the server closed the connection".into()));
-            }
-            let state = self.tls.process_new_packets().map_err(tls_link)?;
-            let plaintext = state.plaintext_bytes_to_read();
+            let plaintext = self.receive(deadline)?;
             if plaintext > 0 {
                 let start = reply.len();
                 reply.resize(start + plaintext, 0);
                 let fresh = reply.get_mut(start..).unwrap_or_default();
                 self.tls.reader().read_exact(fresh).map_err(link)?;
             }
-            if self.tls.wants_write() {
-                self.flush(deadline)?;
-            }
+            self.flush(deadline)?;
             if is_whole(reply, limit)? {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Reads once, and returns how many bytes of plaintext there are now.
+    fn receive(&mut self, deadline: Instant) -> Result<usize, Link> {
+        self.socket.until(deadline).map_err(link)?;
+        if self.tls.read_tls(&mut &self.socket).map_err(link)? == 0 {
+            return Err(Link::Broken("the server closed the connection".into()));
+        }
+        match self.tls.process_new_packets() {
+            Ok(state) => Ok(state.plaintext_bytes_to_read()),
+            Err(error) => {
+                // The alert tells the server why we leave.
+                let _unsent = self.tls.write_tls(&mut &self.socket);
+                Err(Link::Refused(error.to_string()))
             }
         }
     }
@@ -194,29 +205,6 @@ fn is_whole(reply: &[u8], limit: u32) -> Result<bool, Link> {
         std::cmp::Ordering::Less => Ok(false),
         std::cmp::Ordering::Equal => Ok(true),
         std::cmp::Ordering::Greater => Err(Link::Malformed("bytes after the end of the frame".into())),
-    }
-}
-
-/// Both directions of a socket, as rustls wants them for a handshake.
-struct IoPair<'s>(&'s Socket);
-
-impl Read for IoPair<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for IoPair<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(parts)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -250,14 +238,8 @@ fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 fn link(error: io::Error) -> Link {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match (tls, error.kind()) {
-        (Some(tls), _) => tls_link(tls.clone()),
-        (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Link::TimedOut,
-        (None, _) => Link::Broken(error.to_string()),
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Link::TimedOut,
+        _ => Link::Broken(error.to_string()),
     }
-}
-
-fn tls_link(error: rustls::Error) -> Link {
-    Link::Refused(error.to_string())
 }
