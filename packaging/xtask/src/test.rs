@@ -96,7 +96,7 @@ fn deny(shell: &Shell) -> Outcome {
     // No advisories: their database cannot be reached from where CI runs.
     cargo(
         shell,
-        &["deny", "--locked", "check", "--config", "packaging/deny.toml", "licenses", "bans", "sources"],
+        &["deny", "--locked", "--config", "packaging/deny.toml", "check", "licenses", "bans", "sources"],
     )
 }
 
