@@ -1,0 +1,75 @@
+//! The outside world, as far as the vault may see it: time, randomness, the store's and the log's files.
+//!
+//! The vault reads nothing else, so a vault on a [`Fake`] platform is deterministic, and is the same vault.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    audit::{AuditSink, FileSink},
+    crypto::Random,
+    store::{SqliteStore, Store},
+};
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub type Time = u64;
+
+/// Where a vault lives.
+pub trait Platform: Random + Send + Sync + 'static {
+    /// Where sealed rows are kept.
+    type Store: Store;
+    /// Where audit records are written.
+    type Sink: AuditSink;
+
+    /// The time of day.
+    fn now(&self) -> Time;
+
+    /// Mixes a caller's seed into the source of randomness, which must not become weaker by it.
+    fn stir(&self, seed: &[u8]);
+}
+
+/// The operating system.
+#[derive(Debug)]
+pub struct Host {
+    /// What is written to it is mixed into the kernel's pool and never counted as entropy. Opened before the sandbox.
+    urandom: File,
+}
+
+impl Host {
+    /// Takes what the vault will need of the operating system, before the sandbox closes.
+    ///
+    /// # Errors
+    /// `/dev/urandom` cannot be opened.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { urandom: OpenOptions::new().write(true).open("/dev/urandom")? })
+    }
+}
+
+impl Platform for Host {
+    type Store = SqliteStore;
+    type Sink = FileSink;
+
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn stir(&self, seed: &[u8]) {
+        if let Err(error) = (&self.urandom).write_all(seed) {
+            tracing::warn!(%error, "a seed could not be mixed in; the generator is as good as before");
+        }
+    }
+}
+
+impl Random for Host {
+    fn fill(&self, bytes: &mut [u8]) {
+        // A machine whose kernel gives no randomness cannot make keys: better to stop than to make weak ones.
+        if getrandom::fill(bytes).is_err() {
+            tracing::error!("the operating system gives no randomness; stopping");
+            std::process::abort();
+        }
+    }
+}
