@@ -10,12 +10,17 @@ impl From<&Error> for Fault {
             Error::Caller(code, text) => Self::new(*code, text.clone()),
             Error::Crypto(error) => Self::new(error.fault(), error.to_string()),
             Error::Policy(refusal) => Self::new(FaultCode::PolicyRefused, refusal.to_string()),
+            Error::Certificate(error) => Self::new(FaultCode::ArgumentsBad, error.to_string()),
             // What failed inside is for the server's own log.
-            Error::Store(_) => Self::new(FaultCode::NotDurable, "the store cannot be written; see the server's log"),
+            Error::Store(_) => {
+                Self::new(FaultCode::NotDurable, "the store cannot be written; see the server's log")
+            }
             Error::Audit(error @ audit::Error::Tampered { .. }) => {
                 Self::new(FaultCode::IntegrityViolated, error.to_string())
             }
-            Error::Audit(_) => Self::new(FaultCode::NotDurable, "the audit log cannot be written; see the server's log"),
+            Error::Audit(_) => {
+                Self::new(FaultCode::NotDurable, "the audit log cannot be written; see the server's log")
+            }
         }
     }
 }

@@ -6,7 +6,11 @@
 
 pub mod audit;
 pub mod authority;
+pub mod certificates;
 pub mod crypto;
 pub mod door;
+mod fault;
+pub mod platform;
 pub mod policy;
 pub mod store;
+pub mod vault;

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     audit::{AuditSink, FileSink},
     crypto::Random,
-    store::{SqliteStore, Store},
+    store::{Store, sqlite::Sqlite},
 };
 
 /// Microseconds since 1970-01-01T00:00:00Z.
@@ -49,7 +49,7 @@ impl Host {
 }
 
 impl Platform for Host {
-    type Store = SqliteStore;
+    type Store = Sqlite;
     type Sink = FileSink;
 
     fn now(&self) -> Time {

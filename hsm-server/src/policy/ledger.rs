@@ -41,7 +41,12 @@ impl Ledger {
 
     /// Counts a signature that the audit log remembers.
     pub fn remember(&self, key: ObjectId, time: u64) {
-        self.signatures.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().push_back(time);
+        self.signatures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(key)
+            .or_default()
+            .push_back(time);
     }
 }
 

@@ -78,7 +78,12 @@ impl Policy {
     ///
     /// # Errors
     /// `Refusal` with the rule's name; nothing was charged then.
-    pub fn decide(&self, intent: Intent, about: Circumstances<'_>, ledger: &Ledger) -> Result<Decision, Refusal> {
+    pub fn decide(
+        &self,
+        intent: Intent,
+        about: Circumstances<'_>,
+        ledger: &Ledger,
+    ) -> Result<Decision, Refusal> {
         let limit = self.check(&intent, about)?;
         let charged = match (intent.act, limit) {
             (Act::Sign, Some(limit)) => {

@@ -102,7 +102,11 @@ impl Policy {
     }
 
     /// What the rules say of a use, limits aside; the tightest limit that is to be charged for it.
-    pub(super) fn check(&self, intent: &Intent, about: Circumstances<'_>) -> Result<Option<Limit<'_>>, Refusal> {
+    pub(super) fn check(
+        &self,
+        intent: &Intent,
+        about: Circumstances<'_>,
+    ) -> Result<Option<Limit<'_>>, Refusal> {
         let mut named = false;
         let mut limit: Option<Limit<'_>> = None;
         for rule in self.rules.iter().filter(|rule| rule.names(about.label)) {
@@ -136,8 +140,9 @@ impl Rule {
             return Err(wrong("a rule needs a name of its own".into()));
         }
         let mechanisms = text.mechanisms.map(|names| {
-            let mechanism =
-                |name: &String| Mechanism::from_name(name).ok_or_else(|| wrong(format!("unknown mechanism \"{name}\"")));
+            let mechanism = |name: &String| {
+                Mechanism::from_name(name).ok_or_else(|| wrong(format!("unknown mechanism \"{name}\"")))
+            };
             names.iter().map(mechanism).collect::<Result<Vec<_>, _>>()
         });
         Ok(Self {
@@ -177,7 +182,11 @@ fn matches(pattern: &[u8], label: &[u8]) -> bool {
         if parts.peek().is_none() {
             return rest.ends_with(part);
         }
-        let found = if part.is_empty() { Some(0) } else { rest.windows(part.len()).position(|window| window == part) };
+        let found = if part.is_empty() {
+            Some(0)
+        } else {
+            rest.windows(part.len()).position(|window| window == part)
+        };
         let Some(at) = found else { return false };
         rest = rest.get(at + part.len()..).unwrap_or_default();
     }
@@ -196,10 +205,19 @@ mod tests {
 
     const KEY: ObjectId = ObjectId([7; 16]);
 
-    fn decide(policy: &str, ledger: &Ledger, label: &str, mechanism: Mechanism, now: u64) -> Result<bool, Refusal> {
+    fn decide(
+        policy: &str,
+        ledger: &Ledger,
+        label: &str,
+        mechanism: Mechanism,
+        now: u64,
+    ) -> Result<bool, Refusal> {
         let intent = read(Act::Sign, KEY, mechanism, Params::None, b"message".to_vec());
         let about = Circumstances { label: label.as_bytes(), lineage: KEY, now };
-        Policy::parse(policy).unwrap().decide(intent, about, ledger).map(|decision| decision.charged.is_some())
+        Policy::parse(policy)
+            .unwrap()
+            .decide(intent, about, ledger)
+            .map(|decision| decision.charged.is_some())
     }
 
     #[test]
@@ -241,7 +259,12 @@ mod tests {
 
     #[test]
     fn a_wrong_text_says_where() {
-        assert!(Policy::parse("[[rule]]\nname = \"a\"\nmechanisms = [\"CKM_NONE\"]").unwrap_err().0.contains("CKM_NONE"));
+        assert!(
+            Policy::parse("[[rule]]\nname = \"a\"\nmechanisms = [\"CKM_NONE\"]")
+                .unwrap_err()
+                .0
+                .contains("CKM_NONE")
+        );
         assert!(Policy::parse("[[rule]]\nname = \"a\"\nlimit = 3").unwrap_err().0.contains("limit"));
         assert!(Policy::parse("[[rule]]\nname = \"\"").is_err());
     }

@@ -31,7 +31,10 @@ impl<P: Platform> Vault<P> {
     fn named(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Partition>, Error> {
         context.detail = name.into();
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        partitions.get(name).cloned().ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no partition {name}")))
+        partitions
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no partition {name}")))
     }
 
     fn save_state(
@@ -49,7 +52,12 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Revokes clients and has the front close their connections.
-    fn revoke(&self, context: &mut Context<'_>, change: Change, which: impl Fn(&ClientRecord) -> bool) -> Result<usize, Error> {
+    fn revoke(
+        &self,
+        context: &mut Context<'_>,
+        change: Change,
+        which: impl Fn(&ClientRecord) -> bool,
+    ) -> Result<usize, Error> {
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         let mut change = change;
         let mut revoked = Vec::new();
@@ -123,7 +131,9 @@ impl<P: Platform> Handle<DeletePartition> for Vault<P> {
 impl<P: Platform> Handle<ListPartitions> for Vault<P> {
     fn handle(&self, _: &mut Context<'_>, _: ListPartitions) -> Result<Partitions, Error> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Partitions { partitions: partitions.iter().map(|(name, partition)| describe(name, partition)).collect() })
+        Ok(Partitions {
+            partitions: partitions.iter().map(|(name, partition)| describe(name, partition)).collect(),
+        })
     }
 }
 
@@ -133,7 +143,8 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         if let Some(partition) = &call.partition {
             self.named(context, partition)?;
         }
-        context.detail = format!("client {} for {}", call.name, call.partition.as_deref().unwrap_or("administration"));
+        context.detail =
+            format!("client {} for {}", call.name, call.partition.as_deref().unwrap_or("administration"));
         if !(1..=MAX_DAYS).contains(&call.days) {
             return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_DAYS} days")));
         }
@@ -150,7 +161,10 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         clients.insert(record.fingerprint, record);
         self.admissions.fetch_add(1, Ordering::Release);
         let pem = |der: &[u8]| certificates::pem("CERTIFICATE", der).to_string();
-        Ok(Certificate { certificate: pem(&issued.certificate), authority: pem(self.authority.certificate()) })
+        Ok(Certificate {
+            certificate: pem(&issued.certificate),
+            authority: pem(self.authority.certificate()),
+        })
     }
 }
 
@@ -258,7 +272,10 @@ impl<P: Platform> Handle<Thaw> for Vault<P> {
 }
 
 /// The first of a key's copies, which stands for all of them.
-fn lineage(partition: &Partition, key: strongroom_shared::object::ObjectId) -> Result<strongroom_shared::object::ObjectId, Error> {
+fn lineage(
+    partition: &Partition,
+    key: strongroom_shared::object::ObjectId,
+) -> Result<strongroom_shared::object::ObjectId, Error> {
     let objects = partition.keyring.token_objects();
     let object = objects.iter().find(|object| object.id == key);
     object

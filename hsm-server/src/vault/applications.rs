@@ -119,7 +119,8 @@ impl Applications {
     pub fn expire(&self, now: Time) -> Vec<ApplicationId> {
         let mut gone = Vec::new();
         lock(&self.all).retain(|id, application| {
-            let keep = lock(&application.state).idle_since.is_none_or(|since| now < since.saturating_add(GRACE));
+            let keep =
+                lock(&application.state).idle_since.is_none_or(|since| now < since.saturating_add(GRACE));
             if !keep {
                 gone.push(*id);
             }

@@ -180,7 +180,9 @@ pub fn complete(mut template: Template, id: ObjectId, origin: Origin, role: Role
         match given {
             Given::Yes => {}
             Given::No => return Err(Error::attribute(FaultCode::AttributeReadOnly, attribute.kind)),
-            Given::Contradicts => return Err(Error::attribute(FaultCode::TemplateInconsistent, attribute.kind)),
+            Given::Contradicts => {
+                return Err(Error::attribute(FaultCode::TemplateInconsistent, attribute.kind));
+            }
         }
         check_trust(attribute, role)?;
     }
@@ -274,7 +276,9 @@ fn check_trust(attribute: &Attribute, role: Role) -> Result<(), Error> {
     let claims = attribute.kind == CKA_TRUSTED && attribute.value == Value::Bool(true);
     match role {
         Role::SecurityOfficer => Ok(()),
-        Role::Public | Role::User if claims => Err(Error::attribute(FaultCode::AttributeReadOnly, CKA_TRUSTED)),
+        Role::Public | Role::User if claims => {
+            Err(Error::attribute(FaultCode::AttributeReadOnly, CKA_TRUSTED))
+        }
         Role::Public | Role::User => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use pkcs11_sys::CK_ATTRIBUTE_TYPE;
 use strongroom_shared::{fault::FaultCode, object::attribute_name};
 
-use crate::{audit, crypto, policy::Refusal, store};
+use crate::{audit, certificates::CertificateError, crypto, policy::Refusal, store};
 
 /// An act that was not carried out.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub enum Error {
     Crypto(crypto::Error),
     /// Policy refused.
     Policy(Refusal),
+    /// A certificate could not be made or read.
+    Certificate(CertificateError),
     /// The store could not be read or written.
     Store(store::Error),
     /// The audit log could not be read or written.
@@ -52,6 +54,12 @@ impl From<Refusal> for Error {
     }
 }
 
+impl From<CertificateError> for Error {
+    fn from(error: CertificateError) -> Self {
+        Self::Certificate(error)
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         Self::Store(error)
@@ -71,6 +79,7 @@ impl fmt::Display for Error {
             Self::Caller(code, text) => write!(f, "{code:?}: {text}"),
             Self::Crypto(error) => write!(f, "{error}"),
             Self::Policy(refusal) => write!(f, "{refusal}"),
+            Self::Certificate(error) => write!(f, "certificate: {error}"),
             Self::Store(error) => write!(f, "store: {error}"),
             Self::Audit(error) => write!(f, "audit log: {error}"),
         }

@@ -160,7 +160,11 @@ impl Keyring {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let all = self.read();
         let fitting = all.range((from, Bound::Unbounded)).map(|(_, object)| object);
-        fitting.filter(|object| object.is_visible(to, role) && object.fits(template)).take(page).cloned().collect()
+        fitting
+            .filter(|object| object.is_visible(to, role) && object.fits(template))
+            .take(page)
+            .cloned()
+            .collect()
     }
 
     /// Every token object.

@@ -24,13 +24,16 @@ impl<P: Platform> Handle<GenerateKey> for Vault<P> {
         let key_type = match mechanism.row().key {
             KeyKind::Aes => CKK_AES,
             KeyKind::Generic => hmac_type(&call.template),
-            KeyKind::Rsa | KeyKind::Ec | KeyKind::EcEdwards | KeyKind::None => return Err(FaultCode::Internal.into()),
+            KeyKind::Rsa | KeyKind::Ec | KeyKind::EcEdwards | KeyKind::None => {
+                return Err(FaultCode::Internal.into());
+            }
         };
         let template = implied(call.template, CKO_SECRET_KEY, key_type)?;
         let mut attributes = attributes::complete(template, id, Origin::Generated(mechanism), context.role)?;
         check_access(context, &attributes)?;
         check_initialized(&partition, &attributes)?;
-        add_values(&mut attributes, crypto::generate(mechanism, &attributes, &*self.platform)?);
+        let values = crypto::generate(mechanism, &attributes, &*self.platform)?;
+        add_values(&mut attributes, values);
         let info = attributes::describe(id, &attributes);
         self.add(context, &partition, vec![(id, attributes, id)])?;
         Ok(info)
@@ -65,13 +68,22 @@ impl<P: Platform> Handle<GenerateKeyPair> for Vault<P> {
             private: attributes::describe(private_id, &private),
         };
         // The private key last: its id is the one that the record names.
-        self.add(context, &partition, vec![(public_id, public, public_id), (private_id, private, private_id)])?;
+        self.add(
+            context,
+            &partition,
+            vec![(public_id, public, public_id), (private_id, private, private_id)],
+        )?;
         Ok(pair)
     }
 }
 
 /// The mechanism of a generation, which then stands in its record.
-fn generator(context: &mut Context<'_>, number: u64, params: &Params, flag: CK_FLAGS) -> Result<Mechanism, Error> {
+fn generator(
+    context: &mut Context<'_>,
+    number: u64,
+    params: &Params,
+    flag: CK_FLAGS,
+) -> Result<Mechanism, Error> {
     context.mechanism = Some(number);
     let mechanism = Mechanism::from_number(number).ok_or(FaultCode::MechanismInvalid)?;
     let row = mechanism.row();

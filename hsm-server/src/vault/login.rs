@@ -8,9 +8,10 @@ use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Hand
 use subtle::ConstantTimeEq;
 
 use super::{
-    Change, Context, Vault,
+    Context, Vault,
     error::Error,
     partition::{Partition, State},
+    record::Change,
     records::PinRecord,
     tickets::Login as LoginTicket,
 };

@@ -134,7 +134,11 @@ impl<P: Platform> Handle<Hello> for Vault<P> {
 
 impl<P: Platform> Vault<P> {
     /// The frame's call and who makes it, if they may.
-    fn receive<'a, 'f>(&self, peer: &'a Peer, frame: &'f [u8]) -> Result<(Context<'a>, &'f [u8]), (Header, Error)> {
+    fn receive<'a, 'f>(
+        &self,
+        peer: &'a Peer,
+        frame: &'f [u8],
+    ) -> Result<(Context<'a>, &'f [u8]), (Header, Error)> {
         let nothing = Header { length: 0, kind: Kind::Fault, call: 0, id: 0 };
         let malformed = |text: String| Error::caller(FaultCode::Malformed, text);
         let (head, body) = frame
@@ -197,7 +201,9 @@ impl<P: Platform> Vault<P> {
             // The partition may have been deleted under an open connection.
             Permit::Application => context.partition().map(drop),
             Permit::LoggedIn if context.role == Role::Public => Err(FaultCode::NotLoggedIn.into()),
-            Permit::SecurityOfficer if context.role != Role::SecurityOfficer => Err(FaultCode::NotLoggedIn.into()),
+            Permit::SecurityOfficer if context.role != Role::SecurityOfficer => {
+                Err(FaultCode::NotLoggedIn.into())
+            }
             Permit::LoggedIn | Permit::SecurityOfficer => context.partition().map(drop),
             Permit::Administrator if application => {
                 Err(Error::caller(FaultCode::Forbidden, "only an administrator's certificate may do this"))
@@ -219,9 +225,17 @@ impl<P: Platform> Vault<P> {
     }
 
     /// As [`Self::carry_out`], but a request that came before is not carried out again.
-    fn carry_out_once(&self, application: &Application, context: &mut Context<'_>, body: &[u8], out: &mut Vec<u8>) {
+    fn carry_out_once(
+        &self,
+        application: &Application,
+        context: &mut Context<'_>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let fault = |code| Fault::new(code, "an earlier copy of this request was carried out");
-        let refuse = |out: &mut Vec<u8>, code| wire::encode_fault(out, context.request, context.call as u16, &fault(code));
+        let refuse = |out: &mut Vec<u8>, code| {
+            wire::encode_fault(out, context.request, context.call as u16, &fault(code))
+        };
         match application.arrive(context.request) {
             Arrival::Answered(frame) => out.extend_from_slice(&frame),
             Arrival::Lost => refuse(out, FaultCode::AnswerLost),
@@ -289,7 +303,9 @@ impl<P: Platform> Door for Vault<P> {
             time: self.platform.now(),
             client: identity.as_ref().map_or_else(|| "-".into(), |identity| identity.client.clone()),
             partition: identity.and_then(|identity| identity.partition).unwrap_or_default(),
-            certificate: certificate.map(|der| short(&certificates::fingerprint(der)).to_vec()).unwrap_or_default(),
+            certificate: certificate
+                .map(|der| short(&certificates::fingerprint(der)).to_vec())
+                .unwrap_or_default(),
             act: "Handshake".into(),
             outcome: Outcome::Refused,
             detail: format!("{address}: {reason}"),

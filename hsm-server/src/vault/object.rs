@@ -52,7 +52,11 @@ impl<P: Platform> Vault<P> {
             context.object = Some(id);
             objects.push(Object::new(id, attributes, owner, lineage));
         }
-        if on_token { self.change(context, change)? } else { self.record_done(context)? }
+        if on_token {
+            self.change(context, change)?
+        } else {
+            self.record_done(context)?
+        }
         partition.keyring.put(objects);
         Ok(())
     }
@@ -143,7 +147,9 @@ impl<P: Platform> Handle<DestroyObject> for Vault<P> {
             return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
         }
         match object.owner {
-            Owner::Token => self.change(context, Change::new().delete(Path::Object(partition.id, object.id)))?,
+            Owner::Token => {
+                self.change(context, Change::new().delete(Path::Object(partition.id, object.id)))?
+            }
             Owner::Session(..) => self.record_done(context)?,
         }
         partition.keyring.remove(object.id);
@@ -179,7 +185,8 @@ impl<P: Platform> Handle<ReadAttributes> for Vault<P> {
 /// Whether a key's value goes out in clear, which belongs on record.
 fn reveals_secret(object: &Object, answers: &[Answer]) -> bool {
     let is_secret_key = matches!(object.attributes.ulong(CKA_CLASS), Some(CKO_PRIVATE_KEY | CKO_SECRET_KEY));
-    let key_value = object.attributes.value(CKA_VALUE).or_else(|| object.attributes.value(CKA_PRIVATE_EXPONENT));
+    let key_value =
+        object.attributes.value(CKA_VALUE).or_else(|| object.attributes.value(CKA_PRIVATE_EXPONENT));
     is_secret_key
         && answers.iter().any(|answer| match answer {
             Answer::Value(value @ Value::Bytes(_)) => Some(value) == key_value,
@@ -215,7 +222,8 @@ impl<P: Platform> Handle<FindObjects> for Vault<P> {
         let (me, role) = (context.application_id(), context.role);
         let found = partition.keyring.find(&call.template, call.after, me, role, PAGE + 1);
         let more = found.len() > PAGE;
-        let objects = found.iter().take(PAGE).map(|object| attributes::describe(object.id, &object.attributes));
+        let objects =
+            found.iter().take(PAGE).map(|object| attributes::describe(object.id, &object.attributes));
         Ok(Found { objects: objects.collect(), more })
     }
 }
@@ -223,7 +231,10 @@ impl<P: Platform> Handle<FindObjects> for Vault<P> {
 impl<P: Platform> Handle<CloseSession> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, _: CloseSession) -> Result<Done, Error> {
         let (me, mine) = (context.application_id(), context.caller.session);
-        context.partition()?.keyring.remove_session_objects(|owner, session, _| owner == me && session == mine);
+        context
+            .partition()?
+            .keyring
+            .remove_session_objects(|owner, session, _| owner == me && session == mine);
         Ok(Done {})
     }
 }

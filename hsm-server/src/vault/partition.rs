@@ -72,7 +72,8 @@ impl Partition {
 impl State {
     /// A partition that has just been made.
     pub fn new(name: &str) -> Self {
-        let record = PartitionRecord { name: name.into(), label: None, frozen: false, frozen_keys: Vec::new() };
+        let record =
+            PartitionRecord { name: name.into(), label: None, frozen: false, frozen_keys: Vec::new() };
         Self { record, roles: RolesRecord::default(), policy_text: String::new(), policy: Policy::open() }
     }
 
@@ -82,7 +83,10 @@ impl State {
     /// `Frozen`, saying which.
     pub fn check_thawed(&self, lineage: ObjectId) -> Result<(), Error> {
         if self.record.frozen {
-            return Err(Error::caller(FaultCode::Frozen, format!("partition {} is frozen", self.record.name)));
+            return Err(Error::caller(
+                FaultCode::Frozen,
+                format!("partition {} is frozen", self.record.name),
+            ));
         }
         if self.record.frozen_keys.contains(&lineage) {
             return Err(Error::caller(FaultCode::Frozen, format!("key {lineage} is frozen")));

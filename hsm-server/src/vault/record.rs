@@ -123,7 +123,11 @@ impl<P: Platform> Vault<P> {
         let mut record = self.record_of(context, outcome(error));
         record.detail = match error {
             Error::Policy(refusal) => refusal.to_string(),
-            Error::Caller(..) | Error::Crypto(_) | Error::Store(_) | Error::Audit(_) => error.to_string(),
+            Error::Caller(..)
+            | Error::Crypto(_)
+            | Error::Certificate(_)
+            | Error::Store(_)
+            | Error::Audit(_) => error.to_string(),
         };
         let _turn = self.change_turn();
         record.store_version = Some(self.store.version());
@@ -219,6 +223,6 @@ fn outcome(error: &Error) -> Outcome {
             | FaultCode::Frozen => Outcome::Refused,
             _ => Outcome::Failed,
         },
-        Error::Crypto(_) | Error::Store(_) | Error::Audit(_) => Outcome::Failed,
+        Error::Crypto(_) | Error::Certificate(_) | Error::Store(_) | Error::Audit(_) => Outcome::Failed,
     }
 }

@@ -120,6 +120,9 @@ pub fn encode<T: Encode<()>>(record: &T) -> Zeroizing<Vec<u8>> {
 /// `IntegrityViolated`: the seal was good, so this server and the one that wrote it do not agree.
 pub fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, Error> {
     decode_body(bytes).map_err(|error| {
-        Error::caller(FaultCode::IntegrityViolated, format!("a record of another version of the server: {error}"))
+        Error::caller(
+            FaultCode::IntegrityViolated,
+            format!("a record of another version of the server: {error}"),
+        )
     })
 }

@@ -110,7 +110,8 @@ impl<P: Platform> Handle<Sign> for Vault<P> {
         let Sign { key, mechanism, params, input } = call;
         let Use { object, authorized } =
             self.authorize(context, Wish { act: Act::Sign, key, mechanism, params, input })?;
-        let signature = crypto::sign(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
+        let signature =
+            crypto::sign(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
         Ok(Signature { bytes: signature })
     }
 }
@@ -131,7 +132,8 @@ impl<P: Platform> Handle<Encrypt> for Vault<P> {
         let Encrypt { key, mechanism, params, input } = call;
         let Use { object, authorized } =
             self.authorize(context, Wish { act: Act::Encrypt, key, mechanism, params, input })?;
-        let bytes = crypto::encrypt(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
+        let bytes =
+            crypto::encrypt(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
         Ok(Bytes { bytes: SecretBytes(bytes) })
     }
 }
@@ -141,7 +143,8 @@ impl<P: Platform> Handle<Decrypt> for Vault<P> {
         let Decrypt { key, mechanism, params, input } = call;
         let Use { object, authorized } =
             self.authorize(context, Wish { act: Act::Decrypt, key, mechanism, params, input })?;
-        let bytes = crypto::decrypt(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
+        let bytes =
+            crypto::decrypt(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
         Ok(Bytes { bytes: SecretBytes(bytes) })
     }
 }
@@ -150,7 +153,9 @@ impl<P: Platform> Handle<Decrypt> for Vault<P> {
 pub fn pace(frame: &[u8]) -> Pace {
     match peek_mechanism(frame).map(|mechanism| mechanism.row().key) {
         Some(KeyKind::Rsa) => Pace::Slow,
-        Some(KeyKind::Ec | KeyKind::EcEdwards | KeyKind::Aes | KeyKind::Generic | KeyKind::None) | None => Pace::Quick,
+        Some(KeyKind::Ec | KeyKind::EcEdwards | KeyKind::Aes | KeyKind::Generic | KeyKind::None) | None => {
+            Pace::Quick
+        }
     }
 }
 

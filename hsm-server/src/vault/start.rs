@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, RwLock,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
 use strongroom_shared::{
@@ -26,7 +23,6 @@ use super::{
 use crate::{
     audit::{Durability, Log, Recovered},
     certificates::{self, Authority, Issued},
-    crypto::Random,
     platform::{Platform, Time},
     policy::Policy,
     store::{Batch, PartitionId, Path, SealedStore},
@@ -100,7 +96,8 @@ pub fn initialise<P: Platform>(
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
     let mut batch = Batch::new();
     batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
-    let mut first = AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
+    let mut first =
+        AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
     first.store_version = Some(store.commit(batch, &encode(&first))?);
 
     let (log, _) = Log::open(sink, store.subkey("audit log"), Durability::Power)?;
@@ -149,16 +146,17 @@ impl Contents {
     fn read(records: Vec<(Path, Zeroizing<Vec<u8>>)>) -> Result<Self, Error> {
         let mut contents = Self::default();
         for (path, bytes) in records {
-            let mut parts = |id| contents.partitions.entry(id).or_default();
+            let partitions = &mut contents.partitions;
             match path {
                 Path::Authority => contents.authority = Some(decode(&bytes)?),
                 Path::Client(fingerprint) => drop(contents.clients.insert(fingerprint, decode(&bytes)?)),
-                Path::Partition(id) => parts(id).record = Some(decode(&bytes)?),
-                Path::Roles(id) => parts(id).roles = decode(&bytes)?,
-                Path::Policy(id) => parts(id).policy = decode(&bytes)?,
+                Path::Partition(id) => partitions.entry(id).or_default().record = Some(decode(&bytes)?),
+                Path::Roles(id) => partitions.entry(id).or_default().roles = decode(&bytes)?,
+                Path::Policy(id) => partitions.entry(id).or_default().policy = decode(&bytes)?,
                 Path::Object(id, object) => {
                     let record: ObjectRecord = decode(&bytes)?;
-                    parts(id).objects.push(Object::new(object, record.attributes, Owner::Token, record.lineage));
+                    let object = Object::new(object, record.attributes, Owner::Token, record.lineage);
+                    partitions.entry(id).or_default().objects.push(object);
                 }
             }
         }
@@ -168,11 +166,13 @@ impl Contents {
 
 impl Parts {
     fn partition(self, id: PartitionId) -> Result<(String, Arc<Partition>), Error> {
-        let broken = |what: String| Error::caller(FaultCode::IntegrityViolated, format!("partition {id}: {what}"));
+        let broken =
+            |what: String| Error::caller(FaultCode::IntegrityViolated, format!("partition {id}: {what}"));
         let record = self.record.ok_or_else(|| broken("it has no record".into()))?;
         let policy = Policy::parse(&self.policy).map_err(|error| broken(error.to_string()))?;
         let name = record.name.clone();
-        let partition = Partition::new(id, State { record, roles: self.roles, policy_text: self.policy, policy });
+        let partition =
+            Partition::new(id, State { record, roles: self.roles, policy_text: self.policy, policy });
         partition.keyring.put(self.objects);
         Ok((name, Arc::new(partition)))
     }
@@ -235,7 +235,9 @@ impl<P: Platform> Vault<P> {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 partition.ledger.remember(key, record.time);
             }
-            if let (Outcome::Done, Ok(certificate)) = (record.outcome, record.certificate.as_slice().try_into()) {
+            if let (Outcome::Done, Ok(certificate)) =
+                (record.outcome, record.certificate.as_slice().try_into())
+            {
                 let id = ApplicationId { certificate, instance: record.instance };
                 self.applications.remember_lost(id, record.request, self.started);
             }
@@ -270,7 +272,10 @@ fn reconcile<P: crate::store::Store, S: crate::audit::AuditSink>(
         ));
     }
     if !pending.act.is_empty() && recorded < version {
-        tracing::warn!(act = pending.act, "the last process stopped before it put this act on record; it is now");
+        tracing::warn!(
+            act = pending.act,
+            "the last process stopped before it put this act on record; it is now"
+        );
         let position = log.append(AuditRecord { store_version: Some(version), ..pending })?;
         log.commit(position)?;
     }
