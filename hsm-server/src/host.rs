@@ -30,7 +30,11 @@ fn audit_folder(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// There are some already, or they cannot be written.
-pub fn initialise(config: &Config, root_key: Secret<[u8; 32]>, requests: &Requests) -> Result<Initialised, Failure> {
+pub fn initialise(
+    config: &Config,
+    root_key: Secret<[u8; 32]>,
+    requests: &Requests,
+) -> Result<Initialised, Failure> {
     let store = Sqlite::create(&store_file(config))?;
     let sink = FileSink::create(&audit_folder(config))?;
     Ok(vault::initialise(&Arc::new(Host::new()?), store, sink, root_key, requests)?)

@@ -61,8 +61,15 @@ pub struct Application {
 struct State {
     connections: HashSet<u64>,
     idle_since: Option<Time>,
-    answers: HashMap<u64, Answer>,
+    answers: HashMap<u64, Remembered>,
     order: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    /// Of the call and its body: the same number must not stand for another request.
+    digest: Option<u64>,
+    answer: Answer,
 }
 
 #[derive(Debug)]
@@ -86,6 +93,8 @@ pub enum Arrival {
     Lost,
     /// It is still being carried out.
     Pending,
+    /// Another request came with this number.
+    Reused,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -134,13 +143,13 @@ impl Applications {
         let application = Arc::clone(lock(&self.all).entry(id).or_default());
         let mut state = lock(&application.state);
         state.idle_since.get_or_insert(now);
-        state.note(request, Answer::Lost);
+        state.note(request, Remembered { digest: None, answer: Answer::Lost });
     }
 }
 
 impl State {
-    fn note(&mut self, request: u64, answer: Answer) {
-        if self.answers.insert(request, answer).is_none() {
+    fn note(&mut self, request: u64, remembered: Remembered) {
+        if self.answers.insert(request, remembered).is_none() {
             self.order.push_back(request);
         }
         while self.order.len() > ANSWERS {
@@ -153,27 +162,30 @@ impl State {
 }
 
 impl Application {
-    /// Whether a request of this number has come before. A new one is awaited from here on, until [`Self::answer`].
-    pub fn arrive(&self, request: u64) -> Arrival {
+    /// Whether a request of this number has come before, with what `digest` stands for. A new one is awaited
+    /// from here on, until [`Self::answer`].
+    pub fn arrive(&self, request: u64, digest: u64) -> Arrival {
         let state = lock(&self.state);
         let waited = self.ended.wait_timeout_while(state, PATIENCE, |state| {
-            matches!(state.answers.get(&request), Some(Answer::Awaited))
+            state.answers.get(&request).is_some_and(|remembered| matches!(remembered.answer, Answer::Awaited))
         });
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match state.answers.get(&request) {
-            Some(Answer::Known(frame)) => Arrival::Answered(Arc::clone(frame)),
-            Some(Answer::Lost) => Arrival::Lost,
-            Some(Answer::Awaited) => Arrival::Pending,
+            Some(remembered) if remembered.digest.is_some_and(|known| known != digest) => Arrival::Reused,
+            Some(Remembered { answer: Answer::Known(frame), .. }) => Arrival::Answered(Arc::clone(frame)),
+            Some(Remembered { answer: Answer::Lost, .. }) => Arrival::Lost,
+            Some(Remembered { answer: Answer::Awaited, .. }) => Arrival::Pending,
             None => {
-                state.note(request, Answer::Awaited);
+                state.note(request, Remembered { digest: Some(digest), answer: Answer::Awaited });
                 Arrival::New
             }
         }
     }
 
     /// Remembers the frame that answers a request.
-    pub fn answer(&self, request: u64, frame: &[u8]) {
-        lock(&self.state).note(request, Answer::Known(Arc::new(Zeroizing::new(frame.to_vec()))));
+    pub fn answer(&self, request: u64, digest: u64, frame: &[u8]) {
+        let answer = Answer::Known(Arc::new(Zeroizing::new(frame.to_vec())));
+        lock(&self.state).note(request, Remembered { digest: Some(digest), answer });
         self.ended.notify_all();
     }
 }
@@ -188,24 +200,25 @@ mod tests {
     fn a_resent_request_gets_the_same_answer_and_a_third_waits_for_the_first() {
         let applications = Applications::default();
         let application = applications.enter(ID, 1);
-        assert!(matches!(application.arrive(7), Arrival::New));
+        assert!(matches!(application.arrive(7, 1), Arrival::New));
         let waiting = Arc::clone(&application);
-        let second = std::thread::spawn(move || waiting.arrive(7));
-        application.answer(7, b"answer");
+        let second = std::thread::spawn(move || waiting.arrive(7, 1));
+        application.answer(7, 1, b"answer");
         let Arrival::Answered(frame) = second.join().unwrap() else { panic!("not answered") };
         assert_eq!(frame.as_slice(), b"answer");
-        assert!(matches!(application.arrive(8), Arrival::New));
+        assert!(matches!(application.arrive(7, 2), Arrival::Reused));
+        assert!(matches!(application.arrive(8, 1), Arrival::New));
     }
 
     #[test]
     fn answers_are_bounded() {
         let application = Application::default();
         for request in 0..2 * ANSWERS as u64 {
-            application.arrive(request);
-            application.answer(request, b"x");
+            application.arrive(request, 0);
+            application.answer(request, 0, b"x");
         }
         assert_eq!(lock(&application.state).answers.len(), ANSWERS);
-        assert!(matches!(application.arrive(2 * ANSWERS as u64 - 1), Arrival::Answered(_)));
+        assert!(matches!(application.arrive(2 * ANSWERS as u64 - 1, 0), Arrival::Answered(_)));
     }
 
     #[test]
@@ -224,6 +237,6 @@ mod tests {
     fn what_was_done_before_a_restart_is_not_done_again() {
         let applications = Applications::default();
         applications.remember_lost(ID, 7, 0);
-        assert!(matches!(applications.enter(ID, 1).arrive(7), Arrival::Lost));
+        assert!(matches!(applications.enter(ID, 1).arrive(7, 1), Arrival::Lost));
     }
 }

@@ -22,6 +22,7 @@ mod tickets;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -72,6 +73,8 @@ pub struct Vault<P: Platform> {
     applications: Applications,
     tickets: Tickets,
     connections: AtomicU64,
+    /// Tells a resent request from another one with its number.
+    digests: RandomState,
     started: Time,
 }
 
@@ -232,18 +235,23 @@ impl<P: Platform> Vault<P> {
         body: &[u8],
         out: &mut Vec<u8>,
     ) {
-        let fault = |code| Fault::new(code, "an earlier copy of this request was carried out");
-        let refuse = |out: &mut Vec<u8>, code| {
-            wire::encode_fault(out, context.request, context.call as u16, &fault(code))
+        let refuse = |out: &mut Vec<u8>, code, detail| {
+            wire::encode_fault(out, context.request, context.call as u16, &Fault::new(code, detail));
         };
-        match application.arrive(context.request) {
+        let digest = self.digests.hash_one((context.call as u16, body));
+        match application.arrive(context.request, digest) {
             Arrival::Answered(frame) => out.extend_from_slice(&frame),
-            Arrival::Lost => refuse(out, FaultCode::AnswerLost),
-            Arrival::Pending => refuse(out, FaultCode::Unavailable),
+            Arrival::Lost => {
+                refuse(out, FaultCode::AnswerLost, "carried out before the server was started again")
+            }
+            Arrival::Pending => {
+                refuse(out, FaultCode::Unavailable, "an earlier copy is still being carried out")
+            }
+            Arrival::Reused => refuse(out, FaultCode::Malformed, "this number was another request's"),
             Arrival::New => {
                 let start = out.len();
                 self.carry_out(context, body, out);
-                application.answer(context.request, out.get(start..).unwrap_or_default());
+                application.answer(context.request, digest, out.get(start..).unwrap_or_default());
             }
         }
     }

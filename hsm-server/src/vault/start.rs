@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::RandomState,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
@@ -215,6 +216,7 @@ impl<P: Platform> Vault<P> {
             admissions: AtomicU64::new(1),
             applications: Applications::default(),
             connections: AtomicU64::new(1),
+            digests: RandomState::new(),
             started: now,
             platform,
             settings,

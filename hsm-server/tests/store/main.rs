@@ -184,7 +184,10 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     assert!(matches!(refused(|b| b.delete_partition(CAROL)), Error::NoPartition(CAROL)));
     assert!(matches!(refused(|b| b.create_partition(ALICE)), Error::PartitionExists(ALICE)));
     assert!(matches!(refused(|b| b.delete(object(ALICE, 9))), Error::Absent(_)));
-    assert!(matches!(refused(|b| b.delete(Path::Client([9; 32])).delete(Path::Client([9; 32]))), Error::Absent(_)));
+    assert!(matches!(
+        refused(|b| b.delete(Path::Client([9; 32])).delete(Path::Client([9; 32]))),
+        Error::Absent(_)
+    ));
     let after_the_end = refused(|b| b.delete_partition(ALICE).put(object(ALICE, 1), text(b"x")));
     assert!(matches!(after_the_end, Error::NoPartition(ALICE)));
     assert_eq!(store.version(), 5);
