@@ -83,4 +83,10 @@ impl Authorized {
     pub fn into_intent(self) -> Intent {
         self.intent
     }
+
+    /// An authority that nobody gave, for tests of the cryptography room.
+    #[cfg(test)]
+    pub(crate) fn for_test(intent: Intent) -> Self {
+        Self { intent }
+    }
 }

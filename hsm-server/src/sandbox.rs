@@ -104,8 +104,10 @@ fn restrict_files(role: Role, config: &Config) -> Result<(), SandboxError> {
         fs::create_dir_all(&config.state).map_err(|error| SandboxError::new("state", error))?;
         writable.push(config.state.clone());
         readable.push(config.root_key.file.clone());
-        // To tell when the server's certificate ends.
-        readable.push(config.tls.certificate.clone());
+        // Whether the machine was started again since the audit log was written.
+        readable.push("/proc/sys/kernel/random/boot_id".into());
+        // Where a caller's seed is mixed in.
+        writable.push("/dev/urandom".into());
     }
     let status = landlock(&readable, &writable).map_err(|error| SandboxError::new("landlock", error))?;
     match status {
@@ -136,7 +138,8 @@ fn landlock(readable: &[PathBuf], writable: &[PathBuf]) -> Result<RulesetStatus,
         rules = rules.add_rule(PathBeneath::new(opened, rights))?;
     }
     for path in writable {
-        let rights = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+        let rights = if path.is_dir() { AccessFs::from_all(LANDLOCK) } else { AccessFs::from_file(LANDLOCK) };
+        let rights = rights & !AccessFs::Execute;
         rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, rights))?;
     }
     Ok(rules.restrict_self()?.ruleset)

@@ -155,6 +155,11 @@ messages! {
         /// The PIN to set.
         1 new: Pin,
     }
+    /// The PIN was changed. Every ticket of the role has ended.
+    PinChanged {
+        /// A new one for a caller who was logged in.
+        0 ticket: Option<Ticket>,
+    }
     /// `C_Login`.
     Login {
         /// Whose PIN it is.
@@ -493,8 +498,6 @@ messages! {
         6 isolation: String,
         /// `process` or `power`.
         7 commit: String,
-        /// When the server's certificate ends, in seconds since 1970.
-        8 certificate_not_after: u64,
     }
 }
 
@@ -546,6 +549,9 @@ pub struct AuditRecord {
     /// The version of the store that this record speaks of, for acts that changed the store.
     #[n(14)]
     pub store_version: Option<u64>,
+    /// The key whose limit was charged: the first of its copies. What the ledger is rebuilt from.
+    #[n(15)]
+    pub charged: Option<ObjectId>,
 }
 
 /// How an audited act ended.

@@ -224,7 +224,7 @@ pub trait Call: for<'b> Decode<'b, ()> + Encode<()> {
 /// Somebody who answers calls.
 pub trait Service {
     /// What it knows of the caller.
-    type Context;
+    type Context<'a>;
     /// Why it does not do what was asked.
     type Error;
 }
@@ -235,7 +235,7 @@ pub trait Handle<C: Call>: Service {
     ///
     /// # Errors
     /// The service's own.
-    fn handle(&self, context: &mut Self::Context, call: C) -> Result<C::Reply, Self::Error>;
+    fn handle(&self, context: &mut Self::Context<'_>, call: C) -> Result<C::Reply, Self::Error>;
 }
 
 macro_rules! calls {
@@ -273,7 +273,7 @@ macro_rules! calls {
         /// nothing was appended then.
         pub fn dispatch<S>(
             service: &S,
-            context: &mut S::Context,
+            context: &mut S::Context<'_>,
             call: CallId,
             id: u64,
             body: &[u8],
@@ -310,7 +310,7 @@ calls! {
     0x0100 ReadToken       => Token,         Application,     Safe;
     0x0101 InitToken       => Done,          Application,     Once;
     0x0102 InitPin         => Done,          SecurityOfficer, Once;
-    0x0103 SetPin          => Done,          Application,     Once;
+    0x0103 SetPin          => PinChanged,    Application,     Once;
     0x0110 Login           => LoggedIn,      Application,     Once;
     0x0111 Logout          => Done,          LoggedIn,        Once;
 

@@ -16,7 +16,7 @@ use rustls::{
 };
 use strongroom_shared::{
     fault::Fault,
-    message::{Caller, Hello},
+    message::{Caller, Hello, InstanceId},
     wire::{self, ALPN, Call, HEADER, Header, Kind, MINOR, decode_body, encode_request},
 };
 
@@ -24,6 +24,7 @@ use super::{
     error::CtlError,
     folder::{Server, Token},
 };
+use crate::certificates::not_after;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -37,7 +38,15 @@ const LIMIT: u32 = 64 << 20;
 pub struct Connection {
     stream: StreamOwned<ClientConnection, TcpStream>,
     server: Server,
+    caller: Caller,
     last: u64,
+}
+
+/// Every run is an application of its own, so that its request numbers are nobody else's.
+fn caller() -> Result<Caller, CtlError> {
+    let mut instance = InstanceId::default();
+    getrandom::fill(&mut instance.0).map_err(|error| CtlError::new(error.to_string()))?;
+    Ok(Caller { instance, ..Caller::default() })
 }
 
 impl Connection {
@@ -54,7 +63,8 @@ impl Connection {
         let tcp = reach(&server.address)?;
         let session = ClientConnection::new(Arc::new(config), name)
             .map_err(|error| CtlError::new(format!("{}: {error}", server.address)))?;
-        let mut connection = Self { stream: StreamOwned::new(session, tcp), server, last: 0 };
+        let mut connection =
+            Self { stream: StreamOwned::new(session, tcp), server, caller: caller()?, last: 0 };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
         connection.call(&Hello { minor: MINOR, client })?;
         Ok(connection)
@@ -65,6 +75,12 @@ impl Connection {
         &self.server
     }
 
+    /// When the server's certificate ends, in seconds since 1970; 0 if it showed none that can be read.
+    pub fn certificate_end(&self) -> u64 {
+        let shown = self.stream.conn.peer_certificates().and_then(<[_]>::first);
+        shown.and_then(|certificate| not_after(certificate).ok()).unwrap_or_default()
+    }
+
     /// Makes a call and waits for its answer.
     ///
     /// # Errors
@@ -72,7 +88,7 @@ impl Connection {
     pub fn call<C: Call>(&mut self, call: &C) -> Result<C::Reply, CtlError> {
         self.last += 1;
         let mut frame = Vec::new();
-        encode_request(&mut frame, self.last, &Caller::default(), call);
+        encode_request(&mut frame, self.last, &self.caller, call);
         let (header, body) = self.exchange(&frame).map_err(|error| self.broken(&error))?;
         let malformed = |error: wire::BodyError| CtlError::new(format!("the server's answer: {error}"));
         match header.kind {

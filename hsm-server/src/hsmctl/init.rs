@@ -20,31 +20,8 @@ use crate::{
     certificates::{pem, request},
     config::{Config, TEMPLATE},
     process::Failure,
+    vault::{Initialised, Requests},
 };
-
-/// What a new server wants certified: PKCS#10 requests in DER, and the server's names.
-#[derive(Debug)]
-pub struct Requests {
-    /// The server's own.
-    pub server: Vec<u8>,
-    /// The host names and addresses that it is known by.
-    pub names: Vec<String>,
-    /// The first administrator's.
-    pub administrator: Vec<u8>,
-    /// For how many days both are good.
-    pub days: u32,
-}
-
-/// The certificates of a new server, in DER.
-#[derive(Debug)]
-pub struct Initialised {
-    /// The CA's.
-    pub authority: Vec<u8>,
-    /// The server's.
-    pub server: Vec<u8>,
-    /// The first administrator's.
-    pub administrator: Vec<u8>,
-}
 
 /// How the vault makes its store in a configuration's state folder: with its own CA, under this root key.
 pub type Initialise = fn(&Config, Secret<[u8; 32]>, &Requests) -> Result<Initialised, Failure>;

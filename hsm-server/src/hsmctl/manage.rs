@@ -400,7 +400,7 @@ pub fn status(server: &mut Connection, format: Format) -> Result<(), CtlError> {
         Cell::Number(status.audit_records),
         Cell::text(status.isolation),
         Cell::text(status.commit),
-        Cell::seconds(status.certificate_not_after),
+        Cell::seconds(server.certificate_end()),
     ];
     told(Table::new(STATUS).row(row).print_one(format))
 }

@@ -1,0 +1,320 @@
+//! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::path::PathBuf;
+
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use crate::check::Stop;
+use crate::raw::{Arg, Function as F, Module};
+use crate::session::{KeyPair, Session};
+use crate::template::{Mechanism, Out, Template};
+
+/// The label of every object that the suite makes.
+pub const LABEL: &[u8] = b"p11-conformance";
+
+/// What a check needs to begin with. It finds exactly this, whatever the checks before it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The module is loaded and not initialised.
+    Loaded,
+    /// The module is initialised; a token need not be there.
+    Initialized,
+    /// A token is there and has no session.
+    Token,
+    /// A read-write session, nobody logged in.
+    Public,
+    /// A read-write session, the user logged in.
+    User,
+}
+
+/// A PIN, wiped when it goes out of use.
+pub type Pin = Zeroizing<Vec<u8>>;
+
+/// Which module and token, and the PINs.
+#[derive(Clone, Default)]
+pub struct Target {
+    /// The module's file.
+    pub module: PathBuf,
+    /// The token's label; without one, the first initialised token.
+    pub token_label: Option<String>,
+    /// The user's PIN.
+    pub pin: Option<Pin>,
+    /// The security officer's PIN.
+    pub so_pin: Option<Pin>,
+}
+
+/// See the module's header.
+pub struct Bench {
+    /// The module under test.
+    pub module: Module,
+    /// What the command line names.
+    pub target: Target,
+    slot: Cell<Option<CK_SLOT_ID>>,
+    stage: Cell<Stage>,
+    anchor: Cell<Option<CK_SESSION_HANDLE>>,
+    opened: RefCell<Vec<CK_SESSION_HANDLE>>,
+    mechanisms: OnceCell<Vec<CK_MECHANISM_TYPE>>,
+    rsa: Cell<Option<KeyPair>>,
+}
+
+impl Bench {
+    /// Loads the module.
+    ///
+    /// # Errors
+    /// A sentence, when it is not a module.
+    pub fn new(target: Target) -> Result<Self, String> {
+        Ok(Self {
+            module: Module::load(&target.module)?,
+            target,
+            slot: Cell::new(None),
+            stage: Cell::new(Stage::Loaded),
+            anchor: Cell::new(None),
+            opened: RefCell::default(),
+            mechanisms: OnceCell::new(),
+            rsa: Cell::new(None),
+        })
+    }
+
+    /// Brings the module into a state.
+    ///
+    /// # Errors
+    /// `Skipped`, if it cannot be brought there.
+    pub fn prepare(&self, stage: Stage) -> Result<(), Stop> {
+        if self.stage.get() > stage {
+            self.reset(stage);
+        }
+        while self.stage.get() < stage {
+            let next = match self.stage.get() {
+                Stage::Loaded => self.initialize()?,
+                Stage::Initialized => self.find_token()?,
+                Stage::Token if stage == Stage::Public => Stage::Public,
+                Stage::Token | Stage::Public => self.log_in()?,
+                Stage::User => Stage::User,
+            };
+            self.stage.set(next);
+        }
+        Ok(())
+    }
+
+    /// Takes away what a check left behind.
+    pub fn conclude(&self) {
+        for session in self.opened.borrow_mut().drain(..) {
+            let _closed = self.module.call(F::C_CloseSession, &[Arg::number(session)]);
+        }
+        match self.stage.get() {
+            Stage::Loaded | Stage::Initialized => self.reset(Stage::Loaded),
+            Stage::Token | Stage::Public => self.reset(Stage::Token),
+            Stage::User => {}
+        }
+    }
+
+    /// Destroys the token objects that the suite made, and finalises the module.
+    pub fn leave(&self) {
+        if self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
+            if let Ok(session) = self.session() {
+                for object in session.find(&Template::new().bytes(CKA_LABEL, LABEL)).unwrap_or_default() {
+                    let _destroyed = session.destroy(object);
+                }
+            }
+            self.conclude();
+        }
+        self.reset(Stage::Loaded);
+    }
+
+    fn reset(&self, stage: Stage) {
+        self.anchor.set(None);
+        self.rsa.set(None);
+        if stage < Stage::Initialized {
+            let _finalized = self.module.call(F::C_Finalize, &[Arg::NULL]);
+            self.stage.set(Stage::Loaded);
+            return;
+        }
+        if let Some(slot) = self.slot.get() {
+            let _closed = self.module.call(F::C_CloseAllSessions, &[Arg::number(slot)]);
+        }
+        self.stage.set(self.stage.get().min(Stage::Token));
+    }
+
+    fn initialize(&self) -> Result<Stage, Stop> {
+        let arguments = crate::raw::initialize_args(CKF_OS_LOCKING_OK, 0, 0);
+        let rv = self.module.call(F::C_Initialize, &[Arg::of(&arguments)]);
+        if !rv.was(CKR_OK) {
+            return Err(Stop::Skipped(rv.to_string()));
+        }
+        Ok(Stage::Initialized)
+    }
+
+    fn find_token(&self) -> Result<Stage, Stop> {
+        let slots = self.slots(true)?;
+        let wanted = |slot: &CK_SLOT_ID| {
+            let Ok(info) = self.token_info(*slot) else { return false };
+            match &self.target.token_label {
+                Some(label) => info.label.trim_ascii_end() == label.as_bytes(),
+                None => info.flags & CKF_TOKEN_INITIALIZED != 0,
+            }
+        };
+        let slot = slots.into_iter().find(wanted);
+        self.slot.set(slot);
+        slot.map(|_| Stage::Token).ok_or_else(|| Stop::Skipped("the module shows no such token".to_owned()))
+    }
+
+    fn log_in(&self) -> Result<Stage, Stop> {
+        let pin = self.pin()?;
+        let anchor = self.open_for_good(CKF_SERIAL_SESSION | CKF_RW_SESSION)?;
+        let rv = anchor.login(CKU_USER, &pin);
+        if !rv.was(CKR_OK) {
+            return Err(Stop::Skipped(rv.to_string()));
+        }
+        self.anchor.set(Some(anchor.handle));
+        Ok(Stage::User)
+    }
+
+    /// The user's PIN.
+    ///
+    /// # Errors
+    /// `Skipped`, if none was given.
+    pub fn pin(&self) -> Result<Pin, Stop> {
+        self.target.pin.clone().ok_or_else(|| Stop::Skipped("no user PIN was given".to_owned()))
+    }
+
+    /// The security officer's PIN.
+    ///
+    /// # Errors
+    /// `Skipped`, if none was given.
+    pub fn so_pin(&self) -> Result<Pin, Stop> {
+        self.target.so_pin.clone().ok_or_else(|| Stop::Skipped("no SO PIN was given".to_owned()))
+    }
+
+    /// The slot of the token under test.
+    ///
+    /// # Errors
+    /// `Skipped`, if there is none.
+    pub fn slot(&self) -> Result<CK_SLOT_ID, Stop> {
+        self.slot.get().ok_or_else(|| Stop::Skipped("the module shows no such token".to_owned()))
+    }
+
+    /// The slots, with a token or all.
+    ///
+    /// # Errors
+    /// A failure of `C_GetSlotList`.
+    pub fn slots(&self, with_token: bool) -> Result<Vec<CK_SLOT_ID>, Stop> {
+        let present = Arg::number(CK_ULONG::from(with_token));
+        let mut count: CK_ULONG = 0;
+        self.module.call(F::C_GetSlotList, &[present, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
+        let mut slots: Vec<CK_SLOT_ID> = vec![0; usize::try_from(count).unwrap_or(0)];
+        let arguments = [present, Arg::slice_mut(&mut slots), Arg::of_mut(&mut count)];
+        self.module.call(F::C_GetSlotList, &arguments).ok()?;
+        slots.truncate(usize::try_from(count).unwrap_or(0));
+        Ok(slots)
+    }
+
+    /// `CK_TOKEN_INFO` of a slot.
+    ///
+    /// # Errors
+    /// A failure of `C_GetTokenInfo`.
+    pub fn token_info(&self, slot: CK_SLOT_ID) -> Result<CK_TOKEN_INFO, Stop> {
+        let mut info = CK_TOKEN_INFO::default();
+        self.module.call(F::C_GetTokenInfo, &[Arg::number(slot), Arg::of_mut(&mut info)]).ok()?;
+        Ok(info)
+    }
+
+    /// The token's mechanisms.
+    ///
+    /// # Errors
+    /// A failure of `C_GetMechanismList`.
+    pub fn mechanisms(&self) -> Result<&[CK_MECHANISM_TYPE], Stop> {
+        if let Some(known) = self.mechanisms.get() {
+            return Ok(known);
+        }
+        let slot = Arg::number(self.slot()?);
+        let mut count: CK_ULONG = 0;
+        self.module.call(F::C_GetMechanismList, &[slot, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
+        let mut list: Vec<CK_MECHANISM_TYPE> = vec![0; usize::try_from(count).unwrap_or(0)];
+        let arguments = [slot, Arg::slice_mut(&mut list), Arg::of_mut(&mut count)];
+        self.module.call(F::C_GetMechanismList, &arguments).ok()?;
+        Ok(self.mechanisms.get_or_init(|| list))
+    }
+
+    /// `CK_MECHANISM_INFO`, if the token has the mechanism for this use (`CKF_SIGN` and so on).
+    ///
+    /// # Errors
+    /// `NotOffered`, if it has not.
+    pub fn offers(&self, mechanism: CK_MECHANISM_TYPE, flag: CK_FLAGS) -> Result<CK_MECHANISM_INFO, Stop> {
+        if !self.mechanisms()?.contains(&mechanism) {
+            return Err(Stop::NotOffered);
+        }
+        let mut info = CK_MECHANISM_INFO::default();
+        let arguments = [Arg::number(self.slot()?), Arg::number(mechanism), Arg::of_mut(&mut info)];
+        self.module.call(F::C_GetMechanismInfo, &arguments).ok()?;
+        if info.flags & flag == flag { Ok(info) } else { Err(Stop::NotOffered) }
+    }
+
+    /// A session with these flags, closed when the check ends.
+    ///
+    /// # Errors
+    /// A failure of `C_OpenSession`.
+    pub fn open(&self, flags: CK_FLAGS) -> Result<Session<'_>, Stop> {
+        let session = self.open_for_good(flags)?;
+        self.opened.borrow_mut().push(session.handle);
+        Ok(session)
+    }
+
+    /// A read-write session.
+    ///
+    /// # Errors
+    /// A failure of `C_OpenSession`.
+    pub fn session(&self) -> Result<Session<'_>, Stop> {
+        self.open(CKF_SERIAL_SESSION | CKF_RW_SESSION)
+    }
+
+    /// A read-only session.
+    ///
+    /// # Errors
+    /// A failure of `C_OpenSession`.
+    pub fn read_only(&self) -> Result<Session<'_>, Stop> {
+        self.open(CKF_SERIAL_SESSION)
+    }
+
+    fn open_for_good(&self, flags: CK_FLAGS) -> Result<Session<'_>, Stop> {
+        let mut handle: CK_SESSION_HANDLE = 0;
+        let arguments =
+            [Arg::number(self.slot()?), Arg::number(flags), Arg::NULL, Arg::NULL, Arg::of_mut(&mut handle)];
+        self.module.call(F::C_OpenSession, &arguments).ok()?;
+        Ok(Session { bench: self, handle })
+    }
+
+    /// An RSA key pair of 2048 bits for all uses, made once, because making one takes long.
+    ///
+    /// # Errors
+    /// `NotOffered`, or a failure of `C_GenerateKeyPair`.
+    pub fn rsa(&self) -> Result<KeyPair, Stop> {
+        if let Some(pair) = self.rsa.get() {
+            return Ok(pair);
+        }
+        self.offers(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR)?;
+        let anchor = self.anchor.get().ok_or_else(|| Stop::Skipped("nobody is logged in".to_owned()))?;
+        let session = Session { bench: self, handle: anchor };
+        let pair = session.generate_pair(
+            &Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN),
+            &crate::session::rsa_public(2048),
+            &crate::session::private().usages(&[CKA_DECRYPT]),
+        )?;
+        self.rsa.set(Some(pair));
+        Ok(pair)
+    }
+
+    /// A hash value of the module's own making.
+    ///
+    /// # Errors
+    /// `NotOffered`, or a failure of `C_Digest`.
+    pub fn sha256(&self, data: &[u8]) -> Result<Vec<u8>, Stop> {
+        self.offers(CKM_SHA256, CKF_DIGEST)?;
+        let session = self.session()?;
+        session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None).ok()?;
+        let mut out = Out::room(32);
+        session.run(F::C_Digest, data, &mut out).ok()?;
+        Ok(out.bytes().to_vec())
+    }
+}

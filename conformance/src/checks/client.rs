@@ -1,0 +1,184 @@
+//! An ordinary application, written with the `cryptoki` crate as any Rust program would be.
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::Error;
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::{AuthPin, Ulong};
+
+use crate::bench::{Bench, LABEL};
+use crate::check::{Stop, Verdict, ensure, table};
+
+table! {
+    "client.info" Loaded info, "5.4.3, 5.5.2, 5.5.3", "library, slot and token describe themselves";
+    "client.ecdsa" Loaded ecdsa, "5.13, 5.15, 6.3", "a P-256 key is made, signs and verifies";
+    "client.rsa" Loaded rsa, "5.13, 5.15, 6.1", "an RSA key is made, signs and verifies";
+    "client.aes" Loaded aes, "5.8, 5.10, 6", "an AES key is made, encrypts and decrypts";
+    "client.find" Loaded find, "5.7", "a data object is made, found, read, changed and destroyed";
+    "client.digest" Loaded digest, "5.12", "a digest in parts is the digest of the whole";
+    "client.random" Loaded random, "5.19", "random bytes come";
+    "client.token-key" Loaded token_key, "5.7, 5.13", "a token key is found by the next session and signs";
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::fail("CKR_OK", error.to_string())
+    }
+}
+
+/// Starts the module as an application would, does something in a logged-in session, and stops it.
+fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session) -> Verdict) -> Verdict {
+    let pin = AuthPin::new(String::from_utf8_lossy(&bench.pin()?).into_owned().into());
+    let context = Pkcs11::new(&bench.target.module)?;
+    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
+    let slots = context.get_slots_with_initialized_token()?;
+    let label = bench.target.token_label.as_deref();
+    let wanted = |slot: &_| {
+        let info = context.get_token_info(*slot);
+        info.is_ok_and(|info| label.is_none_or(|label| info.label() == label))
+    };
+    let slot = slots.into_iter().find(wanted).ok_or_else(|| Stop::fail("a token", "none"))?;
+    let offered = context.get_mechanism_list(slot)?;
+    if needs.iter().any(|mechanism| !offered.contains(mechanism)) {
+        return Err(Stop::NotOffered);
+    }
+    let session = context.open_rw_session(slot)?;
+    session.login(UserType::User, Some(&pin))?;
+    act(&session)?;
+    session.close()?;
+    Ok(context.finalize()?)
+}
+
+fn label() -> Attribute {
+    Attribute::Label(LABEL.to_vec())
+}
+
+fn info(bench: &Bench) -> Verdict {
+    let context = Pkcs11::new(&bench.target.module)?;
+    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
+    let library = context.get_library_info()?;
+    ensure(!library.library_description().is_empty(), "a description", "none")?;
+    for slot in context.get_slots_with_initialized_token()? {
+        context.get_slot_info(slot)?;
+        context.get_token_info(slot)?;
+        for mechanism in context.get_mechanism_list(slot)? {
+            context.get_mechanism_info(slot, mechanism)?;
+        }
+    }
+    Ok(context.finalize()?)
+}
+
+fn ecdsa(bench: &Bench) -> Verdict {
+    application(bench, &[MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA], |session| {
+        let public = [
+            label(),
+            Attribute::Token(false),
+            Attribute::Verify(true),
+            Attribute::EcParams(crate::session::P256.to_vec()),
+        ];
+        let private = [label(), Attribute::Token(false), Attribute::Sign(true)];
+        let (public, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
+        let signature = session.sign(&Mechanism::Ecdsa, private, &[7; 32])?;
+        Ok(session.verify(&Mechanism::Ecdsa, public, &[7; 32], &signature)?)
+    })
+}
+
+fn rsa(bench: &Bench) -> Verdict {
+    let needs = [MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::SHA256_RSA_PKCS];
+    application(bench, &needs, |session| {
+        let public = [
+            label(),
+            Attribute::Token(false),
+            Attribute::Verify(true),
+            Attribute::ModulusBits(Ulong::from(2048)),
+            Attribute::PublicExponent(vec![1, 0, 1]),
+        ];
+        let private = [label(), Attribute::Token(false), Attribute::Sign(true)];
+        let (public, private) =
+            session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)?;
+        let signature = session.sign(&Mechanism::Sha256RsaPkcs, private, b"message")?;
+        Ok(session.verify(&Mechanism::Sha256RsaPkcs, public, b"message", &signature)?)
+    })
+}
+
+fn aes(bench: &Bench) -> Verdict {
+    application(bench, &[MechanismType::AES_KEY_GEN, MechanismType::AES_CBC_PAD], |session| {
+        let template = [
+            label(),
+            Attribute::Token(false),
+            Attribute::ValueLen(Ulong::from(32)),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+        ];
+        let key = session.generate_key(&Mechanism::AesKeyGen, &template)?;
+        let mechanism = Mechanism::AesCbcPad([7; 16]);
+        let ciphertext = session.encrypt(&mechanism, key, b"message")?;
+        let text = session.decrypt(&mechanism, key, &ciphertext)?;
+        ensure(text == b"message", "the message", format!("{text:?}"))
+    })
+}
+
+fn find(bench: &Bench) -> Verdict {
+    application(bench, &[], |session| {
+        let mark = Attribute::Application(b"client".to_vec());
+        let object = session.create_object(&[
+            label(),
+            mark.clone(),
+            Attribute::Class(ObjectClass::DATA),
+            Attribute::Token(false),
+            Attribute::Private(false),
+            Attribute::Value(b"value".to_vec()),
+        ])?;
+        let found = session.find_objects(&[mark])?;
+        ensure(found == [object], "the object", format!("{found:?}"))?;
+        session.update_attributes(object, &[Attribute::Value(b"other".to_vec())])?;
+        let seen = session.get_attributes(object, &[AttributeType::Value])?;
+        ensure(seen == [Attribute::Value(b"other".to_vec())], "the new value", format!("{seen:?}"))?;
+        Ok(session.destroy_object(object)?)
+    })
+}
+
+fn digest(bench: &Bench) -> Verdict {
+    application(bench, &[MechanismType::SHA256], |session| {
+        let whole = session.digest(&Mechanism::Sha256, b"one and two")?;
+        session.digest_init(&Mechanism::Sha256)?;
+        session.digest_update(b"one")?;
+        session.digest_update(b" and two")?;
+        let parts = session.digest_final()?;
+        ensure(whole == parts, format!("{whole:02x?}"), format!("{parts:02x?}"))
+    })
+}
+
+fn random(bench: &Bench) -> Verdict {
+    application(bench, &[], |session| {
+        let (one, other) = (session.generate_random_vec(32)?, session.generate_random_vec(32)?);
+        ensure(one != other && one.len() == 32, "32 bytes, others each time", format!("{one:02x?}"))
+    })
+}
+
+fn token_key(bench: &Bench) -> Verdict {
+    let needs = [MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA];
+    let id = || Attribute::Id(b"client token key".to_vec());
+    application(bench, &needs, |session| {
+        let curve = Attribute::EcParams(crate::session::P256.to_vec());
+        let public = [label(), id(), Attribute::Token(true), Attribute::Verify(true), curve];
+        let private = [label(), id(), Attribute::Token(true), Attribute::Sign(true)];
+        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
+        Ok(())
+    })?;
+    application(bench, &needs, |session| {
+        let one = |class| {
+            let found = session.find_objects(&[id(), Attribute::Class(class)])?;
+            match found.as_slice() {
+                [key] => Ok(*key),
+                _ => Err(Stop::fail("one key", format!("{} keys", found.len()))),
+            }
+        };
+        let (public, private) = (one(ObjectClass::PUBLIC_KEY)?, one(ObjectClass::PRIVATE_KEY)?);
+        let signature = session.sign(&Mechanism::Ecdsa, private, &[7; 32])?;
+        session.verify(&Mechanism::Ecdsa, public, &[7; 32], &signature)?;
+        session.destroy_object(public)?;
+        Ok(session.destroy_object(private)?)
+    })
+}

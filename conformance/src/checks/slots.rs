@@ -1,0 +1,214 @@
+//! Chapter 5.5, slot and token management.
+
+use cryptoki_sys::*;
+
+use crate::bench::Bench;
+use crate::check::{Verdict, ensure, table};
+use crate::checks::general::padded;
+use crate::raw::{Arg, Function as F};
+use crate::template::UNAVAILABLE;
+
+table! {
+    "slots.list" Token list, "5.5.1 C_GetSlotList", "the slots with a token are among all slots, and none stands twice";
+    "slots.list-small" Token list_small, "5.5.1 C_GetSlotList", "a list that does not fit is CKR_BUFFER_TOO_SMALL with the number needed";
+    "slots.info" Token info, "5.5.2 C_GetSlotInfo", "texts are padded, flags are the standard's, a token's slot says that it is there";
+    "slots.unknown" Token unknown, "5.1.3 CKR_SLOT_ID_INVALID", "every function refuses a slot that does not exist";
+    "slots.token-info" Token token_info, "5.5.3 C_GetTokenInfo", "texts are padded and flags do not contradict each other";
+    "slots.token-limits" Token token_limits, "5.5.3 C_GetTokenInfo", "session counts and PIN lengths keep their own limits";
+    "slots.token-time" Token token_time, "3.2 CK_TOKEN_INFO", "utcTime is sixteen digits if there is a clock";
+    "slots.mechanisms" Token mechanisms, "5.5.5 C_GetMechanismList", "no mechanism stands twice";
+    "slots.mechanisms-small" Token mechanisms_small, "5.5.5 C_GetMechanismList", "a list that does not fit is CKR_BUFFER_TOO_SMALL with the number needed";
+    "slots.mechanism-info" Token mechanism_info, "5.5.6 C_GetMechanismInfo", "every listed mechanism has an info with a use and a range of sizes";
+    "slots.mechanism-unknown" Token mechanism_unknown, "5.5.6 C_GetMechanismInfo", "a mechanism that is not listed is CKR_MECHANISM_INVALID";
+    "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT";
+    "slots.event-reserved" Initialized event_reserved, "5.5.4 C_WaitForSlotEvent", "pReserved that is not null is refused";
+    "slots.init-token-in-use" Public init_token_in_use, "5.5.7 C_InitToken", "a token with a session is not initialised (the PIN given is wrong)";
+}
+
+/// A slot that no module has.
+const NOWHERE: CK_SLOT_ID = 0x7fff_fff0;
+
+fn list(bench: &Bench) -> Verdict {
+    let all = bench.slots(false)?;
+    let with_token = bench.slots(true)?;
+    let inside = with_token.iter().all(|slot| all.contains(slot));
+    ensure(inside, format!("some of {all:?}"), format!("{with_token:?}"))?;
+    let mut once = all.clone();
+    once.sort_unstable();
+    once.dedup();
+    ensure(once.len() == all.len(), "each slot once", format!("{all:?}"))
+}
+
+fn list_small(bench: &Bench) -> Verdict {
+    let all = bench.slots(false)?;
+    let mut none = [0xa5a5_a5a5 as CK_SLOT_ID];
+    let mut count: CK_ULONG = 0;
+    let arguments = [Arg::number(0), Arg::slice_mut(&mut none), Arg::of_mut(&mut count)];
+    bench.module.call(F::C_GetSlotList, &arguments).is(CKR_BUFFER_TOO_SMALL)?;
+    ensure(count == all.len() as CK_ULONG, all.len().to_string(), count.to_string())?;
+    ensure(none == [0xa5a5_a5a5], "nothing written", "memory was written")
+}
+
+fn info(bench: &Bench) -> Verdict {
+    let mut info = CK_SLOT_INFO::default();
+    bench.module.call(F::C_GetSlotInfo, &[Arg::number(bench.slot()?), Arg::of_mut(&mut info)]).ok()?;
+    padded("slotDescription", &info.slotDescription)?;
+    padded("manufacturerID", &info.manufacturerID)?;
+    let known = CKF_TOKEN_PRESENT | CKF_REMOVABLE_DEVICE | CKF_HW_SLOT;
+    let good = info.flags & !known == 0 && info.flags & CKF_TOKEN_PRESENT != 0;
+    ensure(good, "CKF_TOKEN_PRESENT and no unknown flag", format!("{:#x}", info.flags))
+}
+
+fn unknown(bench: &Bench) -> Verdict {
+    let slot = Arg::number(NOWHERE);
+    let (mut words, mut count) = ([0_u64; 64], 64 as CK_ULONG);
+    let calls = [
+        bench.module.call(F::C_GetSlotInfo, &[slot, Arg::slice_mut(&mut words)]),
+        bench.module.call(F::C_GetTokenInfo, &[slot, Arg::slice_mut(&mut words)]),
+        bench.module.call(F::C_GetMechanismList, &[slot, Arg::NULL, Arg::of_mut(&mut count)]),
+        bench
+            .module
+            .call(F::C_GetMechanismInfo, &[slot, Arg::number(CKM_SHA256), Arg::slice_mut(&mut words)]),
+        bench
+            .module
+            .call(F::C_InitToken, &[slot, Arg::slice(b"12345678"), Arg::number(8), Arg::slice(&[b' '; 32])]),
+        bench.module.call(
+            F::C_OpenSession,
+            &[slot, Arg::number(CKF_SERIAL_SESSION), Arg::NULL, Arg::NULL, Arg::of_mut(&mut count)],
+        ),
+        bench.module.call(F::C_CloseAllSessions, &[slot]),
+    ];
+    calls.into_iter().try_for_each(|rv| rv.is(CKR_SLOT_ID_INVALID))
+}
+
+fn token_info(bench: &Bench) -> Verdict {
+    let info = bench.token_info(bench.slot()?)?;
+    padded("label", &info.label)?;
+    padded("manufacturerID", &info.manufacturerID)?;
+    padded("model", &info.model)?;
+    padded("serialNumber", &info.serialNumber)?;
+    let has = |flag| info.flags & flag != 0;
+    ensure(has(CKF_TOKEN_INITIALIZED), "CKF_TOKEN_INITIALIZED", format!("{:#x}", info.flags))?;
+    ensure(
+        !(has(CKF_USER_PIN_LOCKED) && has(CKF_USER_PIN_FINAL_TRY)),
+        "a locked PIN has no final try",
+        format!("{:#x}", info.flags),
+    )
+}
+
+fn token_limits(bench: &Bench) -> Verdict {
+    let info = bench.token_info(bench.slot()?)?;
+    let within = |count: CK_ULONG, most: CK_ULONG| {
+        count == UNAVAILABLE || most == UNAVAILABLE || most == CK_EFFECTIVELY_INFINITE || count <= most
+    };
+    ensure(
+        within(info.ulSessionCount, info.ulMaxSessionCount),
+        format!("at most {} sessions", info.ulMaxSessionCount),
+        info.ulSessionCount.to_string(),
+    )?;
+    ensure(
+        within(info.ulRwSessionCount, info.ulMaxRwSessionCount),
+        format!("at most {} read-write sessions", info.ulMaxRwSessionCount),
+        info.ulRwSessionCount.to_string(),
+    )?;
+    ensure(
+        info.ulMinPinLen <= info.ulMaxPinLen,
+        format!("at least {}", info.ulMinPinLen),
+        info.ulMaxPinLen.to_string(),
+    )
+}
+
+fn token_time(bench: &Bench) -> Verdict {
+    let info = bench.token_info(bench.slot()?)?;
+    let digits = info.utcTime.iter().all(u8::is_ascii_digit);
+    let seen = format!("{:?}", String::from_utf8_lossy(&info.utcTime));
+    ensure(info.flags & CKF_CLOCK_ON_TOKEN == 0 || digits, "YYYYMMDDhhmmss00", seen)
+}
+
+fn mechanisms(bench: &Bench) -> Verdict {
+    let mut list = bench.mechanisms()?.to_vec();
+    list.sort_unstable();
+    let twice: Vec<String> = list
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [one, other] if one == other => Some(format!("{one:#x}")),
+            _ => None,
+        })
+        .collect();
+    ensure(twice.is_empty(), "each mechanism once", format!("twice: {}", twice.join(" ")))
+}
+
+fn mechanisms_small(bench: &Bench) -> Verdict {
+    let needed = bench.mechanisms()?.len() as CK_ULONG;
+    let mut none = [0xa5a5_a5a5 as CK_MECHANISM_TYPE];
+    let mut count: CK_ULONG = 0;
+    let arguments = [Arg::number(bench.slot()?), Arg::slice_mut(&mut none), Arg::of_mut(&mut count)];
+    bench.module.call(F::C_GetMechanismList, &arguments).is(CKR_BUFFER_TOO_SMALL)?;
+    ensure(count == needed, needed.to_string(), count.to_string())?;
+    ensure(none == [0xa5a5_a5a5], "nothing written", "memory was written")
+}
+
+/// The uses that a mechanism may have.
+const USES: CK_FLAGS = CKF_ENCRYPT
+    | CKF_DECRYPT
+    | CKF_DIGEST
+    | CKF_SIGN
+    | CKF_SIGN_RECOVER
+    | CKF_VERIFY
+    | CKF_VERIFY_RECOVER
+    | CKF_GENERATE
+    | CKF_GENERATE_KEY_PAIR
+    | CKF_WRAP
+    | CKF_UNWRAP
+    | CKF_DERIVE
+    | CKF_MESSAGE_ENCRYPT
+    | CKF_MESSAGE_DECRYPT
+    | CKF_MESSAGE_SIGN
+    | CKF_MESSAGE_VERIFY
+    | CKF_ENCAPSULATE
+    | CKF_DECAPSULATE;
+
+fn mechanism_info(bench: &Bench) -> Verdict {
+    for mechanism in bench.mechanisms()? {
+        let info = bench.offers(*mechanism, 0)?;
+        let good = info.flags & USES != 0 && info.ulMinKeySize <= info.ulMaxKeySize;
+        let seen = format!("{mechanism:#x}: {:#x}, {}..{}", info.flags, info.ulMinKeySize, info.ulMaxKeySize);
+        ensure(good, "a use, and sizes from least to most", seen)?;
+    }
+    Ok(())
+}
+
+fn mechanism_unknown(bench: &Bench) -> Verdict {
+    let mut info = CK_MECHANISM_INFO::default();
+    for mechanism in [CKM_VENDOR_DEFINED | 0x00de_adbe, UNAVAILABLE, 1 << 40] {
+        let arguments = [Arg::number(bench.slot()?), Arg::number(mechanism), Arg::of_mut(&mut info)];
+        bench.module.call(F::C_GetMechanismInfo, &arguments).is(CKR_MECHANISM_INVALID)?;
+    }
+    Ok(())
+}
+
+fn no_event(bench: &Bench) -> Verdict {
+    let mut slot: CK_SLOT_ID = 0;
+    let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::NULL];
+    bench.module.call(F::C_WaitForSlotEvent, &arguments).one_of(&[CKR_NO_EVENT, CKR_FUNCTION_NOT_SUPPORTED])
+}
+
+fn event_reserved(bench: &Bench) -> Verdict {
+    let mut slot: CK_SLOT_ID = 0;
+    let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::number(16)];
+    bench
+        .module
+        .call(F::C_WaitForSlotEvent, &arguments)
+        .one_of(&[CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED])
+}
+
+fn init_token_in_use(bench: &Bench) -> Verdict {
+    let _session = bench.session()?;
+    let arguments = [
+        Arg::number(bench.slot()?),
+        Arg::slice(b"not the SO's PIN"),
+        Arg::number(16),
+        Arg::slice(&[b' '; 32]),
+    ];
+    bench.module.call(F::C_InitToken, &arguments).is(CKR_SESSION_EXISTS)
+}

@@ -1,0 +1,383 @@
+//! Calls that a careful program never makes: nulls, lying lengths, misaligned pointers, dead handles.
+//!
+//! The only `unsafe` of the suite. A module is loaded here, its tables are read here, and every call of every
+//! check that the safe `cryptoki` crate cannot express goes through [`Module::call`], which passes any number
+//! as any argument. That is unsound by design when the module is faulty, so it runs in a child process whose
+//! death is a finding (`runner.rs`).
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cryptoki_sys::*;
+use libloading::Library;
+
+use crate::rv::Rv;
+
+macro_rules! functions {
+    (2.40: $( $classic:ident )*; 3.0: $( $newer:ident )*;) => {
+        /// A function of the standard, in the order of the function lists.
+        #[allow(non_camel_case_types, missing_docs)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names)] // the standard's names
+        pub enum Function { $( $classic, )* $( $newer, )* }
+
+        impl Function {
+            /// The functions of version 2.40.
+            pub const CLASSIC: &'static [Self] = &[ $( Self::$classic, )* ];
+
+            /// The functions of version 3.0, which are those of 2.40 and 24 more.
+            pub const ALL: &'static [Self] = &[ $( Self::$classic, )* $( Self::$newer, )* ];
+
+            /// Its name in the header.
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$classic => stringify!($classic), )* $( Self::$newer => stringify!($newer), )* }
+            }
+        }
+
+        fn address_in_classic(list: &CK_FUNCTION_LIST, function: Function) -> Option<*const ()> {
+            match function {
+                $( Function::$classic => list.$classic.map(|address| address as *const ()), )*
+                $( Function::$newer => None, )*
+            }
+        }
+
+        fn address_in_3_0(list: &CK_FUNCTION_LIST_3_0, function: Function) -> Option<*const ()> {
+            match function {
+                $( Function::$classic => list.$classic.map(|address| address as *const ()), )*
+                $( Function::$newer => list.$newer.map(|address| address as *const ()), )*
+            }
+        }
+    };
+}
+
+functions! {
+    2.40:
+    C_Initialize C_Finalize C_GetInfo C_GetFunctionList C_GetSlotList C_GetSlotInfo C_GetTokenInfo
+    C_GetMechanismList C_GetMechanismInfo C_InitToken C_InitPIN C_SetPIN C_OpenSession C_CloseSession
+    C_CloseAllSessions C_GetSessionInfo C_GetOperationState C_SetOperationState C_Login C_Logout C_CreateObject
+    C_CopyObject C_DestroyObject C_GetObjectSize C_GetAttributeValue C_SetAttributeValue C_FindObjectsInit
+    C_FindObjects C_FindObjectsFinal C_EncryptInit C_Encrypt C_EncryptUpdate C_EncryptFinal C_DecryptInit C_Decrypt
+    C_DecryptUpdate C_DecryptFinal C_DigestInit C_Digest C_DigestUpdate C_DigestKey C_DigestFinal C_SignInit C_Sign
+    C_SignUpdate C_SignFinal C_SignRecoverInit C_SignRecover C_VerifyInit C_Verify C_VerifyUpdate C_VerifyFinal
+    C_VerifyRecoverInit C_VerifyRecover C_DigestEncryptUpdate C_DecryptDigestUpdate C_SignEncryptUpdate
+    C_DecryptVerifyUpdate C_GenerateKey C_GenerateKeyPair C_WrapKey C_UnwrapKey C_DeriveKey C_SeedRandom
+    C_GenerateRandom C_GetFunctionStatus C_CancelFunction C_WaitForSlotEvent;
+    3.0:
+    C_GetInterfaceList C_GetInterface C_LoginUser C_SessionCancel C_MessageEncryptInit C_EncryptMessage
+    C_EncryptMessageBegin C_EncryptMessageNext C_MessageEncryptFinal C_MessageDecryptInit C_DecryptMessage
+    C_DecryptMessageBegin C_DecryptMessageNext C_MessageDecryptFinal C_MessageSignInit C_SignMessage
+    C_SignMessageBegin C_SignMessageNext C_MessageSignFinal C_MessageVerifyInit C_VerifyMessage C_VerifyMessageBegin
+    C_VerifyMessageNext C_MessageVerifyFinal;
+}
+
+/// One argument of a call: a number, or the address of memory that outlives the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg<'a>(usize, PhantomData<&'a mut ()>);
+
+impl<'a> Arg<'a> {
+    /// The null pointer.
+    pub const NULL: Self = Self(0, PhantomData);
+
+    /// A handle, length, flag or other number.
+    pub const fn number(number: CK_ULONG) -> Self {
+        Self(number as usize, PhantomData)
+    }
+
+    /// The address of memory that the module reads.
+    pub fn slice<T>(memory: &'a [T]) -> Self {
+        Self(memory.as_ptr().expose_provenance(), PhantomData)
+    }
+
+    /// The address of memory that the module writes.
+    pub fn slice_mut<T>(memory: &'a mut [T]) -> Self {
+        Self(memory.as_mut_ptr().expose_provenance(), PhantomData)
+    }
+
+    /// The address of a structure that the module reads.
+    pub fn of<T>(value: &'a T) -> Self {
+        Self(ptr::from_ref(value).expose_provenance(), PhantomData)
+    }
+
+    /// The address of a structure that the module writes.
+    pub fn of_mut<T>(value: &'a mut T) -> Self {
+        Self(ptr::from_mut(value).expose_provenance(), PhantomData)
+    }
+
+    /// An argument that points this many bytes further.
+    pub const fn plus(self, bytes: usize) -> Self {
+        Self(self.0.wrapping_add(bytes), PhantomData)
+    }
+}
+
+/// An interface as a module describes it (3.1, 3.1 `CK_INTERFACE`).
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// `pInterfaceName`.
+    pub name: String,
+    /// The version at the head of its function list, or `None` for a null list.
+    pub version: Option<(u8, u8)>,
+    /// `flags`.
+    pub flags: CK_FLAGS,
+    /// The address of its function list.
+    pub address: usize,
+}
+
+/// A loaded module. It stays loaded until the process ends.
+pub struct Module {
+    library: Library,
+    classic: &'static CK_FUNCTION_LIST,
+    newer: Option<&'static CK_FUNCTION_LIST_3_0>,
+}
+
+impl Module {
+    /// Loads a module and finds its function lists.
+    ///
+    /// # Errors
+    /// A sentence, when the file is not a module.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        // SAFETY: loading runs the library's initialisers; the user named it in order to run it.
+        let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
+        let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
+        // SAFETY: the symbol has this type in every version of the standard (5.4.4).
+        let code = unsafe {
+            let function = library
+                .get::<unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV>(b"C_GetFunctionList\0")
+                .map_err(|error| error.to_string())?;
+            function(&mut list)
+        };
+        // SAFETY: the list lives as long as the library, which is never unloaded before the process ends.
+        let classic = unsafe { list.as_ref() }
+            .filter(|_| code == CKR_OK)
+            .ok_or_else(|| format!("C_GetFunctionList answers {}", crate::rv::name(code)))?;
+        let mut module = Self { library, classic, newer: None };
+        let mut version = CK_VERSION { major: 3, minor: 0 };
+        let newer = module.interface(Some(b"PKCS 11\0"), Some(&mut version), 0).ok();
+        // SAFETY: the interface was asked for, and says that it is, version 3.0; it lives as the library does.
+        module.newer =
+            newer.filter(|interface| interface.version == Some((3, 0))).and_then(|interface| unsafe {
+                ptr::with_exposed_provenance::<CK_FUNCTION_LIST_3_0>(interface.address).as_ref()
+            });
+        Ok(module)
+    }
+
+    /// The version of the list that `C_GetFunctionList` gives.
+    pub fn list_version(&self) -> (u8, u8) {
+        (self.classic.version.major, self.classic.version.minor)
+    }
+
+    /// Whether the module has an interface of version 3.0.
+    pub const fn has_3_0(&self) -> bool {
+        self.newer.is_some()
+    }
+
+    /// The functions whose pointers are null in the list of 2.40.
+    pub fn nulls_in_classic(&self) -> Vec<&'static str> {
+        let missing = |function: &&Function| address_in_classic(self.classic, **function).is_none();
+        Function::CLASSIC.iter().filter(missing).map(|function| function.name()).collect()
+    }
+
+    /// The functions whose pointers are null in the list of 3.0, if there is one.
+    pub fn nulls_in_3_0(&self) -> Option<Vec<&'static str>> {
+        let list = self.newer?;
+        let missing = |function: &&Function| address_in_3_0(list, **function).is_none();
+        Some(Function::ALL.iter().filter(missing).map(|function| function.name()).collect())
+    }
+
+    /// Whether the library exports a symbol of this function's name.
+    pub fn exports(&self, function: Function) -> bool {
+        self.symbol(function).is_some()
+    }
+
+    fn symbol(&self, function: Function) -> Option<*const ()> {
+        // SAFETY: only the address is taken; `invoke` says what it takes to call it.
+        let symbol = unsafe { self.library.get::<*const ()>(function.name().as_bytes()) };
+        symbol.ok().map(|symbol| *symbol).filter(|address| !address.is_null())
+    }
+
+    fn address(&self, function: Function) -> Option<*const ()> {
+        match (self.newer, function) {
+            (_, Function::C_GetInterfaceList | Function::C_GetInterface) => self.symbol(function),
+            (Some(list), _) => address_in_3_0(list, function),
+            (None, _) => address_in_classic(self.classic, function),
+        }
+    }
+
+    /// Calls a function with these arguments, whatever they are. A function that the module lacks answers
+    /// `CKR_FUNCTION_NOT_SUPPORTED`.
+    pub fn call(&self, function: Function, arguments: &[Arg<'_>]) -> Rv {
+        let code = match self.address(function) {
+            // SAFETY: the caller gives as many arguments as the function has. What they point to is the check's
+            // business, and the process is there to be lost.
+            Some(address) => unsafe { invoke(address, arguments) },
+            None => CKR_FUNCTION_NOT_SUPPORTED,
+        };
+        Rv { function, code }
+    }
+
+    /// Asks `C_GetInterface` (5.4.6) and reads the answer.
+    ///
+    /// # Errors
+    /// What the module answered, if not an interface.
+    pub fn interface(
+        &self,
+        name: Option<&[u8]>,
+        version: Option<&mut CK_VERSION>,
+        flags: CK_FLAGS,
+    ) -> Result<Interface, Rv> {
+        let mut found: *mut CK_INTERFACE = ptr::null_mut();
+        let arguments = [
+            name.map_or(Arg::NULL, Arg::slice),
+            version.map_or(Arg::NULL, Arg::of_mut),
+            Arg::of_mut(&mut found),
+            Arg::number(flags),
+        ];
+        let rv = self.call(Function::C_GetInterface, &arguments);
+        // SAFETY: on `CKR_OK` the module points to an interface of its own.
+        match unsafe { found.as_ref() }.filter(|_| rv.code == CKR_OK) {
+            Some(interface) => Ok(describe(interface)),
+            None => Err(rv),
+        }
+    }
+
+    /// Asks `C_GetInterfaceList` (5.4.5) for as many interfaces as it counts, and reads them.
+    ///
+    /// # Errors
+    /// What the module answered, if not a list.
+    pub fn interfaces(&self) -> Result<Vec<Interface>, Rv> {
+        let mut count: CK_ULONG = 0;
+        let rv = self.call(Function::C_GetInterfaceList, &[Arg::NULL, Arg::of_mut(&mut count)]);
+        if rv.code != CKR_OK {
+            return Err(rv);
+        }
+        let empty =
+            CK_INTERFACE { pInterfaceName: ptr::null_mut(), pFunctionList: ptr::null_mut(), flags: 0 };
+        let mut list = vec![empty; usize::try_from(count).unwrap_or(0).min(64)];
+        let arguments = [Arg::slice_mut(&mut list), Arg::of_mut(&mut count)];
+        let rv = self.call(Function::C_GetInterfaceList, &arguments);
+        if rv.code != CKR_OK {
+            return Err(rv);
+        }
+        Ok(list.iter().map(describe).collect())
+    }
+}
+
+fn describe(interface: &CK_INTERFACE) -> Interface {
+    let name = if interface.pInterfaceName.is_null() {
+        String::new()
+    } else {
+        // SAFETY: the standard has it end with a zero byte.
+        unsafe { std::ffi::CStr::from_ptr(interface.pInterfaceName.cast()) }.to_string_lossy().into_owned()
+    };
+    // SAFETY: every function list begins with its version (3.6).
+    let version = unsafe { interface.pFunctionList.cast::<CK_VERSION>().as_ref() };
+    Interface {
+        name,
+        version: version.map(|version| (version.major, version.minor)),
+        flags: interface.flags,
+        address: interface.pFunctionList.expose_provenance(),
+    }
+}
+
+/// Calls a C function with up to nine arguments, each a machine word.
+///
+/// # Safety
+/// `address` is a function with that many integer or pointer arguments. Every argument of the standard's functions
+/// is one of the two, so each travels as one word in the calling conventions of 64-bit systems.
+unsafe fn invoke(address: *const (), arguments: &[Arg<'_>]) -> CK_RV {
+    macro_rules! with {
+        ($( $argument:ident )*) => {{
+            // SAFETY: the caller's promise; function pointers are as wide as data pointers.
+            unsafe {
+                let function: unsafe extern "C" fn($( with!(@word $argument) ),*) -> CK_RV =
+                    std::mem::transmute(address);
+                function($( $argument.0 ),*)
+            }
+        }};
+        (@word $argument:ident) => { usize };
+    }
+    match arguments {
+        [] => with!(),
+        [a] => with!(a),
+        [a, b] => with!(a b),
+        [a, b, c] => with!(a b c),
+        [a, b, c, d] => with!(a b c d),
+        [a, b, c, d, e] => with!(a b c d e),
+        [a, b, c, d, e, f] => with!(a b c d e f),
+        [a, b, c, d, e, f, g] => with!(a b c d e f g),
+        [a, b, c, d, e, f, g, h] => with!(a b c d e f g h),
+        [a, b, c, d, e, f, g, h, i] => with!(a b c d e f g h i),
+        _ => CKR_FUNCTION_NOT_SUPPORTED,
+    }
+}
+
+/// How often the application's own mutexes were made, taken, released and destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MutexUse {
+    /// Mutexes made and not destroyed.
+    pub alive: usize,
+    /// Locks taken in all.
+    pub locked: usize,
+}
+
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+static LOCKED: AtomicUsize = AtomicUsize::new(0);
+static HELD: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// What became of the mutexes in [`initialize_args`].
+pub fn mutex_use() -> MutexUse {
+    MutexUse { alive: ALIVE.load(Ordering::SeqCst), locked: LOCKED.load(Ordering::SeqCst) }
+}
+
+unsafe extern "C" fn create_mutex(place: *mut *mut c_void) -> CK_RV {
+    let number = ALIVE.fetch_add(1, Ordering::SeqCst) + 1;
+    // SAFETY: the module gives a place for the pointer; what is written there is opaque to it.
+    unsafe { *place = ptr::without_provenance_mut(number * 16) };
+    CKR_OK
+}
+
+unsafe extern "C" fn destroy_mutex(_: *mut c_void) -> CK_RV {
+    ALIVE.fetch_sub(1, Ordering::SeqCst);
+    CKR_OK
+}
+
+unsafe extern "C" fn lock_mutex(mutex: *mut c_void) -> CK_RV {
+    LOCKED.fetch_add(1, Ordering::SeqCst);
+    match HELD.lock() {
+        Ok(mut held) => {
+            held.push(mutex.addr());
+            CKR_OK
+        }
+        Err(_) => CKR_GENERAL_ERROR,
+    }
+}
+
+unsafe extern "C" fn unlock_mutex(mutex: *mut c_void) -> CK_RV {
+    let Ok(mut held) = HELD.lock() else { return CKR_GENERAL_ERROR };
+    match held.iter().rposition(|other| *other == mutex.addr()) {
+        Some(position) => {
+            held.remove(position);
+            CKR_OK
+        }
+        None => CKR_MUTEX_NOT_LOCKED,
+    }
+}
+
+/// Arguments of `C_Initialize` with those of the four mutex functions whose bits are set in `mutexes`
+/// (create 1, destroy 2, lock 4, unlock 8).
+pub fn initialize_args(flags: CK_FLAGS, mutexes: u8, reserved: usize) -> CK_C_INITIALIZE_ARGS {
+    let given = |bit: u8| mutexes & bit != 0;
+    CK_C_INITIALIZE_ARGS {
+        CreateMutex: given(1).then_some(create_mutex),
+        DestroyMutex: given(2).then_some(destroy_mutex),
+        LockMutex: given(4).then_some(lock_mutex),
+        UnlockMutex: given(8).then_some(unlock_mutex),
+        flags,
+        pReserved: ptr::without_provenance_mut(reserved),
+    }
+}

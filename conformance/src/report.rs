@@ -1,0 +1,115 @@
+//! What a person reads, and what a machine reads.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::check::Outcome;
+use crate::runner::Report;
+
+/// How many checks came to what.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Tally {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Not made.
+    pub skipped: usize,
+    /// About something that the module does not have.
+    pub not_offered: usize,
+}
+
+impl Tally {
+    /// Counts.
+    pub fn of(reports: &[Report]) -> Self {
+        let mut tally = Self::default();
+        for report in reports {
+            match report.outcome {
+                Outcome::Pass => tally.passed += 1,
+                Outcome::Fail { .. } => tally.failed += 1,
+                Outcome::Skipped { .. } => tally.skipped += 1,
+                Outcome::NotOffered => tally.not_offered += 1,
+            }
+        }
+        tally
+    }
+}
+
+/// Writes the findings, what was skipped, and the verdict.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Result<()> {
+    for report in reports {
+        if let Outcome::Fail { expected, seen } = &report.outcome {
+            writeln!(output, "FAIL {}  ({})", report.check.id, report.check.clause)?;
+            writeln!(output, "     {}", report.check.title)?;
+            writeln!(output, "     expected: {expected}")?;
+            writeln!(output, "     seen:     {seen}")?;
+        }
+    }
+    for report in reports {
+        if let Outcome::Skipped { why } = &report.outcome {
+            writeln!(output, "SKIP {}: {why}", report.check.id)?;
+        }
+    }
+    let tally = Tally::of(reports);
+    let verdict = match (tally.failed, tally.passed) {
+        (0, 0) => "nothing was checked",
+        (0, _) => "no findings",
+        (_, _) => "findings",
+    };
+    writeln!(
+        output,
+        "{}: {verdict}: {} passed, {} failed, {} skipped, {} not offered",
+        module.display(),
+        tally.passed,
+        tally.failed,
+        tally.skipped,
+        tally.not_offered
+    )
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    module: &'a Path,
+    tally: Tally,
+    checks: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    group: &'a str,
+    clause: &'a str,
+    title: &'a str,
+    milliseconds: u128,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+}
+
+impl<'a> From<&'a Report> for Row<'a> {
+    fn from(report: &'a Report) -> Self {
+        let Report { check, outcome, time } = report;
+        Self {
+            id: check.id,
+            group: check.group(),
+            clause: check.clause,
+            title: check.title,
+            milliseconds: time.as_millis(),
+            outcome,
+        }
+    }
+}
+
+/// Writes every result as JSON.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn json(module: &Path, reports: &[Report], file: &Path) -> io::Result<()> {
+    let checks = reports.iter().map(Row::from).collect();
+    let whole = Json { module, tally: Tally::of(reports), checks };
+    std::fs::write(file, serde_json::to_vec_pretty(&whole)?)
+}

@@ -1,0 +1,187 @@
+//! Makes the checks, each chapter in a child process: a crash or a hang is a finding, not the end.
+//!
+//! The parent never loads the module. A child reads the ids of its checks from its standard input and prints one
+//! line for each; when it dies or falls silent, the check whose line is missing takes the blame, and another child
+//! goes on with the rest.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bench::{Bench, Target};
+use crate::check::{Check, Outcome, all};
+
+/// What a child's lines begin with, so that a module may print too.
+const MARK: &str = "p11-conformance: ";
+
+/// What a child has to say of a check.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    id: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// A check and its result.
+pub struct Report {
+    /// The check.
+    pub check: &'static Check,
+    /// Its result.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Makes these checks.
+///
+/// # Errors
+/// A sentence, when a child cannot be started or cannot load the module.
+pub fn run(checks: &[&'static Check], limit: Duration) -> Result<Vec<Report>, String> {
+    let mut reports = Vec::with_capacity(checks.len());
+    for chapter in checks.chunk_by(|one, other| one.group() == other.group()) {
+        let mut pending: VecDeque<&'static Check> = chapter.iter().copied().collect();
+        while !pending.is_empty() {
+            run_child(&mut pending, limit, &mut reports)?;
+        }
+    }
+    Ok(reports)
+}
+
+/// Runs one child until it has made all pending checks, or died of one.
+fn run_child(
+    pending: &mut VecDeque<&'static Check>,
+    limit: Duration,
+    reports: &mut Vec<Report>,
+) -> Result<(), String> {
+    let mut child = spawn(pending).map_err(|error| format!("cannot start a child process: {error}"))?;
+    let lines = read_lines(&mut child)?;
+    let mut since = Instant::now();
+    let mut blame = |pending: &mut VecDeque<&'static Check>, since: Instant, outcome: Outcome| {
+        if let Some(check) = pending.pop_front() {
+            reports.push(Report { check, outcome, time: since.elapsed() });
+        }
+    };
+    let mut last = None;
+    while let Some(check) = pending.front().copied() {
+        match lines.recv_timeout(limit) {
+            Ok(line) if line.id == check.id => {
+                blame(pending, since, line.outcome);
+                last = Some(check);
+            }
+            Ok(line) => return Err(format!("a child answered {} where {} was due", line.id, check.id)),
+            Err(RecvTimeoutError::Timeout) => {
+                let seen = format!("no answer within {} s", limit.as_secs());
+                blame(pending, since, Outcome::Fail { expected: "an answer".to_owned(), seen });
+                child.kill().map_err(|error| error.to_string())?;
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        since = Instant::now();
+    }
+    drop(lines);
+    let finished = pending.is_empty();
+    let status = wait(&mut child, limit).map_err(|error| error.to_string())?;
+    match (died(status), finished, last) {
+        (Some(seen), false, _) if status.signal() != Some(KILLED) => {
+            blame(pending, since, Outcome::Fail { expected: "a return value".to_owned(), seen });
+        }
+        (None, false, None) if status.code() == Some(2) => {
+            return Err("the module cannot be loaded".to_owned());
+        }
+        (None, false, _) => {
+            let seen = format!("the process was ended ({status})");
+            blame(pending, since, Outcome::Fail { expected: "a return value".to_owned(), seen });
+        }
+        (Some(seen), true, Some(check)) if status.signal() != Some(KILLED) => {
+            let outcome = Outcome::Fail { expected: "a clean end of the process".to_owned(), seen };
+            reports.push(Report { check, outcome, time: since.elapsed() });
+        }
+        (Some(_) | None, _, _) => {}
+    }
+    Ok(())
+}
+
+/// `SIGKILL`: by the parent, after a hang.
+const KILLED: i32 = 9;
+
+fn died(status: ExitStatus) -> Option<String> {
+    status.signal().map(|signal| match signal {
+        6 => "SIGABRT: the process was aborted".to_owned(),
+        7 => "SIGBUS: the process crashed".to_owned(),
+        11 => "SIGSEGV: the process crashed".to_owned(),
+        other => format!("the process died of signal {other}"),
+    })
+}
+
+/// Waits for a child that should be at its end, and kills it if it is not.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill()?;
+    child.wait()
+}
+
+fn spawn(pending: &VecDeque<&'static Check>) -> io::Result<Child> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .arg("--child")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        for check in pending {
+            writeln!(input, "{}", check.id)?;
+        }
+    }
+    Ok(child)
+}
+
+fn read_lines(child: &mut Child) -> Result<Receiver<Line>, String> {
+    let output = child.stdout.take().ok_or("a child has no output")?;
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        for line in lines {
+            let Some((_, json)) = line.split_once(MARK) else { continue };
+            let Ok(line) = serde_json::from_str(json) else { continue };
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// The child's side: makes the checks that its input names.
+///
+/// # Errors
+/// A sentence, when the module cannot be loaded.
+pub fn child(target: Target) -> Result<(), String> {
+    let bench = Bench::new(target)?;
+    let names: Vec<String> = io::stdin().lines().map_while(Result::ok).collect();
+    for name in names {
+        let Some(check) = all().find(|check| check.id == name) else { continue };
+        let outcome = Outcome::from(bench.prepare(check.stage).and_then(|()| (check.run)(&bench)));
+        bench.conclude();
+        let line = Line { id: name, outcome };
+        let json = serde_json::to_string(&line).map_err(|error| error.to_string())?;
+        let mut output = io::stdout().lock();
+        writeln!(output, "\n{MARK}{json}")
+            .and_then(|()| output.flush())
+            .map_err(|error| error.to_string())?;
+    }
+    bench.leave();
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The outside world, as far as the vault may see it: time, randomness, the store's and the log's files.
+//!
+//! The vault reads nothing else, so a vault on a [`Fake`] platform is deterministic, and is the same vault.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest;
+
+use crate::{
+    audit::{AuditSink, FileSink, memory::MemorySink},
+    crypto::Random,
+    store::{Store, memory::Memory, sqlite::Sqlite},
+};
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub type Time = u64;
+
+/// Where a vault lives.
+pub trait Platform: Random + Send + Sync + 'static {
+    /// Where sealed rows are kept.
+    type Store: Store;
+    /// Where audit records are written.
+    type Sink: AuditSink;
+
+    /// The time of day.
+    fn now(&self) -> Time;
+
+    /// Mixes a caller's seed into the source of randomness, which must not become weaker by it.
+    fn stir(&self, seed: &[u8]);
+}
+
+/// The operating system.
+#[derive(Debug)]
+pub struct Host {
+    /// What is written to it is mixed into the kernel's pool and never counted as entropy. Opened before the sandbox.
+    urandom: File,
+}
+
+impl Host {
+    /// Takes what the vault will need of the operating system, before the sandbox closes.
+    ///
+    /// # Errors
+    /// `/dev/urandom` cannot be opened.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { urandom: OpenOptions::new().write(true).open("/dev/urandom")? })
+    }
+}
+
+impl Platform for Host {
+    type Store = Sqlite;
+    type Sink = FileSink;
+
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn stir(&self, seed: &[u8]) {
+        if let Err(error) = (&self.urandom).write_all(seed) {
+            tracing::warn!(%error, "a seed could not be mixed in; the generator is as good as before");
+        }
+    }
+}
+
+impl Random for Host {
+    fn fill(&self, bytes: &mut [u8]) {
+        // A machine whose kernel gives no randomness cannot make keys: better to stop than to make weak ones.
+        if getrandom::fill(bytes).is_err() {
+            tracing::error!("the operating system gives no randomness; stopping");
+            std::process::abort();
+        }
+    }
+}
+
+/// A made-up world: a clock that stands still until it is moved, and randomness that repeats. For tests,
+/// which so run the vault itself.
+#[derive(Debug)]
+pub struct Fake {
+    now: AtomicU64,
+    drawn: AtomicU64,
+    seed: u64,
+}
+
+impl Fake {
+    /// A world at `now`, whose randomness follows from `seed`.
+    pub const fn new(now: Time, seed: u64) -> Self {
+        Self { now: AtomicU64::new(now), drawn: AtomicU64::new(0), seed }
+    }
+
+    /// Lets time pass, in microseconds.
+    pub fn pass(&self, time: Time) {
+        self.now.fetch_add(time, Ordering::Relaxed);
+    }
+}
+
+impl Platform for Fake {
+    type Store = Memory;
+    type Sink = MemorySink;
+
+    fn now(&self) -> Time {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn stir(&self, _: &[u8]) {}
+}
+
+impl Random for Fake {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(digest::SHA256_OUTPUT_LEN) {
+            let draw = self.drawn.fetch_add(1, Ordering::Relaxed);
+            let block =
+                digest::digest(&digest::SHA256, &[self.seed.to_be_bytes(), draw.to_be_bytes()].concat());
+            chunk.iter_mut().zip(block.as_ref()).for_each(|(to, from)| *to = *from);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Names of rows: typed for the vault, and texts of ids for the disk.
+
+use std::fmt;
+
+use strongroom_shared::object::ObjectId;
+
+/// The name of a partition for ever: its token's serial number, which is 16 characters (`CK_TOKEN_INFO`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionId(pub [u8; 8]);
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PartitionId({self})")
+    }
+}
+
+/// Where a record of the vault stands. What belongs to a partition is sealed by that partition's own key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Path {
+    /// The server's certificate authority.
+    Authority,
+    /// A client, by the SHA-256 of its certificate.
+    Client([u8; 32]),
+    /// A partition: its name, its label, its switches.
+    Partition(PartitionId),
+    /// A partition's PINs and their counters.
+    Roles(PartitionId),
+    /// A partition's policy.
+    Policy(PartitionId),
+    /// A token object.
+    Object(PartitionId, ObjectId),
+}
+
+impl Path {
+    /// The partition that it belongs to.
+    pub const fn partition(&self) -> Option<PartitionId> {
+        match self {
+            Self::Authority | Self::Client(_) => None,
+            Self::Partition(id) | Self::Roles(id) | Self::Policy(id) | Self::Object(id, _) => Some(*id),
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority => f.write_str("authority"),
+            Self::Client(fingerprint) => {
+                f.write_str("client/")?;
+                fingerprint.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Self::Partition(id) => write!(f, "partition/{id}"),
+            Self::Roles(id) => write!(f, "partition/{id}/roles"),
+            Self::Policy(id) => write!(f, "partition/{id}/policy"),
+            Self::Object(id, object) => write!(f, "partition/{id}/object/{object}"),
+        }
+    }
+}
+
+/// The name of any row: the vault's records, and the rows of this room, which the vault cannot name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Name {
+    /// What the store as a whole should be.
+    Manifest,
+    /// Tells a wrong root key from a broken manifest.
+    Witness,
+    /// A partition's key, sealed by the store's.
+    Key(PartitionId),
+    /// A record of the vault.
+    Record(Path),
+}
+
+impl Name {
+    /// The longest text of a name, in bytes.
+    pub(super) const LONGEST: usize = 96;
+
+    /// The partition that the row goes with, its key included.
+    pub(super) const fn partition(&self) -> Option<PartitionId> {
+        match self {
+            Self::Manifest | Self::Witness => None,
+            Self::Key(id) => Some(*id),
+            Self::Record(path) => path.partition(),
+        }
+    }
+
+    /// Reads what `Display` writes, and nothing else.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let name = match (parts.next()?, parts.next(), parts.next(), parts.next()) {
+            ("manifest", None, None, None) => Self::Manifest,
+            ("witness", None, None, None) => Self::Witness,
+            ("authority", None, None, None) => Self::Record(Path::Authority),
+            ("client", Some(id), None, None) => Self::Record(Path::Client(hex(id)?)),
+            ("partition", Some(id), kind, object) => {
+                let id = PartitionId(hex(id)?);
+                match (kind, object) {
+                    (None, None) => Self::Record(Path::Partition(id)),
+                    (Some("key"), None) => Self::Key(id),
+                    (Some("roles"), None) => Self::Record(Path::Roles(id)),
+                    (Some("policy"), None) => Self::Record(Path::Policy(id)),
+                    (Some("object"), Some(object)) => Self::Record(Path::Object(id, ObjectId(hex(object)?))),
+                    (_, _) => return None,
+                }
+            }
+            (_, _, _, _) => return None,
+        };
+        (name.to_string() == text).then_some(name)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest => f.write_str("manifest"),
+            Self::Witness => f.write_str("witness"),
+            Self::Key(id) => write!(f, "partition/{id}/key"),
+            Self::Record(path) => path.fmt(f),
+        }
+    }
+}
+
+/// Reads hexadecimal digits into exactly `N` bytes.
+pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_kind() -> Vec<Name> {
+        let (id, object) = (PartitionId([0, 1, 2, 3, 4, 5, 0xfe, 0xff]), ObjectId([0xab; 16]));
+        let records = [
+            Path::Authority,
+            Path::Client([0x0c; 32]),
+            Path::Partition(id),
+            Path::Roles(id),
+            Path::Policy(id),
+            Path::Object(id, object),
+        ];
+        [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()
+    }
+
+    #[test]
+    fn every_name_reads_back_and_fits() {
+        for name in every_kind() {
+            let text = name.to_string();
+            assert_eq!(Name::parse(&text), Some(name), "{text}");
+            assert!(text.len() <= Name::LONGEST, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_name_is_not_read() {
+        let key = "partition/000102030405feff/key";
+        assert!(Name::parse(key).is_some());
+        for wrong in [
+            "",
+            "Manifest",
+            "manifest/",
+            "partition",
+            "partition/",
+            "partition/1",
+            "partition/000102030405FEFF/key",
+            "partition/000102030405feff/",
+            "partition/000102030405feff/key/",
+            "partition/000102030405feff/key/00",
+            "partition/000102030405feff/object",
+            "partition/000102030405feff/object/abab",
+            "client/+1",
+        ] {
+            assert_eq!(Name::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Administration: partitions, clients, policy, freezing, the audit log, status. `hsmctl` asks; only
+//! administrators' certificates may.
+
+use std::sync::{Arc, PoisonError, atomic::Ordering};
+
+use pkcs11_sys::{CKA_ID, CKA_KEY_TYPE};
+use strongroom_shared::{fault::FaultCode, message::*, wire::Handle};
+
+use super::{
+    Context, Error, SERVER, Vault, attributes,
+    partition::{Partition, State},
+    record::Change,
+    records::ClientRecord,
+    start::client_record,
+};
+use crate::{
+    audit::Durability,
+    certificates,
+    platform::Platform,
+    policy::Policy,
+    store::{PartitionId, Path},
+};
+
+/// The longest life of a client certificate, in days.
+const MAX_DAYS: u32 = 825;
+/// Records per answer of `TailAudit`: well below the frame limit.
+const TAIL: u32 = 1000;
+
+impl<P: Platform> Vault<P> {
+    /// The partition of this name, which then stands in the call's record.
+    fn named(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Partition>, Error> {
+        context.detail = name.into();
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no partition {name}")))
+    }
+
+    fn save_state(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        state: State,
+    ) -> Result<(), Error> {
+        let change = Change::new()
+            .put(Path::Partition(partition.id), &state.record)
+            .put(Path::Policy(partition.id), &state.policy_text);
+        self.change(context, change)?;
+        partition.set_state(state);
+        Ok(())
+    }
+
+    /// Revokes clients and has the front close their connections.
+    fn revoke(
+        &self,
+        context: &mut Context<'_>,
+        change: Change,
+        which: impl Fn(&ClientRecord) -> bool,
+    ) -> Result<usize, Error> {
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        let mut change = change;
+        let mut revoked = Vec::new();
+        for client in clients.values().filter(|client| !client.revoked && which(client)) {
+            let client = ClientRecord { revoked: true, ..client.clone() };
+            change = change.put(Path::Client(client.fingerprint), &client);
+            revoked.push(client);
+        }
+        self.change(context, change)?;
+        let count = revoked.len();
+        clients.extend(revoked.into_iter().map(|client| (client.fingerprint, client)));
+        self.admissions.fetch_add(1, Ordering::Release);
+        Ok(count)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if certificates::is_name(name) {
+        return Ok(());
+    }
+    let rule = "a name has 1 to 32 characters of a-z, 0-9, '-' and '_'";
+    Err(Error::caller(FaultCode::ArgumentsBad, format!("\"{name}\": {rule}")))
+}
+
+fn describe(name: &str, partition: &Partition) -> PartitionInfo {
+    let state = partition.state();
+    PartitionInfo {
+        name: name.into(),
+        serial: partition.id.to_string(),
+        label: state.record.label.clone().unwrap_or_default(),
+        objects: partition.keyring.count().0,
+        frozen: state.record.frozen,
+    }
+}
+
+impl<P: Platform> Handle<CreatePartition> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: CreatePartition) -> Result<PartitionInfo, Error> {
+        context.detail.clone_from(&call.name);
+        check_name(&call.name)?;
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if partitions.contains_key(&call.name) {
+            return Err(Error::caller(FaultCode::AlreadyExists, format!("partition {} exists", call.name)));
+        }
+        let mut id = PartitionId([0; 8]);
+        self.platform.fill(&mut id.0);
+        let state = State::new(&call.name);
+        let change = Change::new()
+            .create_partition(id)
+            .put(Path::Partition(id), &state.record)
+            .put(Path::Roles(id), &state.roles)
+            .put(Path::Policy(id), &state.policy_text);
+        self.change(context, change)?;
+        let partition = Arc::new(Partition::new(id, state));
+        let info = describe(&call.name, &partition);
+        partitions.insert(call.name, partition);
+        Ok(info)
+    }
+}
+
+impl<P: Platform> Handle<DeletePartition> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: DeletePartition) -> Result<Done, Error> {
+        let partition = self.named(context, &call.name)?;
+        let change = Change::new().delete_partition(partition.id);
+        self.revoke(context, change, |client| client.partition.as_ref() == Some(&call.name))?;
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&call.name);
+        partition.keyring.clear();
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<ListPartitions> for Vault<P> {
+    fn handle(&self, _: &mut Context<'_>, _: ListPartitions) -> Result<Partitions, Error> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Partitions {
+            partitions: partitions.iter().map(|(name, partition)| describe(name, partition)).collect(),
+        })
+    }
+}
+
+impl<P: Platform> Handle<AddClient> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: AddClient) -> Result<Certificate, Error> {
+        check_name(&call.name)?;
+        if let Some(partition) = &call.partition {
+            self.named(context, partition)?;
+        }
+        context.detail =
+            format!("client {} for {}", call.name, call.partition.as_deref().unwrap_or("administration"));
+        if !(1..=MAX_DAYS).contains(&call.days) {
+            return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_DAYS} days")));
+        }
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        if clients.values().any(|client| client.name == call.name && !client.revoked) {
+            let text = format!("client {} exists; revoke it first or choose another name", call.name);
+            return Err(Error::caller(FaultCode::AlreadyExists, text));
+        }
+        let seconds = context.now / 1_000_000;
+        let partition = call.partition.as_deref();
+        let issued = self.authority.issue_client(&call.request, &call.name, partition, seconds, call.days)?;
+        let record = client_record(&call.name, call.partition, &issued);
+        self.change(context, Change::new().put(Path::Client(record.fingerprint), &record))?;
+        clients.insert(record.fingerprint, record);
+        self.admissions.fetch_add(1, Ordering::Release);
+        let pem = |der: &[u8]| certificates::pem("CERTIFICATE", der).to_string();
+        Ok(Certificate {
+            certificate: pem(&issued.certificate),
+            authority: pem(self.authority.certificate()),
+        })
+    }
+}
+
+impl<P: Platform> Handle<RevokeClient> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: RevokeClient) -> Result<Done, Error> {
+        context.detail = format!("client {}", call.name);
+        let mine = context.peer.client == call.name;
+        let known = |client: &ClientRecord| client.name == call.name && !client.revoked;
+        if !self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(known) {
+            return Err(Error::caller(FaultCode::NotFound, format!("no client {} to revoke", call.name)));
+        }
+        if mine {
+            return Err(Error::caller(FaultCode::ArgumentsBad, "an administrator cannot revoke itself"));
+        }
+        self.revoke(context, Change::new(), known)?;
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<ListClients> for Vault<P> {
+    fn handle(&self, _: &mut Context<'_>, _: ListClients) -> Result<Clients, Error> {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let mut clients: Vec<_> = clients
+            .values()
+            .map(|client| ClientInfo {
+                name: client.name.clone(),
+                partition: client.partition.clone(),
+                fingerprint: client.fingerprint.to_vec(),
+                not_after: client.not_after,
+                revoked: client.revoked,
+            })
+            .collect();
+        clients.sort_by(|one, other| (&one.name, one.not_after).cmp(&(&other.name, other.not_after)));
+        Ok(Clients { clients })
+    }
+}
+
+impl<P: Platform> Handle<ListKeys> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: ListKeys) -> Result<Keys, Error> {
+        let partition = self.named(context, &call.partition)?;
+        let state = partition.state();
+        let objects = partition.keyring.token_objects();
+        let keys = objects.iter().filter(|object| object.attributes.ulong(CKA_KEY_TYPE).is_some());
+        let keys = keys.map(|object| KeyInfo {
+            object: attributes::describe(object.id, &object.attributes),
+            label: String::from_utf8_lossy(object.label()).into_owned(),
+            id: object.attributes.bytes(CKA_ID).unwrap_or_default().to_vec(),
+            frozen: state.check_thawed(object.lineage).is_err(),
+        });
+        Ok(Keys { keys: keys.collect() })
+    }
+}
+
+impl<P: Platform> Handle<SetPolicy> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: SetPolicy) -> Result<Done, Error> {
+        let partition = self.named(context, &call.partition)?;
+        let policy = Policy::parse(&call.text)
+            .map_err(|error| Error::caller(FaultCode::ConfigurationInvalid, error.to_string()))?;
+        let state = State { policy, policy_text: call.text, ..State::clone(&partition.state()) };
+        self.save_state(context, &partition, state)?;
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<ReadPolicy> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: ReadPolicy) -> Result<PolicyText, Error> {
+        Ok(PolicyText { text: self.named(context, &call.partition)?.state().policy_text.clone() })
+    }
+}
+
+impl<P: Platform> Handle<Freeze> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: Freeze) -> Result<Done, Error> {
+        let partition = self.named(context, &call.partition)?;
+        let mut state = State::clone(&partition.state());
+        match call.key {
+            None => state.record.frozen = true,
+            Some(key) => {
+                context.object = Some(key);
+                let lineage = lineage(&partition, key)?;
+                if !state.record.frozen_keys.contains(&lineage) {
+                    state.record.frozen_keys.push(lineage);
+                }
+            }
+        }
+        self.save_state(context, &partition, state)?;
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<Thaw> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: Thaw) -> Result<Done, Error> {
+        let partition = self.named(context, &call.partition)?;
+        let mut state = State::clone(&partition.state());
+        match call.key {
+            None => state.record.frozen = false,
+            Some(key) => {
+                context.object = Some(key);
+                let lineage = lineage(&partition, key)?;
+                state.record.frozen_keys.retain(|frozen| *frozen != lineage);
+            }
+        }
+        self.save_state(context, &partition, state)?;
+        Ok(Done {})
+    }
+}
+
+/// The first of a key's copies, which stands for all of them.
+fn lineage(
+    partition: &Partition,
+    key: strongroom_shared::object::ObjectId,
+) -> Result<strongroom_shared::object::ObjectId, Error> {
+    let objects = partition.keyring.token_objects();
+    let object = objects.iter().find(|object| object.id == key);
+    object
+        .map(|object| object.lineage)
+        .ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no key {key} in this partition")))
+}
+
+impl<P: Platform> Handle<TailAudit> for Vault<P> {
+    fn handle(&self, _: &mut Context<'_>, call: TailAudit) -> Result<AuditRecords, Error> {
+        Ok(AuditRecords { records: self.log.tail(call.count.min(TAIL) as usize, call.after)? })
+    }
+}
+
+impl<P: Platform> Handle<VerifyAudit> for Vault<P> {
+    fn handle(&self, _: &mut Context<'_>, _: VerifyAudit) -> Result<AuditVerified, Error> {
+        let summary = self.log.verify()?;
+        Ok(AuditVerified { records: summary.records, head: summary.head.to_vec() })
+    }
+}
+
+impl<P: Platform> Handle<ReadStatus> for Vault<P> {
+    fn handle(&self, _: &mut Context<'_>, _: ReadStatus) -> Result<Status, Error> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = partitions.values().map(|partition| partition.keyring.count());
+        let (objects, session_objects) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+        Ok(Status {
+            server: SERVER.into(),
+            started: self.started / 1_000_000,
+            partitions: partitions.len() as u64,
+            objects,
+            session_objects,
+            audit_records: self.log.last()?.0,
+            isolation: self.settings.isolation.clone(),
+            commit: match self.settings.durability {
+                Durability::Process => "process".into(),
+                Durability::Power => "power".into(),
+            },
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! A partition's objects, in locked memory: token objects, and the session objects of its applications.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use pkcs11_sys::{CK_ATTRIBUTE_TYPE, CKA_LABEL, CKA_PRIVATE, CKA_TOKEN};
+use strongroom_shared::{
+    fault::FaultCode,
+    object::{ObjectId, Template},
+};
+
+use super::{applications::ApplicationId, attributes, error::Error, login::Role};
+use crate::crypto::Key;
+
+/// Who an object lives for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A token object: for ever.
+    Token,
+    /// A session object: for this session of this application.
+    Session(ApplicationId, u64),
+}
+
+/// An object.
+pub struct Object {
+    /// Its name.
+    pub id: ObjectId,
+    /// Everything it is, the key's value included.
+    pub attributes: Template,
+    /// Who it lives for.
+    pub owner: Owner,
+    /// The first of its copies: what limits are charged to and what a freeze stops.
+    pub lineage: ObjectId,
+    key: OnceLock<Key>,
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Object({}, {:?})", self.id, self.owner)
+    }
+}
+
+impl Object {
+    /// An object whose attributes are complete.
+    pub const fn new(id: ObjectId, attributes: Template, owner: Owner, lineage: ObjectId) -> Self {
+        Self { id, attributes, owner, lineage, key: OnceLock::new() }
+    }
+
+    /// The key, parsed when it is first used.
+    ///
+    /// # Errors
+    /// As [`Key::parse`]; `KeyHandleInvalid` for an object that is no key.
+    pub fn key(&self) -> Result<&Key, Error> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
+        }
+        let key = Key::parse(&self.attributes)?;
+        Ok(self.key.get_or_init(|| key))
+    }
+
+    /// Whether it is a token object.
+    pub fn is_token(&self) -> bool {
+        self.owner == Owner::Token
+    }
+
+    /// `CKA_LABEL`.
+    pub fn label(&self) -> &[u8] {
+        self.attributes.bytes(CKA_LABEL).unwrap_or_default()
+    }
+
+    /// Whether this caller may know of it: private objects are for the normal user, session objects for
+    /// the application that made them.
+    pub fn is_visible(&self, to: ApplicationId, role: Role) -> bool {
+        let mine = match self.owner {
+            Owner::Token => true,
+            Owner::Session(owner, _) => owner == to,
+        };
+        mine && (role == Role::User || self.attributes.bool(CKA_PRIVATE) == Some(false))
+    }
+
+    /// Whether every attribute of the template has the same value here. Sensitive values match nothing.
+    fn fits(&self, template: &Template) -> bool {
+        template.iter().all(|wanted| {
+            !attributes::is_hidden(&self.attributes, wanted.kind)
+                && self.attributes.value(wanted.kind) == Some(&wanted.value)
+        })
+    }
+}
+
+/// The objects of a partition, by id.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    objects: RwLock<BTreeMap<ObjectId, Arc<Object>>>,
+}
+
+impl Keyring {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<Object>>> {
+        self.objects.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<ObjectId, Arc<Object>>> {
+        self.objects.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The object, if this caller may know of it.
+    ///
+    /// # Errors
+    /// `missing`: the same for an object that does not exist as for one that is not this caller's.
+    pub fn object(
+        &self,
+        id: ObjectId,
+        to: ApplicationId,
+        role: Role,
+        missing: FaultCode,
+    ) -> Result<Arc<Object>, Error> {
+        match self.read().get(&id) {
+            Some(object) if object.is_visible(to, role) => Ok(Arc::clone(object)),
+            Some(_) | None => Err(Error::caller(missing, id.to_string())),
+        }
+    }
+
+    /// Adds objects, or puts others of the same id in their place.
+    pub fn put(&self, objects: impl IntoIterator<Item = Object>) {
+        let mut all = self.write();
+        for object in objects {
+            all.insert(object.id, Arc::new(object));
+        }
+    }
+
+    /// Removes an object. Uses of it that have begun end on their own.
+    pub fn remove(&self, id: ObjectId) {
+        self.write().remove(&id);
+    }
+
+    /// Removes every session object for which `gone` holds.
+    pub fn remove_session_objects(&self, gone: impl Fn(ApplicationId, u64, &Object) -> bool) {
+        self.write().retain(|_, object| match object.owner {
+            Owner::Token => true,
+            Owner::Session(application, session) => !gone(application, session, object),
+        });
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        self.write().clear();
+    }
+
+    /// Up to `page` objects that match and come after `after`, in the order of their ids.
+    pub fn find(
+        &self,
+        template: &Template,
+        after: Option<ObjectId>,
+        to: ApplicationId,
+        role: Role,
+        page: usize,
+    ) -> Vec<Arc<Object>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let all = self.read();
+        let fitting = all.range((from, Bound::Unbounded)).map(|(_, object)| object);
+        fitting
+            .filter(|object| object.is_visible(to, role) && object.fits(template))
+            .take(page)
+            .cloned()
+            .collect()
+    }
+
+    /// Every token object.
+    pub fn token_objects(&self) -> Vec<Arc<Object>> {
+        self.read().values().filter(|object| object.is_token()).cloned().collect()
+    }
+
+    /// How many token objects and how many session objects there are.
+    pub fn count(&self) -> (u64, u64) {
+        let all = self.read();
+        let token = all.values().filter(|object| object.is_token()).count();
+        (token as u64, (all.len() - token) as u64)
+    }
+}
+
+/// Whether attributes describe a token object.
+pub fn is_token(attributes: &Template) -> bool {
+    flag(attributes, CKA_TOKEN)
+}
+
+/// Whether attributes describe a private object.
+pub fn is_private(attributes: &Template) -> bool {
+    flag(attributes, CKA_PRIVATE)
+}
+
+fn flag(attributes: &Template, kind: CK_ATTRIBUTE_TYPE) -> bool {
+    attributes.bool(kind) == Some(true)
+}

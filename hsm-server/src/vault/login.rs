@@ -1,0 +1,259 @@
+//! The token, its PINs and its lockout: `C_GetTokenInfo`, `C_InitToken`, `C_InitPIN`, `C_SetPIN`, `C_Login`, `C_Logout`.
+//!
+//! The failure counter is on disk before a PIN is looked at, and PINs are looked at one after the other, so
+//! neither kill -9 nor sixteen connections at once win a guess.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Handle};
+use subtle::ConstantTimeEq;
+
+use super::{
+    Context, Vault,
+    error::Error,
+    partition::{Partition, State},
+    record::Change,
+    records::PinRecord,
+    tickets::Login as LoginTicket,
+};
+use crate::{platform::Platform, store::Path};
+
+/// The shortest PIN, in bytes.
+pub const MIN_PIN: usize = 4;
+/// The longest PIN, in bytes.
+pub const MAX_PIN: usize = 255;
+/// Wrong PINs in a row that lock the normal user.
+const USER_TRIES: u32 = 10;
+/// Wrong PINs in a row that lock the security officer.
+const OFFICER_TRIES: u32 = 3;
+
+/// As whom a caller acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Not logged in.
+    Public,
+    /// `CKU_USER`.
+    User,
+    /// `CKU_SO`.
+    SecurityOfficer,
+}
+
+impl From<User> for Role {
+    fn from(user: User) -> Self {
+        match user {
+            User::Normal => Self::User,
+            User::SecurityOfficer => Self::SecurityOfficer,
+        }
+    }
+}
+
+impl State {
+    fn pin(&self, user: User) -> Option<&PinRecord> {
+        match user {
+            User::Normal => self.roles.user.as_ref(),
+            User::SecurityOfficer => self.roles.security_officer.as_ref(),
+        }
+    }
+
+    fn set_pin(&mut self, user: User, pin: Option<PinRecord>) {
+        match user {
+            User::Normal => self.roles.user = pin,
+            User::SecurityOfficer => self.roles.security_officer = pin,
+        }
+    }
+
+    fn tries(&self, user: User) -> Tries {
+        let failures = self.pin(user).map_or(0, |pin| pin.failures);
+        match limit(user).saturating_sub(failures) {
+            0 => Tries::None,
+            _ if failures == 0 => Tries::All,
+            1 => Tries::Last,
+            _ => Tries::Some,
+        }
+    }
+}
+
+const fn limit(user: User) -> u32 {
+    match user {
+        User::Normal => USER_TRIES,
+        User::SecurityOfficer => OFFICER_TRIES,
+    }
+}
+
+/// argon2id with 19 MiB and two passes (OWASP's first choice for interactive logins).
+fn hash(pin: &Pin, salt: &[u8; 16]) -> Result<Secret<[u8; 32]>, Error> {
+    let mut hash = [0; 32];
+    let params = Params::new(19 * 1024, 2, 1, Some(hash.len())).map_err(|_| FaultCode::Internal)?;
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(pin.0.expose(), salt, &mut hash)
+        .map_err(|_| FaultCode::Internal)?;
+    Ok(Secret::new(hash))
+}
+
+fn check_new(pin: &Pin) -> Result<(), Error> {
+    if !(MIN_PIN..=MAX_PIN).contains(&pin.0.expose().len()) {
+        return Err(Error::caller(FaultCode::PinLength, format!("a PIN has {MIN_PIN} to {MAX_PIN} bytes")));
+    }
+    if std::str::from_utf8(pin.0.expose()).is_err() {
+        return Err(Error::caller(FaultCode::PinInvalid, "a PIN is UTF-8"));
+    }
+    Ok(())
+}
+
+impl<P: Platform> Vault<P> {
+    fn new_pin(&self, pin: &Pin) -> Result<PinRecord, Error> {
+        check_new(pin)?;
+        let mut salt = [0; 16];
+        self.platform.fill(&mut salt);
+        Ok(PinRecord { salt, hash: *hash(pin, &salt)?.expose(), failures: 0 })
+    }
+
+    /// Checks a PIN and counts it. The caller holds the partition's login turn.
+    fn check_pin(&self, partition: &Partition, user: User, pin: &Pin) -> Result<(), Error> {
+        let mut state = State::clone(&partition.state());
+        let missing = match user {
+            User::Normal => FaultCode::UserPinNotInitialized,
+            User::SecurityOfficer => FaultCode::TokenNotInitialized,
+        };
+        let mut record = state.pin(user).cloned().ok_or(missing)?;
+        if record.failures >= limit(user) {
+            return Err(FaultCode::PinLocked.into());
+        }
+        record.failures += 1;
+        state.set_pin(user, Some(record.clone()));
+        self.save_roles(partition, state.clone())?;
+        if !bool::from(hash(pin, &record.salt)?.expose().ct_eq(&record.hash)) {
+            let left = limit(user) - record.failures;
+            return Err(Error::caller(FaultCode::PinIncorrect, format!("{left} tries left")));
+        }
+        record.failures = 0;
+        state.set_pin(user, Some(record));
+        self.save_roles(partition, state)
+    }
+
+    /// Writes PIN counters, without a record of their own: the login's record follows.
+    fn save_roles(&self, partition: &Partition, state: State) -> Result<(), Error> {
+        let change = Change::new().put(Path::Roles(partition.id), &state.roles);
+        self.change_silently(change)?;
+        partition.set_state(state);
+        Ok(())
+    }
+
+    fn ticket(&self, context: &Context<'_>, user: User) -> Result<(Ticket, u64), Error> {
+        let partition = context.partition()?;
+        let expires = context.now / 1_000_000 + self.settings.ticket_seconds;
+        let epoch = partition.state().roles.epoch;
+        let login = LoginTicket { partition: partition.id, role: user.into(), epoch, expires };
+        Ok((self.tickets.issue(&login, context.peer, &*self.platform)?, expires))
+    }
+}
+
+impl<P: Platform> Handle<ReadToken> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, _: ReadToken) -> Result<Token, Error> {
+        let partition = context.partition()?;
+        let state = partition.state();
+        Ok(Token {
+            label: state.record.label.clone().unwrap_or_default(),
+            serial: partition.id.to_string(),
+            initialized: state.record.label.is_some(),
+            user_pin_set: state.roles.user.is_some(),
+            user: state.tries(User::Normal),
+            security_officer: state.tries(User::SecurityOfficer),
+            min_pin: MIN_PIN as u32,
+            max_pin: MAX_PIN as u32,
+        })
+    }
+}
+
+impl<P: Platform> Handle<InitToken> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: InitToken) -> Result<Done, Error> {
+        let partition = context.partition()?;
+        let _turn = partition.login_turn();
+        if call.label.len() > 32 {
+            return Err(Error::caller(FaultCode::ArgumentsBad, "a label has at most 32 bytes"));
+        }
+        if partition.state().roles.security_officer.is_some() {
+            self.check_pin(&partition, User::SecurityOfficer, &call.pin)?;
+        }
+        if partition.state().record.frozen {
+            return Err(Error::caller(FaultCode::Frozen, "the partition is frozen"));
+        }
+        let pin = self.new_pin(&call.pin)?;
+        let mut state = State::clone(&partition.state());
+        state.record.label = Some(call.label);
+        state.record.frozen_keys.clear();
+        state.roles.security_officer = Some(pin);
+        state.roles.user = None;
+        state.roles.epoch += 1;
+        let mut change = Change::new()
+            .put(Path::Partition(partition.id), &state.record)
+            .put(Path::Roles(partition.id), &state.roles);
+        for object in partition.keyring.token_objects() {
+            change = change.delete(Path::Object(partition.id, object.id));
+        }
+        self.change(context, change)?;
+        partition.keyring.clear();
+        partition.set_state(state);
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<InitPin> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: InitPin) -> Result<Done, Error> {
+        let partition = context.partition()?;
+        let _turn = partition.login_turn();
+        let pin = self.new_pin(&call.pin)?;
+        let mut state = State::clone(&partition.state());
+        state.roles.user = Some(pin);
+        self.change(context, Change::new().put(Path::Roles(partition.id), &state.roles))?;
+        partition.set_state(state);
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<SetPin> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: SetPin) -> Result<PinChanged, Error> {
+        let partition = context.partition()?;
+        let user = match context.role {
+            Role::Public | Role::User => User::Normal,
+            Role::SecurityOfficer => User::SecurityOfficer,
+        };
+        check_new(&call.new)?;
+        let _turn = partition.login_turn();
+        self.check_pin(&partition, user, &call.old)?;
+        let pin = self.new_pin(&call.new)?;
+        let mut state = State::clone(&partition.state());
+        state.set_pin(user, Some(pin));
+        state.roles.epoch += 1;
+        self.change(context, Change::new().put(Path::Roles(partition.id), &state.roles))?;
+        partition.set_state(state);
+        let ticket = match context.role {
+            Role::Public => None,
+            Role::User | Role::SecurityOfficer => Some(self.ticket(context, user)?.0),
+        };
+        Ok(PinChanged { ticket })
+    }
+}
+
+impl<P: Platform> Handle<Login> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: Login) -> Result<LoggedIn, Error> {
+        let partition = context.partition()?;
+        context.detail = format!("{:?}", call.user);
+        let _turn = partition.login_turn();
+        self.check_pin(&partition, call.user, &call.pin)?;
+        let (ticket, expires) = self.ticket(context, call.user)?;
+        self.record_done(context)?;
+        Ok(LoggedIn { ticket, expires })
+    }
+}
+
+impl<P: Platform> Handle<Logout> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, _: Logout) -> Result<Done, Error> {
+        let mine = context.application_id();
+        let partition = context.partition()?;
+        partition.keyring.remove_session_objects(|owner, _, object| {
+            owner == mine && super::keyring::is_private(&object.attributes)
+        });
+        self.record_done(context)?;
+        Ok(Done {})
+    }
+}

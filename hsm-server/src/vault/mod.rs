@@ -1,0 +1,399 @@
+//! The vault: owns the keys, and decides, records and carries out what is asked of them.
+//!
+//! Its one door is [`Door::handle`]: a frame from a peer goes in, a frame comes out. It opens no socket and
+//! reads no clock, randomness or file but through its [`Platform`], so the vault of the tests is this vault.
+//! A family of calls per file; a row of `calls!` without its `Handle` here does not compile.
+
+mod admin;
+mod applications;
+mod attributes;
+mod error;
+mod keyring;
+mod keys;
+mod login;
+mod object;
+mod partition;
+mod random;
+mod record;
+mod records;
+mod sign;
+mod start;
+mod tickets;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    message::{AuditRecord, Caller, Hello, Outcome, Welcome},
+    object::ObjectId,
+    wire::{self, CallId, HEADER, Handle, Header, Kind, Permit, Retry, Service, Undone},
+};
+
+pub use error::Error;
+pub use start::{Initialised, Requests, Settings, initialise};
+
+use self::{
+    applications::{Application, ApplicationId, Applications, Arrival, short},
+    login::Role,
+    partition::Partition,
+    records::ClientRecord,
+    tickets::Tickets,
+};
+use crate::{
+    audit::Log,
+    certificates::{self, Authority},
+    door::{Admission, Door, Pace, Peer},
+    platform::{Platform, Time},
+    store::SealedStore,
+};
+
+/// The server's name and version, as it tells them.
+pub const SERVER: &str = concat!("strongroom ", env!("CARGO_PKG_VERSION"));
+
+/// Every key and everything that guards them.
+pub struct Vault<P: Platform> {
+    platform: Arc<P>,
+    settings: Settings,
+    store: SealedStore<P::Store>,
+    log: Log<P::Sink>,
+    /// Held from a change of the store to its audit record, so that the log has them in the store's order.
+    changes: Mutex<()>,
+    partitions: RwLock<BTreeMap<String, Arc<Partition>>>,
+    clients: RwLock<HashMap<[u8; 32], ClientRecord>>,
+    admissions: AtomicU64,
+    authority: Authority,
+    applications: Applications,
+    tickets: Tickets,
+    connections: AtomicU64,
+    /// Tells a resent request from another one with its number.
+    digests: RandomState,
+    started: Time,
+}
+
+impl<P: Platform> std::fmt::Debug for Vault<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+/// What the vault knows of a call while it carries it out.
+pub struct Context<'a> {
+    /// Who asks.
+    pub peer: &'a Peer,
+    /// For which application and session, with which ticket.
+    caller: Caller,
+    /// The request's number.
+    request: u64,
+    call: CallId,
+    /// When it came.
+    now: Time,
+    /// As whom, by the ticket.
+    role: Role,
+    partition: Option<Arc<Partition>>,
+    /// What it is about, for the record.
+    object: Option<ObjectId>,
+    mechanism: Option<u64>,
+    message_hash: Vec<u8>,
+    detail: String,
+    /// Whether it is on record already.
+    recorded: bool,
+}
+
+impl Context<'_> {
+    /// The partition that the certificate names.
+    fn partition(&self) -> Result<Arc<Partition>, Error> {
+        self.partition.clone().ok_or_else(|| FaultCode::Forbidden.into())
+    }
+
+    fn application_id(&self) -> ApplicationId {
+        ApplicationId::of(self.peer, self.caller.instance)
+    }
+}
+
+impl<P: Platform> Service for Vault<P> {
+    type Context<'a> = Context<'a>;
+    type Error = Error;
+}
+
+impl<P: Platform> Handle<Hello> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: Hello) -> Result<Welcome, Error> {
+        tracing::debug!(client = context.peer.client, address = %context.peer.address, software = call.client, "hello");
+        Ok(Welcome {
+            minor: wire::MINOR,
+            limit: self.settings.frame_bytes,
+            server: SERVER.into(),
+            partition: context.peer.partition.clone(),
+        })
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// The frame's call and who makes it, if they may.
+    fn receive<'a, 'f>(
+        &self,
+        peer: &'a Peer,
+        frame: &'f [u8],
+    ) -> Result<(Context<'a>, &'f [u8]), (Header, Error)> {
+        let nothing = Header { length: 0, kind: Kind::Fault, call: 0, id: 0 };
+        let malformed = |text: String| Error::caller(FaultCode::Malformed, text);
+        let (head, body) = frame
+            .split_first_chunk::<HEADER>()
+            .ok_or_else(|| (nothing, malformed("a frame without a header".into())))?;
+        let header = Header::decode(head, self.settings.frame_bytes)
+            .map_err(|error| (nothing, malformed(error.to_string())))?;
+        let at = |error: Error| (header, error);
+        if header.kind != Kind::Request || body.len() != header.length as usize {
+            return Err(at(malformed("not a whole request".into())));
+        }
+        let call = CallId::from_number(header.call)
+            .ok_or_else(|| at(Error::caller(FaultCode::UnknownCall, format!("call {:#06x}", header.call))))?;
+        let (caller, rest) = wire::decode_caller(body).map_err(|error| at(malformed(error.to_string())))?;
+        let mut context = Context {
+            peer,
+            caller,
+            request: header.id,
+            call,
+            now: self.platform.now(),
+            role: Role::Public,
+            partition: self.partition_of(peer),
+            object: None,
+            mechanism: None,
+            message_hash: Vec::new(),
+            detail: String::new(),
+            recorded: false,
+        };
+        let entered = self.enter(&mut context);
+        if let Err(error) = entered {
+            self.record_failure(&mut context, &error);
+            return Err(at(error));
+        }
+        Ok((context, rest))
+    }
+
+    fn partition_of(&self, peer: &Peer) -> Option<Arc<Partition>> {
+        let name = peer.partition.as_ref()?;
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Opens the ticket and holds the call against the table's `who may ask`.
+    fn enter(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        // A login is a new beginning: a ticket that has ended does not stand in its way.
+        if let (Some(ticket), Some(partition)) = (&context.caller.ticket, &context.partition)
+            && context.call != CallId::Login
+        {
+            let login = self.tickets.open(ticket, context.peer, context.now)?;
+            if login.partition != partition.id || login.epoch != partition.state().roles.epoch {
+                return Err(FaultCode::TicketExpired.into());
+            }
+            context.role = login.role;
+        }
+        let application = context.peer.partition.is_some();
+        match context.call.permit() {
+            Permit::Anyone => Ok(()),
+            Permit::Application | Permit::LoggedIn | Permit::SecurityOfficer if !application => {
+                Err(Error::caller(FaultCode::Forbidden, "an administrator's certificate uses no partition"))
+            }
+            // The partition may have been deleted under an open connection.
+            Permit::Application => context.partition().map(drop),
+            Permit::LoggedIn if context.role == Role::Public => Err(FaultCode::NotLoggedIn.into()),
+            Permit::SecurityOfficer if context.role != Role::SecurityOfficer => {
+                Err(FaultCode::NotLoggedIn.into())
+            }
+            Permit::LoggedIn | Permit::SecurityOfficer => context.partition().map(drop),
+            Permit::Administrator if application => {
+                Err(Error::caller(FaultCode::Forbidden, "only an administrator's certificate may do this"))
+            }
+            Permit::Administrator => Ok(()),
+        }
+    }
+
+    /// Carries out a call whose caller may make it, and appends the reply or fault frame.
+    fn carry_out(&self, context: &mut Context<'_>, body: &[u8], out: &mut Vec<u8>) {
+        let (call, request) = (context.call, context.request);
+        let error = match wire::dispatch(self, context, call, request, body, out) {
+            Ok(()) => return,
+            Err(Undone::Malformed(error)) => Error::caller(FaultCode::Malformed, error.to_string()),
+            Err(Undone::Refused(error)) => error,
+        };
+        self.record_failure(context, &error);
+        wire::encode_fault(out, request, call as u16, &Fault::from(&error));
+    }
+
+    /// As [`Self::carry_out`], but a request that came before is not carried out again.
+    fn carry_out_once(
+        &self,
+        application: &Application,
+        context: &mut Context<'_>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let refuse = |out: &mut Vec<u8>, code, detail| {
+            wire::encode_fault(out, context.request, context.call as u16, &Fault::new(code, detail));
+        };
+        let digest = self.digests.hash_one((context.call as u16, body));
+        match application.arrive(context.request, digest) {
+            Arrival::Answered(frame) => out.extend_from_slice(&frame),
+            Arrival::Lost => {
+                refuse(out, FaultCode::AnswerLost, "carried out before the server was started again")
+            }
+            Arrival::Pending => {
+                refuse(out, FaultCode::Unavailable, "an earlier copy is still being carried out")
+            }
+            Arrival::Reused => refuse(out, FaultCode::Malformed, "this number was another request's"),
+            Arrival::New => {
+                let start = out.len();
+                self.carry_out(context, body, out);
+                application.answer(context.request, digest, out.get(start..).unwrap_or_default());
+            }
+        }
+    }
+}
+
+impl<P: Platform> Door for Vault<P> {
+    fn admit(&self, certificate: &[u8], address: SocketAddr) -> Result<Arc<Peer>, Fault> {
+        let fingerprint = certificates::fingerprint(certificate);
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let client = clients
+            .get(&fingerprint)
+            .filter(|client| !client.revoked)
+            .ok_or_else(|| Fault::new(FaultCode::Forbidden, "the certificate is unknown or revoked"))?;
+        Ok(Arc::new(Peer {
+            client: client.name.clone(),
+            partition: client.partition.clone(),
+            fingerprint,
+            address,
+            connection: self.connections.fetch_add(1, Ordering::Relaxed),
+        }))
+    }
+
+    fn pace(&self, _: &Peer, frame: &[u8]) -> Pace {
+        let head = frame.first_chunk::<HEADER>().and_then(|head| Header::decode(head, u32::MAX).ok());
+        let call = head.and_then(|header| CallId::from_number(header.call));
+        call.map_or(Pace::Quick, |call| pace(call, frame))
+    }
+
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
+        let (mut context, body) = match self.receive(peer, frame) {
+            Ok(received) => received,
+            Err((header, error)) => {
+                return wire::encode_fault(out, header.id, header.call, &Fault::from(&error));
+            }
+        };
+        let application = self.applications.enter(context.application_id(), peer.connection);
+        match context.call.retry() {
+            Retry::Safe => self.carry_out(&mut context, body, out),
+            Retry::Once => self.carry_out_once(&application, &mut context, body, out),
+        }
+    }
+
+    fn commit(&self) -> Result<(), Fault> {
+        self.log.last().and_then(|last| self.log.commit(last)).map_err(|error| {
+            tracing::error!(%error, "the audit log cannot be written; nothing is answered until it can");
+            Fault::from(&Error::Audit(error))
+        })
+    }
+
+    fn disconnect(&self, peer: &Peer) {
+        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.now());
+    }
+
+    fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str) {
+        let identity = certificate.and_then(|certificate| certificates::identity(certificate).ok());
+        let record = AuditRecord {
+            time: self.platform.now(),
+            client: identity.as_ref().map_or_else(|| "-".into(), |identity| identity.client.clone()),
+            partition: identity.and_then(|identity| identity.partition).unwrap_or_default(),
+            certificate: certificate
+                .map(|der| short(&certificates::fingerprint(der)).to_vec())
+                .unwrap_or_default(),
+            act: "Handshake".into(),
+            outcome: Outcome::Refused,
+            detail: format!("{address}: {reason}"),
+            ..AuditRecord::default()
+        };
+        if let Err(error) = self.log.append(record).and_then(|position| self.log.commit(position)) {
+            tracing::error!(%error, "a refused handshake could not be put on record");
+        }
+    }
+
+    fn admissions(&self) -> (u64, Vec<Admission>) {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        (self.admissions.load(Ordering::Acquire), clients.values().map(ClientRecord::admission).collect())
+    }
+
+    fn tick(&self) {
+        if let Err(error) = self.log.sync() {
+            tracing::error!(%error, "the audit log cannot be synced");
+        }
+        let gone = self.applications.expire(self.platform.now());
+        if !gone.is_empty() {
+            for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
+                partition.keyring.remove_session_objects(|owner, _, _| gone.contains(&owner));
+            }
+        }
+    }
+
+    fn close(&self) {
+        let record = AuditRecord {
+            time: self.platform.now(),
+            client: "-".into(),
+            act: "Stop".into(),
+            store_version: Some(self.store.version()),
+            ..AuditRecord::default()
+        };
+        let written = self.log.append(record).and_then(|position| self.log.commit(position));
+        if let Err(error) = written.and_then(|()| self.log.sync()) {
+            tracing::error!(%error, "the audit log cannot be written");
+        }
+    }
+}
+
+/// Which calls keep a thread for milliseconds: those that write to the disk, hash a PIN, make a key, or
+/// use an RSA key.
+fn pace(call: CallId, frame: &[u8]) -> Pace {
+    match call {
+        CallId::Hello
+        | CallId::ReadToken
+        | CallId::Logout
+        | CallId::DescribeObject
+        | CallId::ReadAttributes
+        | CallId::FindObjects
+        | CallId::CloseSession
+        | CallId::EndInstance
+        | CallId::GenerateRandom
+        | CallId::SeedRandom => Pace::Quick,
+        CallId::Sign | CallId::Verify | CallId::Encrypt | CallId::Decrypt => sign::pace(frame),
+        CallId::InitToken
+        | CallId::InitPin
+        | CallId::SetPin
+        | CallId::Login
+        | CallId::CreateObject
+        | CallId::CopyObject
+        | CallId::DestroyObject
+        | CallId::WriteAttributes
+        | CallId::GenerateKey
+        | CallId::GenerateKeyPair
+        | CallId::CreatePartition
+        | CallId::DeletePartition
+        | CallId::ListPartitions
+        | CallId::AddClient
+        | CallId::RevokeClient
+        | CallId::ListClients
+        | CallId::ListKeys
+        | CallId::SetPolicy
+        | CallId::ReadPolicy
+        | CallId::Freeze
+        | CallId::Thaw
+        | CallId::TailAudit
+        | CallId::VerifyAudit
+        | CallId::ReadStatus => Pace::Slow,
+    }
+}

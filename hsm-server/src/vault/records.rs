@@ -1,0 +1,128 @@
+//! What the vault keeps in its store, one record per row. The store seals them; this is their form in between.
+
+use minicbor::{Decode, Encode};
+use strongroom_shared::{
+    fault::FaultCode,
+    message::SecretBytes,
+    object::{ObjectId, Template},
+    wire::decode_body,
+};
+use zeroize::Zeroizing;
+
+use super::error::Error;
+use crate::door::Admission;
+
+/// A partition: its names and its switches. Its roles, its policy and its objects are rows of their own.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct PartitionRecord {
+    /// Its name for people.
+    #[n(0)]
+    pub name: String,
+    /// The token's label; none before `C_InitToken`.
+    #[n(1)]
+    pub label: Option<String>,
+    /// Whether nothing may be done with its keys.
+    #[n(2)]
+    pub frozen: bool,
+    /// Keys that nothing may be done with; copies are frozen with the first of them.
+    #[n(3)]
+    pub frozen_keys: Vec<ObjectId>,
+}
+
+/// Who may log in to a partition.
+#[derive(Clone, Debug, Default, Encode, Decode)]
+pub struct RolesRecord {
+    /// The security officer; none before `C_InitToken`.
+    #[n(0)]
+    pub security_officer: Option<PinRecord>,
+    /// The normal user; none before `C_InitPIN`.
+    #[n(1)]
+    pub user: Option<PinRecord>,
+    /// Grows with every change of a PIN: tickets of an older epoch have ended.
+    #[n(2)]
+    pub epoch: u64,
+}
+
+/// A PIN, as far as it is kept.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct PinRecord {
+    /// Of argon2id.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub salt: [u8; 16],
+    /// By argon2id.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
+    /// Wrong PINs since the last right one, the one that is being checked included.
+    #[n(2)]
+    pub failures: u32,
+}
+
+/// A client certificate that was issued.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct ClientRecord {
+    /// SHA-256 of the certificate.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub fingerprint: [u8; 32],
+    /// The client's name.
+    #[n(1)]
+    pub name: String,
+    /// The partition that it may use; none for an administrator.
+    #[n(2)]
+    pub partition: Option<String>,
+    /// When the certificate ends, in seconds since 1970.
+    #[n(3)]
+    pub not_after: u64,
+    /// Whether it was revoked.
+    #[n(4)]
+    pub revoked: bool,
+}
+
+impl ClientRecord {
+    /// What a handshake does with this client.
+    pub const fn admission(&self) -> Admission {
+        Admission { fingerprint: self.fingerprint, revoked: self.revoked }
+    }
+}
+
+/// A token object.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct ObjectRecord {
+    /// Everything it is, the key's value included.
+    #[n(0)]
+    pub attributes: Template,
+    /// The first of its copies: itself, unless it is a copy.
+    #[n(1)]
+    pub lineage: ObjectId,
+}
+
+/// The server's own certification authority.
+#[derive(Debug, Encode, Decode)]
+pub struct AuthorityRecord {
+    /// Its certificate, DER.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    /// Its private key, PKCS#8 DER.
+    #[n(1)]
+    pub key: SecretBytes,
+}
+
+/// A record as bytes, to be sealed.
+pub fn encode<T: Encode<()>>(record: &T) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let result = minicbor::encode(record, &mut *bytes);
+    debug_assert!(result.is_ok(), "writing to memory cannot fail");
+    bytes
+}
+
+/// A record from the bytes that were sealed.
+///
+/// # Errors
+/// `IntegrityViolated`: the seal was good, so this server and the one that wrote it do not agree.
+pub fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, Error> {
+    decode_body(bytes).map_err(|error| {
+        Error::caller(
+            FaultCode::IntegrityViolated,
+            format!("a record of another version of the server: {error}"),
+        )
+    })
+}

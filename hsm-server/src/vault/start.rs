@@ -1,0 +1,295 @@
+//! Making a new server's store, and opening it again: what must hold between the store and the audit log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::RandomState,
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+};
+
+use strongroom_shared::{
+    fault::FaultCode,
+    message::{AuditRecord, Outcome, SecretBytes},
+    secret::Secret,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    Error, Vault,
+    applications::{ApplicationId, Applications},
+    keyring::{Object, Owner},
+    partition::{Partition, State},
+    records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
+    tickets::Tickets,
+};
+use crate::{
+    audit::{self, Durability, Log, Recovered},
+    certificates::{self, Authority, Issued},
+    platform::{Platform, Time},
+    policy::Policy,
+    store::{Batch, PartitionId, Path, SealedStore},
+};
+
+/// How long the CA and the server's first certificate are good, in days.
+const CA_DAYS: u32 = 3650;
+/// What the audit log's key is derived for.
+const AUDIT: &str = "audit log";
+/// The name of the first administrator.
+const FIRST_ADMINISTRATOR: &str = "admin";
+/// How far before the log's end the replay reaches, in microseconds: a limit's minute, and any resent request.
+const REPLAY: Time = 120 * 1_000_000;
+
+/// What the configuration fixes for a vault.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The greatest body of a frame, in bytes.
+    pub frame_bytes: u32,
+    /// How long a ticket is good, in seconds.
+    pub ticket_seconds: u64,
+    /// When a record counts as written.
+    pub durability: Durability,
+    /// `process` or `thread`, for `hsmctl status`.
+    pub isolation: String,
+}
+
+/// What a new server wants certified: PKCS#10 requests in DER, and the server's names.
+#[derive(Debug)]
+pub struct Requests {
+    /// The server's own.
+    pub server: Vec<u8>,
+    /// The host names and addresses that it is known by.
+    pub names: Vec<String>,
+    /// The first administrator's.
+    pub administrator: Vec<u8>,
+    /// For how many days both are good.
+    pub days: u32,
+}
+
+/// The certificates of a new server, in DER.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The CA's.
+    pub authority: Vec<u8>,
+    /// The server's.
+    pub server: Vec<u8>,
+    /// The first administrator's.
+    pub administrator: Vec<u8>,
+}
+
+/// Makes a new store with its own CA and a first administrator.
+///
+/// # Errors
+/// The store or the log cannot be written, is not empty, or a request is malformed.
+pub fn initialise<P: Platform>(
+    platform: &Arc<P>,
+    store: P::Store,
+    sink: P::Sink,
+    root_key: Secret<[u8; 32]>,
+    requests: &Requests,
+) -> Result<Initialised, Error> {
+    let now = platform.now();
+    let seconds = now / 1_000_000;
+    let pair = Authority::create("Strongroom CA", seconds, CA_DAYS)?;
+    let authority = Authority::load(&pair.certificate, &pair.key)?;
+    let server = authority.issue_server(&requests.server, &requests.names, seconds, requests.days)?;
+    let administrator =
+        authority.issue_client(&requests.administrator, FIRST_ADMINISTRATOR, None, seconds, requests.days)?;
+
+    let store = SealedStore::create(store, root_key, randomness(platform))?;
+    let client = client_record(FIRST_ADMINISTRATOR, None, &administrator);
+    let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
+    let mut batch = Batch::new();
+    batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
+    let mut first =
+        AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
+    first.store_version = Some(store.commit(batch, &encode(&first))?);
+
+    let log = Log::create(sink, &store.subkey(AUDIT), log_settings(Durability::Power))?;
+    let position = log.append(first)?;
+    log.commit(position)?;
+    Ok(Initialised {
+        authority: pair.certificate,
+        server: server.certificate,
+        administrator: administrator.certificate,
+    })
+}
+
+/// A client as it is kept.
+pub(super) fn client_record(name: &str, partition: Option<String>, issued: &Issued) -> ClientRecord {
+    ClientRecord {
+        fingerprint: certificates::fingerprint(&issued.certificate),
+        name: name.into(),
+        partition,
+        not_after: issued.not_after,
+        revoked: false,
+    }
+}
+
+const fn log_settings(durability: Durability) -> audit::Settings {
+    audit::Settings { durability, segment_limit: audit::Settings::SEGMENT_LIMIT }
+}
+
+fn randomness<P: Platform>(platform: &Arc<P>) -> crate::store::Random {
+    let platform = Arc::clone(platform);
+    Box::new(move |bytes| platform.fill(bytes))
+}
+
+/// The records of a store, sorted.
+#[derive(Default)]
+struct Contents {
+    authority: Option<AuthorityRecord>,
+    clients: HashMap<[u8; 32], ClientRecord>,
+    partitions: BTreeMap<PartitionId, Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    record: Option<PartitionRecord>,
+    roles: RolesRecord,
+    policy: String,
+    objects: Vec<Object>,
+}
+
+impl Contents {
+    fn read(records: Vec<(Path, Zeroizing<Vec<u8>>)>) -> Result<Self, Error> {
+        let mut contents = Self::default();
+        for (path, bytes) in records {
+            let partitions = &mut contents.partitions;
+            match path {
+                Path::Authority => contents.authority = Some(decode(&bytes)?),
+                Path::Client(fingerprint) => drop(contents.clients.insert(fingerprint, decode(&bytes)?)),
+                Path::Partition(id) => partitions.entry(id).or_default().record = Some(decode(&bytes)?),
+                Path::Roles(id) => partitions.entry(id).or_default().roles = decode(&bytes)?,
+                Path::Policy(id) => partitions.entry(id).or_default().policy = decode(&bytes)?,
+                Path::Object(id, object) => {
+                    let record: ObjectRecord = decode(&bytes)?;
+                    let object = Object::new(object, record.attributes, Owner::Token, record.lineage);
+                    partitions.entry(id).or_default().objects.push(object);
+                }
+            }
+        }
+        Ok(contents)
+    }
+}
+
+impl Parts {
+    fn partition(self, id: PartitionId) -> Result<(String, Arc<Partition>), Error> {
+        let broken =
+            |what: String| Error::caller(FaultCode::IntegrityViolated, format!("partition {id}: {what}"));
+        let record = self.record.ok_or_else(|| broken("it has no record".into()))?;
+        let policy = Policy::parse(&self.policy).map_err(|error| broken(error.to_string()))?;
+        let name = record.name.clone();
+        let partition =
+            Partition::new(id, State { record, roles: self.roles, policy_text: self.policy, policy });
+        partition.keyring.put(self.objects);
+        Ok((name, Arc::new(partition)))
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Opens the store and the log of a server, proves that they are whole and belong together, and goes on
+    /// where the last process stopped: a record that it did not get to write is written now.
+    ///
+    /// # Errors
+    /// Anything that was edited, swapped, dropped or put back to an earlier time, saying what and where.
+    pub fn open(
+        platform: Arc<P>,
+        store: P::Store,
+        sink: P::Sink,
+        root_key: Secret<[u8; 32]>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let (store, records) = SealedStore::open(store, root_key, randomness(&platform))?;
+        let contents = Contents::read(records)?;
+        let (log, recovered) = Log::open(sink, &store.subkey(AUDIT), log_settings(settings.durability))?;
+        reconcile(&store, &log, &recovered)?;
+
+        let broken = || Error::caller(FaultCode::IntegrityViolated, "the store has no CA");
+        let authority = contents.authority.ok_or_else(broken)?;
+        let partitions = contents.partitions.into_iter().map(|(id, parts)| parts.partition(id));
+        let now = platform.now();
+        let vault = Self {
+            authority: Authority::load(&authority.certificate, &authority.key.0)?,
+            tickets: Tickets::new(&store.subkey("tickets")),
+            changes: Mutex::default(),
+            partitions: RwLock::new(partitions.collect::<Result<_, _>>()?),
+            clients: RwLock::new(contents.clients),
+            admissions: AtomicU64::new(1),
+            applications: Applications::default(),
+            connections: AtomicU64::new(1),
+            digests: RandomState::new(),
+            started: now,
+            platform,
+            settings,
+            store,
+            log,
+        };
+        vault.replay()?;
+        vault.log.append(AuditRecord {
+            time: now,
+            client: "-".into(),
+            act: "Start".into(),
+            store_version: Some(vault.store.version()),
+            ..AuditRecord::default()
+        })?;
+        vault.log.commit(vault.log.last()?)?;
+        Ok(vault)
+    }
+
+    /// Takes from the log's last minutes what memory lost: charges, and which requests were carried out.
+    fn replay(&self) -> Result<(), Error> {
+        let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
+        let since = last.saturating_sub(REPLAY);
+        self.log.replay(since, |record: AuditRecord| {
+            if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
+                partition.ledger.remember(key, record.time);
+            }
+            if let (Outcome::Done, Ok(certificate)) =
+                (record.outcome, record.certificate.as_slice().try_into())
+            {
+                let id = ApplicationId { certificate, instance: record.instance };
+                self.applications.remember_lost(id, record.request, self.started);
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// Holds the store against the log (`record.rs` says how they are written).
+fn reconcile<P: crate::store::Store, S: crate::audit::AuditSink>(
+    store: &SealedStore<P>,
+    log: &Log<S>,
+    recovered: &Recovered,
+) -> Result<(), Error> {
+    if let Some(lost) = &recovered.lost {
+        tracing::warn!(?lost, "a power failure took audit records that were not yet on disk");
+    }
+    let violated = |text: String| Err(Error::caller(FaultCode::IntegrityViolated, text));
+    let version = store.version();
+    let recorded = recovered.store_version;
+    if recorded > version {
+        return violated(format!(
+            "the store is older than its audit log: it is at version {version}, record {} speaks of version \
+             {recorded}; restore the store that belongs to the log",
+            recovered.last
+        ));
+    }
+    let Some((version, outbox)) = store.pending() else { return Ok(()) };
+    let pending: AuditRecord = decode(&outbox)?;
+    if pending.sequence > recovered.last {
+        return violated(format!(
+            "the audit log is older than its store: it ends at record {}, the store saw record {}; restore the \
+             log that belongs to the store",
+            recovered.last, pending.sequence
+        ));
+    }
+    if !pending.act.is_empty() && recorded < version {
+        tracing::warn!(
+            act = pending.act,
+            "the last process stopped before it put this act on record; it is now"
+        );
+        let position = log.append(AuditRecord { store_version: Some(version), ..pending })?;
+        log.commit(position)?;
+    }
+    Ok(())
+}

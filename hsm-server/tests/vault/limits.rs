@@ -1,0 +1,110 @@
+//! Policy: what it refuses, whom it charges, what a restart does not forgive, and the freeze switch.
+
+use strongroom_shared::{
+    fault::FaultCode,
+    message::*,
+    object::{Template, Value},
+};
+
+use crate::world::*;
+
+const POLICY: &str = "[[rule]]\nname = \"desk\"\nkeys = [\"desk-*\"]\nsignatures_per_minute = 3\n";
+
+fn set_policy(
+    world: &World,
+    vault: &strongroom_server::vault::Vault<strongroom_server::platform::Fake>,
+    text: &str,
+) {
+    let call = SetPolicy { partition: "trading".into(), text: text.into() };
+    world.ask(vault, &world.administrator(vault), &call).unwrap();
+}
+
+#[test]
+fn a_limit_counts_copies_and_outlives_the_process() {
+    let world = World::new();
+    let vault = world.vault();
+    let (certificate, client) = world.desk(&vault);
+    set_policy(&world, &vault, POLICY);
+    let key = world.ask(&vault, &client, &ec_pair("desk-1")).unwrap().private.id;
+    let copy = CopyObject { object: key, template: Template::new() };
+    let copy = world.ask(&vault, &client, &copy).unwrap().id;
+    world.ask(&vault, &client, &sign(key)).unwrap();
+    world.ask(&vault, &client, &sign(copy)).unwrap();
+    drop(vault);
+
+    let vault = world.vault();
+    let reconnected = Client { peer: world.connect(&vault, &certificate, 1).peer, caller: client.caller };
+    world.ask(&vault, &reconnected, &sign(copy)).unwrap();
+    let refused = world.ask(&vault, &reconnected, &sign(key)).unwrap_err();
+    assert_eq!(refused.code, FaultCode::PolicyRefused);
+    assert!(refused.detail.contains("desk"), "{refused}");
+    world.platform.pass(60_000_000);
+    world.ask(&vault, &reconnected, &sign(key)).unwrap();
+}
+
+#[test]
+fn threads_get_exactly_the_limit() {
+    let world = World::new();
+    let vault = world.vault();
+    let (_, client) = world.desk(&vault);
+    set_policy(&world, &vault, "[[rule]]\nname = \"desk\"\nsignatures_per_minute = 25\n");
+    let key = world.ask(&vault, &client, &ec_pair("k")).unwrap().private.id;
+    let signed: usize = std::thread::scope(|scope| {
+        let signer = || (0..10).filter(|_| world.ask(&vault, &client, &sign(key)).is_ok()).count();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(signer)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(signed, 25);
+}
+
+#[test]
+fn a_refusal_is_on_record_with_its_rule() {
+    let world = World::new();
+    let vault = world.vault();
+    let (_, client) = world.desk(&vault);
+    set_policy(&world, &vault, POLICY);
+    let key = world.ask(&vault, &client, &ec_pair("cold")).unwrap().private.id;
+    assert_eq!(code(world.ask(&vault, &client, &sign(key))), FaultCode::PolicyRefused);
+    let records = world.records(&vault);
+    let last = records.last().unwrap();
+    assert_eq!((last.act.as_str(), last.outcome, last.object), ("Sign", Outcome::Refused, Some(key)));
+    assert!(last.detail.contains("default"));
+}
+
+#[test]
+fn a_key_cannot_change_its_rules_by_a_new_label() {
+    let world = World::new();
+    let vault = world.vault();
+    let (_, client) = world.desk(&vault);
+    set_policy(&world, &vault, &format!("default = \"allow\"\n{POLICY}"));
+    let key = world.ask(&vault, &client, &ec_pair("desk-1")).unwrap().private.id;
+    let label = |text: &[u8]| Template::new().with(pkcs11_sys::CKA_LABEL, Value::bytes(text));
+    let write = WriteAttributes { object: key, template: label(b"free") };
+    assert_eq!(code(world.ask(&vault, &client, &write)), FaultCode::PolicyRefused);
+    let copy = CopyObject { object: key, template: label(b"free") };
+    assert_eq!(code(world.ask(&vault, &client, &copy)), FaultCode::PolicyRefused);
+    let write = WriteAttributes { object: key, template: label(b"desk-2") };
+    world.ask(&vault, &client, &write).unwrap();
+}
+
+#[test]
+fn a_frozen_key_does_nothing_until_it_is_thawed() {
+    let world = World::new();
+    let mut vault = world.vault();
+    let (certificate, client) = world.desk(&vault);
+    let key = world.ask(&vault, &client, &ec_pair("k")).unwrap().private.id;
+    for frozen in [Some(key), None] {
+        let partition = || String::from("trading");
+        let admin = world.administrator(&vault);
+        world.ask(&vault, &admin, &Freeze { partition: partition(), key: frozen }).unwrap();
+        drop(vault);
+        vault = world.vault();
+        let client =
+            Client { peer: world.connect(&vault, &certificate, 1).peer, caller: client.caller.clone() };
+        assert_eq!(code(world.ask(&vault, &client, &sign(key))), FaultCode::Frozen);
+        assert_eq!(code(world.ask(&vault, &client, &DestroyObject { object: key })), FaultCode::Frozen);
+        let admin = world.administrator(&vault);
+        world.ask(&vault, &admin, &Thaw { partition: partition(), key: frozen }).unwrap();
+        world.ask(&vault, &client, &sign(key)).unwrap();
+    }
+}

@@ -1,0 +1,151 @@
+//! A real server for the demo, the tests and the bench: its state in a folder, on a free port, ended by its id.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Child,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    Outcome,
+    shell::Shell,
+    workspace::{Artefacts, shown},
+};
+
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub struct Server {
+    shell: Shell,
+    artefacts: Artefacts,
+    state: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Makes a new state folder, on a port that was free a moment ago.
+    ///
+    /// # Errors
+    /// `hsmctl init` failed.
+    pub fn create(shell: &Shell, artefacts: &Artefacts, state: &Path) -> Outcome<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let address = format!("127.0.0.1:{port}");
+        shell.run(&[&artefacts.hsmctl(), "init", "--state", &shown(state), "--listen", &address])?;
+        Ok(Self {
+            shell: shell.clone(),
+            artefacts: artefacts.clone(),
+            state: state.into(),
+            port,
+            child: None,
+        })
+    }
+
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// It ended instead, or took too long; the message holds its log.
+    pub fn start(&mut self) -> Outcome {
+        let config = shown(&self.state.join("server.toml"));
+        let log = self.state.join("server.log");
+        let mut child = self.shell.start(&[&self.artefacts.server(), "--config", &config], &log)?;
+        let ready = await_listener(&mut child, self.port);
+        self.child = Some(child);
+        ready.map_err(|error| {
+            format!("{error}\n{}", fs::read_to_string(&log).unwrap_or_else(|error| error.to_string())).into()
+        })
+    }
+
+    /// The id of the process that was started.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.state.join("server.toml")
+    }
+
+    /// How the administrator's `hsmctl` command lines begin.
+    pub fn hsmctl_line(&self) -> String {
+        format!("{} --admin {}", self.artefacts.hsmctl(), shown(&self.state.join("admin")))
+    }
+
+    /// Runs `hsmctl` as the administrator.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn hsmctl(&self, words: &[&str]) -> Outcome<String> {
+        let (tool, admin) = (self.artefacts.hsmctl(), shown(&self.state.join("admin")));
+        self.shell.run(&[&[tool.as_str(), "--admin", &admin], words].concat())
+    }
+
+    /// Makes a partition and a client of it; gives the path of the client's `strongroom.toml`.
+    ///
+    /// # Errors
+    /// `hsmctl` failed.
+    pub fn enrol(&self, partition: &str, client: &str) -> Outcome<PathBuf> {
+        let folder = self.state.join(client);
+        self.hsmctl(&["partition", "create", partition])?;
+        self.hsmctl(&["client", "add", client, "--partition", partition, "--out", &shown(&folder)])?;
+        Ok(folder.join("strongroom.toml"))
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It did not end cleanly, or not in time.
+    pub fn stop(&mut self) -> Outcome {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait()? {
+                return if status.success() { Ok(()) } else { Err(format!("hsm-server: {status}").into()) };
+            }
+            sleep(Duration::from_millis(20));
+        }
+        child.kill()?;
+        child.wait()?;
+        Err("hsm-server did not end within 20 s of SIGTERM".into())
+    }
+
+    /// Lets it run on after we have ended; gives its process id.
+    pub fn keep(mut self) -> Option<u32> {
+        self.child.take().map(|child| child.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn await_listener(child: &mut Child, port: u16) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("hsm-server ended at its start: {status}").into());
+        }
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Err("hsm-server does not listen after 20 s".into())
+}

@@ -1,0 +1,206 @@
+//! `strongroom.toml`: which servers the module talks to.
+//!
+//! It is the file that `STRONGROOM_CONFIG` names, else `$XDG_CONFIG_HOME/strongroom/strongroom.toml` (by default in
+//! `~/.config`), else `/etc/strongroom/strongroom.toml`. `hsmctl client add` writes one. Paths in it are relative to it.
+//!
+//! ```toml
+//! deadline_ms = 2000               # a call that takes longer fails with CKR_DEVICE_ERROR
+//! generation_deadline_ms = 60000   # the same for calls that make keys or check PINs
+//! log = "warn"                     # off, error, warn, info, debug; STRONGROOM_LOG overrides it
+//! log_file = "strongroom.log"      # default: standard error
+//!
+//! [[token]]                        # one slot per table, in this order, from slot 0
+//! server = "hsm.example:7411"
+//! server_name = "strongroom"       # the name in the server's certificate; default: the host
+//! ca = "ca.pem"
+//! certificate = "client.pem"
+//! key = "client.key"
+//! ```
+
+use std::{
+    env, fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::log::Level;
+
+/// The environment variable that names the file.
+pub const PATH_VARIABLE: &str = "STRONGROOM_CONFIG";
+/// The environment variable that sets the log level.
+pub const LOG_VARIABLE: &str = "STRONGROOM_LOG";
+
+/// The module's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// One per slot.
+    pub tokens: Vec<Token>,
+    /// How long calls may take.
+    pub deadlines: Deadlines,
+    /// How much is logged.
+    pub log: Level,
+    /// Where, if not to standard error.
+    pub log_file: Option<PathBuf>,
+}
+
+/// How long calls may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// To connect, and for the answer to an ordinary call.
+    pub call: Duration,
+    /// For the answer to a call that makes keys or checks PINs.
+    pub generation: Duration,
+}
+
+/// A token: one partition of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// `host:port`.
+    pub server: String,
+    /// The name in the server's certificate.
+    #[serde(default)]
+    pub server_name: String,
+    /// The server's certificate authority, PEM.
+    pub ca: PathBuf,
+    /// The client's certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The client's private key, PEM.
+    pub key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    token: Vec<Token>,
+    deadline_ms: Option<u64>,
+    generation_deadline_ms: Option<u64>,
+    log: Option<Level>,
+    log_file: Option<PathBuf>,
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the file that applies to this process.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be understood; the text says what to do.
+    pub fn load() -> Result<Self, ConfigError> {
+        let path = find()?;
+        let text = fs::read_to_string(&path)
+            .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut config = Self::parse(&text, folder)
+            .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        if let Some(level) = env::var(LOG_VARIABLE).ok().as_deref().and_then(Level::from_name) {
+            config.log = level;
+        }
+        Ok(config)
+    }
+
+    /// Reads a configuration whose paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// The text is not one, holds an unknown key, or an address without a port.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
+        let tokens = file.token.into_iter().map(|token| token.resolved(folder)).collect::<Result<_, _>>()?;
+        let milliseconds = |set: Option<u64>, default| Duration::from_millis(set.unwrap_or(default).max(1));
+        let call = milliseconds(file.deadline_ms, 2_000);
+        let generation = milliseconds(file.generation_deadline_ms, 60_000).max(call);
+        Ok(Self {
+            tokens,
+            deadlines: Deadlines { call, generation },
+            log: file.log.unwrap_or(Level::Warn),
+            log_file: file.log_file.map(|path| folder.join(path)),
+        })
+    }
+}
+
+impl Token {
+    fn resolved(mut self, folder: &Path) -> Result<Self, ConfigError> {
+        let (host, port) = self.server.rsplit_once(':').unwrap_or((&self.server, ""));
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(ConfigError(format!("server = {:?} is not host:port", self.server)));
+        }
+        if self.server_name.is_empty() {
+            self.server_name = host.trim_matches(['[', ']']).to_owned();
+        }
+        for path in [&mut self.ca, &mut self.certificate, &mut self.key] {
+            *path = folder.join(&*path);
+        }
+        Ok(self)
+    }
+}
+
+fn find() -> Result<PathBuf, ConfigError> {
+    if let Some(path) = env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let home =
+        || env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(".config"));
+    let user =
+        env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home);
+    let candidates = user
+        .into_iter()
+        .chain([PathBuf::from("/etc")])
+        .map(|folder| folder.join("strongroom/strongroom.toml"));
+    let mut looked = Vec::new();
+    for path in candidates {
+        if path.is_file() {
+            return Ok(path);
+        }
+        looked.push(path.display().to_string());
+    }
+    Err(ConfigError(format!(
+        "no configuration: set {PATH_VARIABLE} to a strongroom.toml (`hsmctl client add` writes one); looked for {}",
+        looked.join(" and ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str =
+        "[[token]]\nserver = \"[::1]:7411\"\nca = \"ca.pem\"\ncertificate = \"/c.pem\"\nkey = \"k\"\n";
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_the_name_defaults_to_the_host() {
+        let config = Config::parse(TOKEN, Path::new("/conf")).unwrap();
+        let [token] = &config.tokens[..] else { panic!("one token") };
+        assert_eq!(token.server_name, "::1");
+        assert_eq!(
+            (token.ca.as_path(), token.certificate.as_path()),
+            (Path::new("/conf/ca.pem"), Path::new("/c.pem"))
+        );
+        assert_eq!(config.deadlines.call, Duration::from_secs(2));
+        assert_eq!(config.log, Level::Warn);
+    }
+
+    #[test]
+    fn unknown_keys_and_addresses_without_port_are_errors() {
+        for text in [
+            "dead_line = 1\n".to_owned() + TOKEN,
+            TOKEN.to_owned() + "pin = \"1234\"\n",
+            TOKEN.replace("[::1]:7411", "localhost"),
+            "log = \"loud\"\n".to_owned(),
+        ] {
+            assert!(Config::parse(&text, Path::new("/")).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Calls to the HSM: one frame out, one frame back, within a deadline, and the rule for sending again.
+//!
+//! **The rule.** Every request keeps its id. A `Safe` call changes nothing; of a `Once` call the vault remembers
+//! the answer and does not act twice. So after a link failure the same bytes are sent again, over a new
+//! connection, until an answer comes or the deadline passes: a restarted server is invisible to the application.
+//!
+//! **Deadlines.** The link must come up, or come back, within `deadline_ms`; the answer must come within it too,
+//! or within `generation_deadline_ms` for calls that make keys or check PINs ([`is_slow`]).
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    message::{Caller, InstanceId},
+    wire::{self, Call, CallId, HEADER, Header, Kind, Retry},
+};
+use zeroize::Zeroizing;
+
+use crate::{config::Deadlines, rv::Error};
+
+/// Until when an exchange may go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A connection must stand by then.
+    pub link: Instant,
+    /// The answer must have come by then.
+    pub answer: Instant,
+}
+
+/// What carries a request frame to the server and the answer back. Many threads use it at once.
+pub trait Transport: Send + Sync {
+    /// Sends a whole frame and appends the whole frame that answers it to `reply`.
+    ///
+    /// # Errors
+    /// [`Link`]: no answer came. The request may or may not have been carried out.
+    fn exchange(&self, frame: &[u8], reply: &mut Vec<u8>, limits: Limits) -> Result<(), Link>;
+
+    /// The greatest body of a frame, in bytes.
+    fn limit(&self) -> u32;
+
+    /// The same way to the server for a child of `fork`, which must not touch its parent's connections.
+    fn after_fork(&self) -> Box<dyn Transport>;
+}
+
+/// Why no answer came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The server does not take connections.
+    Unreachable(String),
+    /// A connection that had been idle turned out to be dead.
+    Stale(String),
+    /// The connection broke during the call.
+    Broken(String),
+    /// The deadline passed.
+    TimedOut,
+    /// One side did not accept the other's certificate or protocol.
+    Refused(String),
+    /// Our own certificate files cannot be used.
+    Unusable(String),
+    /// What came back is not an answer.
+    Malformed(String),
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the server cannot be reached: {why}"),
+            Self::Stale(why) => write!(f, "an idle connection was dead: {why}"),
+            Self::Broken(why) => write!(f, "the connection broke: {why}"),
+            Self::TimedOut => f.write_str("the server did not answer within the deadline"),
+            Self::Refused(why) => write!(f, "the handshake failed: {why}"),
+            Self::Unusable(why) => write!(f, "the client's certificate cannot be used: {why}"),
+            Self::Malformed(why) => write!(f, "the server's answer cannot be understood: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Link {}
+
+/// Request ids: a random start, then one after the other, so that no two requests of an instance share one, not
+/// even those of a parent and its forked child.
+#[derive(Debug)]
+pub struct RequestIds(AtomicU64);
+
+impl RequestIds {
+    /// A new sequence.
+    ///
+    /// # Errors
+    /// The operating system has no random numbers.
+    pub fn random() -> Result<Self, Error> {
+        Ok(Self(AtomicU64::new(getrandom::u64().map_err(|_| Error::General)?)))
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// How long a caller is ready to wait for a server that refuses connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Until the deadline: it may be restarting.
+    Deadline,
+    /// Not at all: the question is whether it is there.
+    None,
+}
+
+/// One token's HSM.
+pub struct Hsm {
+    transport: Box<dyn Transport>,
+    ids: Arc<RequestIds>,
+    deadlines: Deadlines,
+    answered: AtomicBool,
+}
+
+impl Hsm {
+    /// An HSM behind a transport.
+    pub fn over(transport: Box<dyn Transport>, ids: Arc<RequestIds>, deadlines: Deadlines) -> Self {
+        Self { transport, ids, deadlines, answered: AtomicBool::new(false) }
+    }
+
+    /// The same HSM for a child of `fork`.
+    pub fn after_fork(&self, ids: Arc<RequestIds>) -> Self {
+        Self::over(self.transport.after_fork(), ids, self.deadlines)
+    }
+
+    /// How many bytes of input fit into one call, with room for everything that travels with them.
+    pub fn input_limit(&self) -> usize {
+        const ROOM: usize = 4096;
+        (self.transport.limit() as usize).saturating_sub(ROOM).max(ROOM)
+    }
+
+    /// Whether the server has answered this process.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Makes a call, patiently.
+    ///
+    /// # Errors
+    /// `Error::Fault` if the server did not do it, `Error::Link` if it did not answer, `Error::DataLenRange` if
+    /// the request does not fit into a frame.
+    pub fn call<C: Call>(&self, caller: &Caller, call: &C) -> Result<C::Reply, Error> {
+        self.call_with(caller, call, Patience::Deadline)
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// As [`Hsm::call`].
+    pub fn call_with<C: Call>(
+        &self,
+        caller: &Caller,
+        call: &C,
+        patience: Patience,
+    ) -> Result<C::Reply, Error> {
+        let id = self.ids.next();
+        // Both may hold a PIN, a key or a plaintext.
+        let mut frame = Zeroizing::new(Vec::with_capacity(1024));
+        wire::encode_request(&mut frame, id, caller, call);
+        if frame.len().saturating_sub(HEADER) > self.transport.limit() as usize {
+            return Err(Error::DataLenRange);
+        }
+        let mut reply = Zeroizing::new(Vec::with_capacity(512));
+        self.deliver(C::ID, &frame, &mut reply, patience)?;
+        self.answered.store(true, Ordering::Relaxed);
+        match open(C::ID, id, &reply)? {
+            (Kind::Reply, body) => wire::decode_body(body).map_err(malformed),
+            (Kind::Fault, body) => Err(Error::Fault(wire::decode_body(body).map_err(malformed)?)),
+            (Kind::Request, _) => Err(malformed("a request came instead of an answer")),
+        }
+    }
+
+    /// Sends a frame until it is answered or its time is over.
+    fn deliver(
+        &self,
+        call: CallId,
+        frame: &[u8],
+        reply: &mut Vec<u8>,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        let resend = match call.retry() {
+            // The id is the same, so neither acts twice.
+            Retry::Safe | Retry::Once => patience,
+        };
+        let now = Instant::now();
+        let answer = now + if is_slow(call) { self.deadlines.generation } else { self.deadlines.call };
+        let mut limits = Limits { link: now + self.deadlines.call, answer };
+        let mut pause = Duration::from_millis(5);
+        loop {
+            reply.clear();
+            let failure = match self.transport.exchange(frame, reply, limits) {
+                Ok(()) => match unavailable(reply) {
+                    None => return Ok(()),
+                    Some(fault) => Error::Fault(fault),
+                },
+                // At once, and once per dead connection at most: a transport forgets its other idle ones with it.
+                Err(Link::Stale(_)) => {
+                    limits.link = self.comeback(answer);
+                    continue;
+                }
+                Err(link @ Link::Broken(_)) => {
+                    limits.link = self.comeback(answer);
+                    Error::Link(link)
+                }
+                Err(link @ Link::Unreachable(_)) => Error::Link(link),
+                Err(link @ (Link::TimedOut | Link::Refused(_) | Link::Unusable(_) | Link::Malformed(_))) => {
+                    return Err(Error::Link(link));
+                }
+            };
+            if resend == Patience::None || Instant::now() + pause >= limits.link.min(answer) {
+                return Err(failure);
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(80));
+        }
+    }
+
+    /// Until when a link that was up a moment ago may take to come back.
+    fn comeback(&self, answer: Instant) -> Instant {
+        (Instant::now() + self.deadlines.call).min(answer)
+    }
+}
+
+/// Calls that take longer than a round trip: they make keys, or hash PINs slowly on purpose.
+pub const fn is_slow(call: CallId) -> bool {
+    matches!(
+        call,
+        CallId::InitToken
+            | CallId::InitPin
+            | CallId::SetPin
+            | CallId::Login
+            | CallId::GenerateKey
+            | CallId::GenerateKeyPair
+    )
+}
+
+/// The fault of a server that is starting or stopping: it did nothing, and may be asked again.
+fn unavailable(reply: &[u8]) -> Option<Fault> {
+    let (header, body) = reply.split_first_chunk::<HEADER>()?;
+    let header = Header::decode(header, u32::MAX).ok()?;
+    if header.kind != Kind::Fault {
+        return None;
+    }
+    wire::decode_body(body).ok().filter(|fault: &Fault| fault.code == FaultCode::Unavailable)
+}
+
+/// Checks that a frame answers the request with this id.
+fn open(call: CallId, id: u64, reply: &[u8]) -> Result<(Kind, &[u8]), Error> {
+    let (header, body) = reply.split_first_chunk::<HEADER>().ok_or_else(|| malformed("a truncated frame"))?;
+    let header = Header::decode(header, u32::MAX).map_err(malformed)?;
+    if header.id != id || header.call != call as u16 || header.length as usize != body.len() {
+        return Err(malformed("an answer to something else"));
+    }
+    Ok((header.kind, body))
+}
+
+pub(crate) fn malformed(why: impl fmt::Display) -> Error {
+    Error::Link(Link::Malformed(why.to_string()))
+}
+
+/// A new application's memory of a token.
+///
+/// # Errors
+/// The operating system has no random numbers.
+pub fn new_instance() -> Result<InstanceId, Error> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|_| Error::General)?;
+    Ok(InstanceId(id))
+}

@@ -1,0 +1,52 @@
+//! Key management (PKCS#11 3.1, section 5.18): keys are made in the vault, and only their handles come here.
+
+use pkcs11_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CKF_GENERATE, CKF_GENERATE_KEY_PAIR};
+use strongroom_shared::{message, object::Template};
+
+use crate::{operation::Chosen, rv::Error, session::Context};
+
+/// `C_GenerateKey`.
+///
+/// # Errors
+/// `MechanismInvalid`, `MechanismParamInvalid`, `SessionReadOnly`; the server's word on the template.
+pub fn generate(
+    context: &Context<'_>,
+    chosen: Chosen,
+    template: Template,
+) -> Result<CK_OBJECT_HANDLE, Error> {
+    require(&chosen, CKF_GENERATE)?;
+    context.may_make(&template)?;
+    let Chosen { mechanism, params } = chosen;
+    let info = context.call(&message::GenerateKey { mechanism: mechanism.row().number, params, template })?;
+    Ok(context.adopt_new(&info))
+}
+
+/// `C_GenerateKeyPair`: the handles of the public and of the private key.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_pair(
+    context: &Context<'_>,
+    chosen: Chosen,
+    public: Template,
+    private: Template,
+) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE), Error> {
+    require(&chosen, CKF_GENERATE_KEY_PAIR)?;
+    context.may_make(&public)?;
+    context.may_make(&private)?;
+    let Chosen { mechanism, params } = chosen;
+    let mechanism = mechanism.row().number;
+    let pair = context.call(&message::GenerateKeyPair { mechanism, params, public, private })?;
+    Ok((context.adopt_new(&pair.public), context.adopt_new(&pair.private)))
+}
+
+fn require(chosen: &Chosen, flag: CK_FLAGS) -> Result<(), Error> {
+    let row = chosen.mechanism.row();
+    if !row.supports(flag) {
+        Err(Error::MechanismInvalid)
+    } else if !row.takes(&chosen.params) {
+        Err(Error::MechanismParamInvalid)
+    } else {
+        Ok(())
+    }
+}
