@@ -241,11 +241,7 @@ impl Bench {
     ///
     /// # Errors
     /// `NotOffered`, if it has not.
-    pub fn offers(
-        &self,
-        mechanism: CK_MECHANISM_TYPE,
-        flag: CK_FLAGS,
-    ) -> Result<CK_MECHANISM_INFO, Stop> {
+    pub fn offers(&self, mechanism: CK_MECHANISM_TYPE, flag: CK_FLAGS) -> Result<CK_MECHANISM_INFO, Stop> {
         if !self.mechanisms()?.contains(&mechanism) {
             return Err(Stop::NotOffered);
         }

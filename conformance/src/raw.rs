@@ -22,7 +22,7 @@ use crate::rv::Rv;
 macro_rules! functions {
     (2.40: $( $classic:ident )*; 3.0: $( $newer:ident )*;) => {
         /// A function of the standard, in the order of the function lists.
-        #[allow(non_camel_case_types, missing_docs)]
+        #[allow(non_camel_case_types, missing_docs, clippy::enum_variant_names)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Function { $( $classic, )* $( $newer, )* }
 
@@ -158,9 +158,8 @@ impl Module {
         let mut version = CK_VERSION { major: 3, minor: 0 };
         let newer = module.interface(Some(b"PKCS 11\0"), Some(&mut version), 0).ok();
         // SAFETY: the interface was asked for, and says that it is, version 3.0; it lives as the library does.
-        module.newer = newer
-            .filter(|interface| interface.version == Some((3, 0)))
-            .and_then(|interface| unsafe {
+        module.newer =
+            newer.filter(|interface| interface.version == Some((3, 0))).and_then(|interface| unsafe {
                 ptr::with_exposed_provenance::<CK_FUNCTION_LIST_3_0>(interface.address).as_ref()
             });
         Ok(module)

@@ -92,7 +92,9 @@ fn run_child(
         (Some(seen), false, _) if status.signal() != Some(KILLED) => {
             blame(pending, since, Outcome::Fail { expected: "a return value".to_owned(), seen });
         }
-        (None, false, None) if status.code() == Some(2) => return Err("the module cannot be loaded".to_owned()),
+        (None, false, None) if status.code() == Some(2) => {
+            return Err("the module cannot be loaded".to_owned());
+        }
         (None, false, _) => {
             let seen = format!("the process was ended ({status})");
             blame(pending, since, Outcome::Fail { expected: "a return value".to_owned(), seen });
@@ -176,7 +178,9 @@ pub fn child(target: Target) -> Result<(), String> {
         let line = Line { id: name, outcome };
         let json = serde_json::to_string(&line).map_err(|error| error.to_string())?;
         let mut output = io::stdout().lock();
-        writeln!(output, "\n{MARK}{json}").and_then(|()| output.flush()).map_err(|error| error.to_string())?;
+        writeln!(output, "\n{MARK}{json}")
+            .and_then(|()| output.flush())
+            .map_err(|error| error.to_string())?;
     }
     bench.leave();
     Ok(())

@@ -89,10 +89,8 @@ impl Session<'_> {
     pub fn copy(&self, object: CK_OBJECT_HANDLE, template: &Template) -> (Rv, CK_OBJECT_HANDLE) {
         let mut copy = 0;
         let [attributes, count] = template.args();
-        let rv = self.call(
-            F::C_CopyObject,
-            &[Arg::number(object), attributes, count, Arg::of_mut(&mut copy)],
-        );
+        let rv =
+            self.call(F::C_CopyObject, &[Arg::number(object), attributes, count, Arg::of_mut(&mut copy)]);
         (rv, copy)
     }
 
@@ -114,7 +112,8 @@ impl Session<'_> {
     pub fn attribute(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, Stop> {
         let mut asked = Template::new().ask(kind);
         self.query(object, &mut asked).ok()?;
-        let mut given = Template::new().room(kind, usize::try_from(asked.length(0)).unwrap_or(0).min(1 << 20));
+        let mut given =
+            Template::new().room(kind, usize::try_from(asked.length(0)).unwrap_or(0).min(1 << 20));
         self.query(object, &mut given).ok()?;
         Ok(given.value(0).to_vec())
     }
@@ -228,8 +227,7 @@ impl Session<'_> {
     pub fn try_generate(&self, mechanism: &Mechanism, template: &Template) -> (Rv, CK_OBJECT_HANDLE) {
         let mut key = 0;
         let [attributes, count] = template.args();
-        let rv =
-            self.call(F::C_GenerateKey, &[mechanism.arg(), attributes, count, Arg::of_mut(&mut key)]);
+        let rv = self.call(F::C_GenerateKey, &[mechanism.arg(), attributes, count, Arg::of_mut(&mut key)]);
         (rv, key)
     }
 

@@ -164,8 +164,7 @@ impl Mechanism {
 
     /// A mechanism whose parameter is a null pointer with a length.
     pub fn null(number: CK_MECHANISM_TYPE, length: CK_ULONG) -> Self {
-        let raw =
-            CK_MECHANISM { mechanism: number, pParameter: ptr::null_mut(), ulParameterLen: length };
+        let raw = CK_MECHANISM { mechanism: number, pParameter: ptr::null_mut(), ulParameterLen: length };
         Self { raw: Box::new(raw), words: Box::default(), bytes: Vec::new() }
     }
 

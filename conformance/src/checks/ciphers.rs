@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use crate::bench::Bench;
-use crate::check::{Stop, Verdict, table, ensure};
+use crate::check::{Stop, Verdict, ensure, table};
 use crate::raw::Function as F;
 use crate::session::Session;
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
@@ -88,11 +88,7 @@ fn same(seen: &[u8], expected: &[u8]) -> Verdict {
     ensure(seen == expected, format!("{expected:02x?}"), format!("{seen:02x?}"))
 }
 
-fn refused_parameter(
-    session: &Session<'_>,
-    key: CK_OBJECT_HANDLE,
-    mechanism: &Mechanism,
-) -> Verdict {
+fn refused_parameter(session: &Session<'_>, key: CK_OBJECT_HANDLE, mechanism: &Mechanism) -> Verdict {
     session.init(F::C_EncryptInit, mechanism, Some(key)).one_of(BAD_PARAMETER)?;
     session.init(F::C_DecryptInit, mechanism, Some(key)).one_of(BAD_PARAMETER)
 }

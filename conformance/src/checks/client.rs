@@ -8,7 +8,7 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::{AuthPin, Ulong};
 
 use crate::bench::{Bench, LABEL};
-use crate::check::{Stop, Verdict, table, ensure};
+use crate::check::{Stop, Verdict, ensure, table};
 
 table! {
     "client.info" Loaded info, "5.4.3, 5.5.2, 5.5.3", "library, slot and token describe themselves";
@@ -28,11 +28,7 @@ impl From<Error> for Stop {
 }
 
 /// Starts the module as an application would, does something in a logged-in session, and stops it.
-fn application(
-    bench: &Bench,
-    needs: &[MechanismType],
-    act: impl FnOnce(&Session) -> Verdict,
-) -> Verdict {
+fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session) -> Verdict) -> Verdict {
     let pin = AuthPin::new(String::from_utf8_lossy(&bench.pin()?).into_owned().into());
     let context = Pkcs11::new(&bench.target.module)?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
@@ -136,9 +132,10 @@ fn find(bench: &Bench) -> Verdict {
         ])?;
         let found = session.find_objects(&[mark])?;
         ensure(found == [object], "the object", format!("{found:?}"))?;
-        session.update_attributes(object, &[Attribute::Value(b"other".to_vec())])?;
-        let seen = session.get_attributes(object, &[AttributeType::Value])?;
-        ensure(seen == [Attribute::Value(b"other".to_vec())], "the new value", format!("{seen:?}"))?;
+        session.update_attributes(object, &[Attribute::Label(b"other".to_vec())])?;
+        let seen = session.get_attributes(object, &[AttributeType::Label, AttributeType::Value])?;
+        let expected = [Attribute::Label(b"other".to_vec()), Attribute::Value(b"value".to_vec())];
+        ensure(seen == expected, "the new label and the old value", format!("{seen:?}"))?;
         Ok(session.destroy_object(object)?)
     })
 }

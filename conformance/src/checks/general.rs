@@ -5,7 +5,7 @@ use std::fs;
 use cryptoki_sys::*;
 
 use crate::bench::Bench;
-use crate::check::{Stop, Verdict, table, ensure};
+use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F, initialize_args, mutex_use};
 use crate::rv::Rv;
@@ -50,7 +50,11 @@ table! {
 /// What the standard's text fields look like: blank-padded, no zero byte, valid UTF-8.
 pub fn padded(field: &str, text: &[u8]) -> Verdict {
     let good = !text.contains(&0) && std::str::from_utf8(text).is_ok();
-    ensure(good, format!("{field} is UTF-8, padded with blanks"), format!("{:?}", String::from_utf8_lossy(text)))
+    ensure(
+        good,
+        format!("{field} is UTF-8, padded with blanks"),
+        format!("{:?}", String::from_utf8_lossy(text)),
+    )
 }
 
 fn initialize(bench: &Bench, flags: CK_FLAGS, mutexes: u8, reserved: usize) -> Rv {

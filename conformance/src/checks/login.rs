@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use crate::bench::{Bench, LABEL};
-use crate::check::{Verdict, table, ensure};
+use crate::check::{Verdict, ensure, table};
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
 use crate::session::Session;

@@ -1,9 +1,9 @@
 //! The checks, a file per chapter of the standard. Where the standard allows a set of return values, so does a check.
 
 pub mod attributes;
+pub mod ciphers;
 pub mod client;
 pub mod digest;
-pub mod ciphers;
 pub mod find;
 pub mod general;
 pub mod keys;

@@ -9,7 +9,7 @@ use crate::bench::{Bench, Stage};
 use crate::check::{Check, Stop, Verdict, ensure};
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
-use crate::session::{Session, aes, ec_public, private, P256};
+use crate::session::{P256, Session, aes, ec_public, private};
 use crate::template::{Mechanism, Template};
 
 /// An argument of a function.

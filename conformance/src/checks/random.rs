@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use crate::bench::Bench;
-use crate::check::{Verdict, table, ensure};
+use crate::check::{Verdict, ensure, table};
 use crate::raw::{Arg, Function as F};
 use crate::session::Session;
 
@@ -52,10 +52,9 @@ fn exact(bench: &Bench) -> Verdict {
 fn nothing(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let mut memory = [0xa5_u8; 1];
-    session.call(F::C_GenerateRandom, &[Arg::slice_mut(&mut memory), Arg::number(0)]).one_of(&[
-        CKR_OK,
-        CKR_ARGUMENTS_BAD,
-    ])?;
+    session
+        .call(F::C_GenerateRandom, &[Arg::slice_mut(&mut memory), Arg::number(0)])
+        .one_of(&[CKR_OK, CKR_ARGUMENTS_BAD])?;
     ensure(memory == [0xa5], "nothing written", "a byte")
 }
 

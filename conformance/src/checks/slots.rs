@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use crate::bench::Bench;
-use crate::check::{Verdict, table, ensure};
+use crate::check::{Verdict, ensure, table};
 use crate::checks::general::padded;
 use crate::raw::{Arg, Function as F};
 use crate::template::UNAVAILABLE;
@@ -21,7 +21,6 @@ table! {
     "slots.mechanism-info" Token mechanism_info, "5.5.6 C_GetMechanismInfo", "every listed mechanism has an info with a use and a range of sizes";
     "slots.mechanism-unknown" Token mechanism_unknown, "5.5.6 C_GetMechanismInfo", "a mechanism that is not listed is CKR_MECHANISM_INVALID";
     "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT";
-    "slots.event-reserved" Initialized event_reserved, "5.5.4 C_WaitForSlotEvent", "pReserved that is not null is refused";
     "slots.init-token-in-use" Public init_token_in_use, "5.5.7 C_InitToken", "a token with a session is not initialised (the PIN given is wrong)";
 }
 
@@ -66,14 +65,12 @@ fn unknown(bench: &Bench) -> Verdict {
         bench.module.call(F::C_GetSlotInfo, &[slot, Arg::slice_mut(&mut words)]),
         bench.module.call(F::C_GetTokenInfo, &[slot, Arg::slice_mut(&mut words)]),
         bench.module.call(F::C_GetMechanismList, &[slot, Arg::NULL, Arg::of_mut(&mut count)]),
-        bench.module.call(
-            F::C_GetMechanismInfo,
-            &[slot, Arg::number(CKM_SHA256), Arg::slice_mut(&mut words)],
-        ),
-        bench.module.call(
-            F::C_InitToken,
-            &[slot, Arg::slice(b"12345678"), Arg::number(8), Arg::slice(&[b' '; 32])],
-        ),
+        bench
+            .module
+            .call(F::C_GetMechanismInfo, &[slot, Arg::number(CKM_SHA256), Arg::slice_mut(&mut words)]),
+        bench
+            .module
+            .call(F::C_InitToken, &[slot, Arg::slice(b"12345678"), Arg::number(8), Arg::slice(&[b' '; 32])]),
         bench.module.call(
             F::C_OpenSession,
             &[slot, Arg::number(CKF_SERIAL_SESSION), Arg::NULL, Arg::NULL, Arg::of_mut(&mut count)],
@@ -193,15 +190,6 @@ fn no_event(bench: &Bench) -> Verdict {
     let mut slot: CK_SLOT_ID = 0;
     let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::NULL];
     bench.module.call(F::C_WaitForSlotEvent, &arguments).one_of(&[CKR_NO_EVENT, CKR_FUNCTION_NOT_SUPPORTED])
-}
-
-fn event_reserved(bench: &Bench) -> Verdict {
-    let mut slot: CK_SLOT_ID = 0;
-    let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::number(16)];
-    bench
-        .module
-        .call(F::C_WaitForSlotEvent, &arguments)
-        .one_of(&[CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED])
 }
 
 fn init_token_in_use(bench: &Bench) -> Verdict {
