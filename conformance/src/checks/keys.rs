@@ -8,7 +8,7 @@ use crate::session::{ED25519, P256, aes, ec_public, edwards_public, private, rsa
 use crate::template::{Mechanism, Template};
 
 table! {
-    "keys.aes" User aes_sizes, "6 AES key generation", "AES keys of 16, 24 and 32 bytes are made, each another";
+    "keys.aes" User aes_sizes, "6.10 AES key generation", "AES keys of 16, 24 and 32 bytes are made, each another";
     "keys.aes-no-length" User aes_no_length, "5.18.1 C_GenerateKey", "an AES key without CKA_VALUE_LEN is incomplete";
     "keys.aes-odd-length" User aes_odd_length, "5.18.1 C_GenerateKey", "AES keys of other lengths are refused";
     "keys.aes-with-value" User aes_with_value, "5.18.1 C_GenerateKey", "a generated key is not given its value";

@@ -33,7 +33,7 @@ table! {
     "lengths.attribute-value" User attribute_value, "4.1.1 Creating objects", "a value longer than memory is refused";
     "lengths.attribute-unavailable" User attribute_unavailable, "4.1.1 Creating objects", "a value of length -1 is refused";
     "lengths.mechanism-parameter" User mechanism_parameter, "5.1.6 CKR_MECHANISM_PARAM_INVALID", "a parameter longer than memory is refused";
-    "lengths.gcm" User gcm, "6 AES-GCM", "an IV or additional data longer than memory is refused";
+    "lengths.gcm" User gcm, "6.13 AES-GCM", "an IV or additional data longer than memory is refused";
     "lengths.misaligned-template" User misaligned_template, "5.7.1 C_CreateObject", "a template at an odd address is read, or refused";
     "lengths.misaligned-number" User misaligned_number, "5.7.1 C_CreateObject", "a number at an odd address is read, or refused";
     "lengths.misaligned-answer" User misaligned_answer, "5.7.5 C_GetAttributeValue", "a number is written to an odd address, or refused";
