@@ -23,12 +23,11 @@ use strongroom_server::{
     config::{Config, Isolation},
     door::{Admission, Door, Pace, Peer},
     front::{Front, Link},
-    hsmctl::{
-        self,
-        init::{Initialised, Requests},
-    },
+    hsmctl,
     lane::Keeper,
     process::Failure,
+    store::root_key,
+    vault::{Initialised, Requests},
 };
 use strongroom_shared::{
     fault::{Fault, FaultCode},
@@ -59,12 +58,8 @@ fn main() -> ExitCode {
 }
 
 /// A store that is two files.
-fn initialise(
-    config: &Config,
-    root_key: Secret<[u8; 32]>,
-    requests: &Requests,
-) -> Result<Initialised, Failure> {
-    assert_eq!(config.root_key.read()?.expose(), root_key.expose());
+fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Result<Initialised, Failure> {
+    assert_eq!(root_key::read(&config.root_key.file)?.expose(), key.expose());
     if requests.names.contains(&"fail.example".to_owned()) {
         return Err("as the test wants it".into());
     }
@@ -230,7 +225,6 @@ impl Toy {
                     audit_records: 5,
                     isolation: "thread".into(),
                     commit: "process".into(),
-                    certificate_not_after: 1_700_000_000,
                 };
                 encode_reply::<ReadStatus>(out, header.id, &status);
             }
