@@ -148,7 +148,7 @@ impl Supervisor {
             && !self.was_ready
         {
             self.was_ready = true;
-            info!(%address, child = role.name(), "ready");
+            info!(%address, "ready");
             notify(NotifyState::Ready);
         }
     }
