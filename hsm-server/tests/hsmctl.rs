@@ -23,12 +23,10 @@ use strongroom_server::{
     config::{Config, Isolation},
     door::{Admission, Door, Pace, Peer},
     front::{Front, Link},
-    hsmctl::{
-        self,
-        init::{Initialised, Requests},
-    },
+    hsmctl,
     lane::Keeper,
     process::Failure,
+    vault::{Initialised, Requests},
 };
 use strongroom_shared::{
     fault::{Fault, FaultCode},
@@ -230,7 +228,6 @@ impl Toy {
                     audit_records: 5,
                     isolation: "thread".into(),
                     commit: "process".into(),
-                    certificate_not_after: 1_700_000_000,
                 };
                 encode_reply::<ReadStatus>(out, header.id, &status);
             }

@@ -60,8 +60,9 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
     step(&mut context.session.operations().decrypt, |Decryption { crypt, .. }| {
         if crypt.chain == Chain::Collect {
             let limit = context.slot.hsm.input_limit();
+            let part = part.slice(limit)?;
             let Some(place) = out.reserve(0)? else { return Ok(After::Active) };
-            append(crypt.pending.get_or_insert_default(), part.slice(limit)?, limit)?;
+            append(crypt.pending.get_or_insert_default(), part, limit)?;
             place.write(&[])?;
             return Ok(After::Active);
         }
@@ -85,6 +86,7 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
 /// As [`decrypt`]; `EncryptedDataLenRange` if CBC was not given whole blocks.
 pub fn finish(context: &Context<'_>, out: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().decrypt, |decryption| {
+        out.check()?;
         let waiting = decryption.crypt.waiting();
         match decryption.crypt.chain {
             Chain::Blocks if waiting > 0 => return Err(Error::EncryptedDataLenRange),

@@ -53,8 +53,9 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
     step(&mut context.session.operations().encrypt, |Encryption(crypt)| {
         if crypt.chain == Chain::Collect {
             let limit = context.slot.hsm.input_limit();
+            let part = part.slice(limit)?;
             let Some(place) = out.reserve(0)? else { return Ok(After::Active) };
-            append(crypt.pending.get_or_insert_default(), part.slice(limit)?, limit)?;
+            append(crypt.pending.get_or_insert_default(), part, limit)?;
             place.write(&[])?;
             return Ok(After::Active);
         }
@@ -78,6 +79,7 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
 /// As [`encrypt`]; `DataLenRange` if CBC without padding was not given whole blocks.
 pub fn finish(context: &Context<'_>, out: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().encrypt, |Encryption(crypt)| {
+        out.check()?;
         let waiting = crypt.waiting();
         let (length, travels) = match crypt.chain {
             Chain::Blocks if waiting > 0 => return Err(Error::DataLenRange),

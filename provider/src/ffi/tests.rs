@@ -285,6 +285,9 @@ fn a_null_pointer_ends_the_operation_that_it_was_given_to() {
         assert_eq!(C_Sign(session, null_mut(), 4, out, out_length), CKR_ARGUMENTS_BAD);
         over();
         begin();
+        assert_eq!(C_Sign(session, null_mut(), 4, null_mut(), out_length), CKR_ARGUMENTS_BAD);
+        over();
+        begin();
         assert_eq!(C_Sign(session, data.as_mut_ptr(), 4, out, null_mut()), CKR_ARGUMENTS_BAD);
         over();
         begin();
@@ -380,14 +383,24 @@ fn mechanism_parameters_are_checked_before_they_are_used() {
     let (_turn, session) = installed();
     let init = |mut chosen: CK_MECHANISM| {
         // SAFETY: every pointer is null or to a local, and lengths beyond them are such as are never believed.
-        unsafe { C_EncryptInit(session, &mut chosen, 99) }
+        unsafe {
+            match C_EncryptInit(session, &mut chosen, 99) {
+                CKR_MECHANISM_INVALID => {}
+                rv => return rv,
+            }
+            match C_SignInit(session, &mut chosen, 99) {
+                CKR_MECHANISM_INVALID => C_DigestInit(session, &mut chosen),
+                rv => rv,
+            }
+        }
     };
     let invalid = |chosen| assert_eq!(init(chosen), CKR_MECHANISM_PARAM_INVALID);
     assert_eq!(init(mechanism(0xdead_beef)), CKR_MECHANISM_INVALID);
     let stray = CK_MECHANISM { pParameter: null_mut(), ulParameterLen: 4, ..mechanism(CKM_SHA256) };
     invalid(stray);
     invalid(with_parameter(CKM_SHA256_HMAC, &0_u64));
-    invalid(with_parameter(CKM_AES_KEY_GEN, &0_u8));
+    // A mechanism for another use is invalid, whatever its parameter.
+    assert_eq!(init(with_parameter(CKM_AES_KEY_GEN, &0_u8)), CKR_MECHANISM_INVALID);
     invalid(mechanism(CKM_AES_CBC));
     invalid(with_parameter(CKM_AES_CBC, &[0_u8; 15]));
     invalid(CK_MECHANISM { pParameter: null_mut(), ulParameterLen: 16, ..mechanism(CKM_AES_CBC) });
