@@ -288,6 +288,16 @@ fn a_crash_is_one_finding_and_the_next_check_is_made() {
     assert!(text.contains("SIGSEGV") && text.contains("1 passed, 2 failed"), "{text}");
 }
 
+/// Nothing answers within no time, so every check hangs.
+#[test]
+fn a_hang_is_one_finding_and_the_next_check_is_made() {
+    let token = Token::new();
+    let run = token.check(&["--check", "random.exact", "--check", "random.nothing", "--timeout", "0"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.matches("no answer within 0 s").count() == 2 && text.contains("2 failed"), "{text}");
+}
+
 #[test]
 fn what_cannot_be_checked_is_exit_code_2() {
     let token = Token::new();

@@ -2,7 +2,7 @@
 
 use cryptoki_sys::*;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Slots};
 use crate::check::{Verdict, ensure, table};
 use crate::checks::general::padded;
 use crate::raw::{Arg, Function as F};
@@ -28,8 +28,8 @@ table! {
 const NOWHERE: CK_SLOT_ID = 0x7fff_fff0;
 
 fn list(bench: &Bench) -> Verdict {
-    let all = bench.slots(false)?;
-    let with_token = bench.slots(true)?;
+    let all = bench.slots(Slots::All)?;
+    let with_token = bench.slots(Slots::WithToken)?;
     let inside = with_token.iter().all(|slot| all.contains(slot));
     ensure(inside, format!("some of {all:?}"), format!("{with_token:?}"))?;
     let mut once = all.clone();
@@ -39,7 +39,7 @@ fn list(bench: &Bench) -> Verdict {
 }
 
 fn list_small(bench: &Bench) -> Verdict {
-    let all = bench.slots(false)?;
+    let all = bench.slots(Slots::All)?;
     let mut none = [0xa5a5_a5a5 as CK_SLOT_ID];
     let mut count: CK_ULONG = 0;
     let arguments = [Arg::number(0), Arg::slice_mut(&mut none), Arg::of_mut(&mut count)];
