@@ -11,6 +11,10 @@ use serde_json::Value;
 
 /// What SoftHSM 2.6.1 does otherwise than the standard says. Each was seen in its source or by hand.
 const DEVIATIONS: &[(&str, &[&str])] = &[
+    (
+        "EdDSA: parameters are not looked at (6.3)",
+        &["signatures.eddsa-null-context", "signatures.eddsa-context"],
+    ),
     ("C_Logout answers CKR_OK without a login (5.6.10)", &["login.logout-first"]),
     (
         "templates: the last of two values wins, odd booleans are true, numbers of the wrong size and dates are not \
@@ -132,6 +136,9 @@ const DEVIATIONS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// A session that is closed while another thread signs in it: SoftHSM 2.6.1 uses it after its end, and mostly crashes.
+const RACES: &[&str] = &["threads.close-while-signing", "threads.close-all-while-signing"];
+
 /// Chapters of 3.0 that a module of 2.40 does not have, and mechanisms that SoftHSM 2.6.1 does not have.
 const NOT_OFFERED: &[&str] =
     &["general.interface", "sessions.cancel", "sessions.count", "signatures.ecdsa-sha256"];
@@ -242,7 +249,8 @@ fn the_findings_are_the_known_deviations() {
 
     let known: BTreeSet<String> =
         DEVIATIONS.iter().flat_map(|(_, ids)| *ids).map(|id| (*id).to_owned()).collect();
-    let failed = ids(&report, "fail");
+    let mut failed = ids(&report, "fail");
+    failed.retain(|id| !RACES.contains(&id.as_str()));
     let alarms: Vec<_> = failed.difference(&known).collect();
     let asleep: Vec<_> = known.difference(&failed).collect();
     assert!(
