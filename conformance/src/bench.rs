@@ -29,6 +29,15 @@ pub enum Stage {
     User,
 }
 
+/// Which slots to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// All.
+    All,
+    /// Those with a token in them.
+    WithToken,
+}
+
 /// A PIN, wiped when it goes out of use.
 pub type Pin = Zeroizing<Vec<u8>>;
 
@@ -147,7 +156,7 @@ impl Bench {
     }
 
     fn find_token(&self) -> Result<Stage, Stop> {
-        let slots = self.slots(true)?;
+        let slots = self.slots(Slots::WithToken)?;
         let wanted = |slot: &CK_SLOT_ID| {
             let Ok(info) = self.token_info(*slot) else { return false };
             match &self.target.token_label {
@@ -195,12 +204,12 @@ impl Bench {
         self.slot.get().ok_or_else(|| Stop::Skipped("the module shows no such token".to_owned()))
     }
 
-    /// The slots, with a token or all.
+    /// The slots of the module.
     ///
     /// # Errors
     /// A failure of `C_GetSlotList`.
-    pub fn slots(&self, with_token: bool) -> Result<Vec<CK_SLOT_ID>, Stop> {
-        let present = Arg::number(CK_ULONG::from(with_token));
+    pub fn slots(&self, which: Slots) -> Result<Vec<CK_SLOT_ID>, Stop> {
+        let present = Arg::number(CK_ULONG::from(which == Slots::WithToken));
         let mut count: CK_ULONG = 0;
         self.module.call(F::C_GetSlotList, &[present, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
         let mut slots: Vec<CK_SLOT_ID> = vec![0; usize::try_from(count).unwrap_or(0)];

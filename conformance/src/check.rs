@@ -134,6 +134,7 @@ pub const CHECKS: &[&[Check]] = &[
     checks::random::CHECKS,
     checks::nulls::CHECKS,
     checks::lengths::CHECKS,
+    checks::threads::CHECKS,
     checks::client::CHECKS,
 ];
 

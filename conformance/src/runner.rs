@@ -61,76 +61,66 @@ fn run_child(
 ) -> Result<(), String> {
     let mut child = spawn(pending).map_err(|error| format!("cannot start a child process: {error}"))?;
     let lines = read_lines(&mut child)?;
+    let before = reports.len();
     let mut since = Instant::now();
-    let mut blame = |pending: &mut VecDeque<&'static Check>, since: Instant, outcome: Outcome| {
-        if let Some(check) = pending.pop_front() {
-            reports.push(Report { check, outcome, time: since.elapsed() });
-        }
-    };
-    let mut last = None;
     while let Some(check) = pending.front().copied() {
-        match lines.recv_timeout(limit) {
-            Ok(line) if line.id == check.id => {
-                blame(pending, since, line.outcome);
-                last = Some(check);
-            }
+        let outcome = match lines.recv_timeout(limit) {
+            Ok(line) if line.id == check.id => line.outcome,
             Ok(line) => return Err(format!("a child answered {} where {} was due", line.id, check.id)),
             Err(RecvTimeoutError::Timeout) => {
-                let seen = format!("no answer within {} s", limit.as_secs());
-                blame(pending, since, Outcome::Fail { expected: "an answer".to_owned(), seen });
-                child.kill().map_err(|error| error.to_string())?;
-                break;
+                reports.push(Report { check, outcome: silence(limit), time: since.elapsed() });
+                pending.pop_front();
+                return end(&mut child, Duration::ZERO).map(drop);
             }
             Err(RecvTimeoutError::Disconnected) => break,
-        }
+        };
+        reports.push(Report { check, outcome, time: since.elapsed() });
+        pending.pop_front();
         since = Instant::now();
     }
-    drop(lines);
-    let finished = pending.is_empty();
-    let status = wait(&mut child, limit).map_err(|error| error.to_string())?;
-    match (died(status), finished, last) {
-        (Some(seen), false, _) if status.signal() != Some(KILLED) => {
-            blame(pending, since, Outcome::Fail { expected: "a return value".to_owned(), seen });
-        }
-        (None, false, None) if status.code() == Some(2) => {
-            return Err("the module cannot be loaded".to_owned());
-        }
-        (None, false, _) => {
-            let seen = format!("the process was ended ({status})");
-            blame(pending, since, Outcome::Fail { expected: "a return value".to_owned(), seen });
-        }
-        (Some(seen), true, Some(check)) if status.signal() != Some(KILLED) => {
-            let outcome = Outcome::Fail { expected: "a clean end of the process".to_owned(), seen };
-            reports.push(Report { check, outcome, time: since.elapsed() });
-        }
-        (Some(_) | None, _, _) => {}
+    let status = end(&mut child, limit)?;
+    if reports.len() == before && status.and_then(|status| status.code()) == Some(2) {
+        return Err("the module cannot be loaded".to_owned());
+    }
+    let expected = if pending.is_empty() { "a clean end of the process" } else { "a return value" };
+    if pending.is_empty() && status.is_some_and(|status| status.success()) {
+        return Ok(());
+    }
+    let outcome = status.map_or_else(|| silence(limit), |status| death(status, expected));
+    let last = reports.last().map(|report| report.check);
+    if let Some(check) = pending.pop_front().or(last) {
+        reports.push(Report { check, outcome, time: since.elapsed() });
     }
     Ok(())
 }
 
-/// `SIGKILL`: by the parent, after a hang.
-const KILLED: i32 = 9;
-
-fn died(status: ExitStatus) -> Option<String> {
-    status.signal().map(|signal| match signal {
-        6 => "SIGABRT: the process was aborted".to_owned(),
-        7 => "SIGBUS: the process crashed".to_owned(),
-        11 => "SIGSEGV: the process crashed".to_owned(),
-        other => format!("the process died of signal {other}"),
-    })
+fn silence(limit: Duration) -> Outcome {
+    let seen = format!("no answer within {} s", limit.as_secs());
+    Outcome::Fail { expected: "an answer".to_owned(), seen }
 }
 
-/// Waits for a child that should be at its end, and kills it if it is not.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
+/// Waits for a child that should be at its end. `None` if it had to be killed.
+fn end(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, String> {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Ok(Some(status));
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(2));
     }
-    child.kill()?;
-    child.wait()
+    child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+    Ok(None)
+}
+
+fn death(status: ExitStatus, expected: &str) -> Outcome {
+    let seen = match status.signal() {
+        Some(6) => "SIGABRT: the process was aborted".to_owned(),
+        Some(7) => "SIGBUS: the process crashed".to_owned(),
+        Some(11) => "SIGSEGV: the process crashed".to_owned(),
+        Some(other) => format!("the process died of signal {other}"),
+        None => format!("the process was ended ({status})"),
+    };
+    Outcome::Fail { expected: expected.to_owned(), seen }
 }
 
 fn spawn(pending: &VecDeque<&'static Check>) -> io::Result<Child> {

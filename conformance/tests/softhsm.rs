@@ -11,6 +11,10 @@ use serde_json::Value;
 
 /// What SoftHSM 2.6.1 does otherwise than the standard says. Each was seen in its source or by hand.
 const DEVIATIONS: &[(&str, &[&str])] = &[
+    (
+        "EdDSA: parameters are not looked at (6.3)",
+        &["signatures.eddsa-null-context", "signatures.eddsa-context"],
+    ),
     ("C_Logout answers CKR_OK without a login (5.6.10)", &["login.logout-first"]),
     (
         "templates: the last of two values wins, odd booleans are true, numbers of the wrong size and dates are not \
@@ -132,6 +136,9 @@ const DEVIATIONS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// SoftHSM 2.6.1 uses sessions and operations after their end when threads race for them: it crashes often, not always.
+const RACES: &str = "threads.";
+
 /// Chapters of 3.0 that a module of 2.40 does not have, and mechanisms that SoftHSM 2.6.1 does not have.
 const NOT_OFFERED: &[&str] =
     &["general.interface", "sessions.cancel", "sessions.count", "signatures.ecdsa-sha256"];
@@ -242,7 +249,8 @@ fn the_findings_are_the_known_deviations() {
 
     let known: BTreeSet<String> =
         DEVIATIONS.iter().flat_map(|(_, ids)| *ids).map(|id| (*id).to_owned()).collect();
-    let failed = ids(&report, "fail");
+    let mut failed = ids(&report, "fail");
+    failed.retain(|id| !id.starts_with(RACES));
     let alarms: Vec<_> = failed.difference(&known).collect();
     let asleep: Vec<_> = known.difference(&failed).collect();
     assert!(
@@ -286,6 +294,16 @@ fn a_crash_is_one_finding_and_the_next_check_is_made() {
     let text = String::from_utf8_lossy(&run.stdout);
     assert_eq!(run.status.code(), Some(1), "{text}");
     assert!(text.contains("SIGSEGV") && text.contains("1 passed, 2 failed"), "{text}");
+}
+
+/// Nothing answers within no time, so every check hangs.
+#[test]
+fn a_hang_is_one_finding_and_the_next_check_is_made() {
+    let token = Token::new();
+    let run = token.check(&["--check", "random.exact", "--check", "random.nothing", "--timeout", "0"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.matches("no answer within 0 s").count() == 2 && text.contains("2 failed"), "{text}");
 }
 
 #[test]

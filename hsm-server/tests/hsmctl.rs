@@ -26,6 +26,7 @@ use strongroom_server::{
     hsmctl,
     lane::Keeper,
     process::Failure,
+    store::root_key,
     vault::{Initialised, Requests},
 };
 use strongroom_shared::{
@@ -57,12 +58,8 @@ fn main() -> ExitCode {
 }
 
 /// A store that is two files.
-fn initialise(
-    config: &Config,
-    root_key: Secret<[u8; 32]>,
-    requests: &Requests,
-) -> Result<Initialised, Failure> {
-    assert_eq!(config.root_key.read()?.expose(), root_key.expose());
+fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Result<Initialised, Failure> {
+    assert_eq!(root_key::read(&config.root_key.file)?.expose(), key.expose());
     if requests.names.contains(&"fail.example".to_owned()) {
         return Err("as the test wants it".into());
     }

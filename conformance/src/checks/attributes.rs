@@ -39,11 +39,24 @@ table! {
     "attributes.usage-switch" User usage_switch, "4.10 Secret key objects", "a use that was taken away is refused";
 }
 
-fn imported_key(session: &Session<'_>, sensitive: bool, extractable: bool) -> Result<CK_OBJECT_HANDLE, Stop> {
+/// How an imported key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Neither sensitive nor unextractable.
+    Open,
+    /// Sensitive, and extractable in wrapped form.
+    Sensitive,
+    /// Unextractable, and not sensitive.
+    Unextractable,
+    /// Sensitive and unextractable.
+    Closed,
+}
+
+fn imported_key(session: &Session<'_>, kept: Kept) -> Result<CK_OBJECT_HANDLE, Stop> {
     session.create(
         &Template::secret(CKK_GENERIC_SECRET, &[0x5a; 32])
-            .bool(CKA_SENSITIVE, sensitive)
-            .bool(CKA_EXTRACTABLE, extractable)
+            .bool(CKA_SENSITIVE, matches!(kept, Kept::Sensitive | Kept::Closed))
+            .bool(CKA_EXTRACTABLE, matches!(kept, Kept::Sensitive | Kept::Open))
             .usages(&[CKA_SIGN]),
     )
 }
@@ -59,17 +72,17 @@ fn hidden(session: &Session<'_>, key: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE)
 
 fn sensitive_hidden(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    hidden(&session, imported_key(&session, true, true)?, CKA_VALUE)
+    hidden(&session, imported_key(&session, Kept::Sensitive)?, CKA_VALUE)
 }
 
 fn unextractable_hidden(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    hidden(&session, imported_key(&session, false, false)?, CKA_VALUE)
+    hidden(&session, imported_key(&session, Kept::Unextractable)?, CKA_VALUE)
 }
 
 fn plain_shown(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let seen = session.attribute(imported_key(&session, false, true)?, CKA_VALUE)?;
+    let seen = session.attribute(imported_key(&session, Kept::Open)?, CKA_VALUE)?;
     ensure(seen == [0x5a; 32], "the value", format!("{} other bytes", seen.len()))
 }
 
@@ -93,7 +106,7 @@ fn private_rsa_hidden(bench: &Bench) -> Verdict {
 
 fn sensitive_in_mixed(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, true, false)?;
+    let key = imported_key(&session, Kept::Closed)?;
     let mut asked = Template::new().room(CKA_SENSITIVE, 1).room(CKA_VALUE, 64).room(CKA_EXTRACTABLE, 1);
     session.query(key, &mut asked).is(CKR_ATTRIBUTE_SENSITIVE)?;
     let good = asked.value(0) == [1] && asked.value(2) == [0] && asked.length(1) == UNAVAILABLE;
@@ -117,14 +130,14 @@ fn set_flag(
 
 fn sensitive_for_ever(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, true, true)?;
+    let key = imported_key(&session, Kept::Sensitive)?;
     set_flag(&session, key, CKA_SENSITIVE, false).is(CKR_ATTRIBUTE_READ_ONLY)?;
     hidden(&session, key, CKA_VALUE)
 }
 
 fn sensitive_later(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, false, true)?;
+    let key = imported_key(&session, Kept::Open)?;
     set_flag(&session, key, CKA_SENSITIVE, true).ok()?;
     flag(&session, key, CKA_ALWAYS_SENSITIVE, false)?;
     hidden(&session, key, CKA_VALUE)
@@ -132,14 +145,14 @@ fn sensitive_later(bench: &Bench) -> Verdict {
 
 fn unextractable_for_ever(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, false, false)?;
+    let key = imported_key(&session, Kept::Unextractable)?;
     set_flag(&session, key, CKA_EXTRACTABLE, true).is(CKR_ATTRIBUTE_READ_ONLY)?;
     hidden(&session, key, CKA_VALUE)
 }
 
 fn unextractable_later(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, false, true)?;
+    let key = imported_key(&session, Kept::Open)?;
     set_flag(&session, key, CKA_EXTRACTABLE, false).ok()?;
     flag(&session, key, CKA_NEVER_EXTRACTABLE, false)?;
     hidden(&session, key, CKA_VALUE)
@@ -150,20 +163,20 @@ const WEAKER: &[CK_RV] = &[CKR_TEMPLATE_INCONSISTENT, CKR_ATTRIBUTE_READ_ONLY];
 
 fn copy_sensitive(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, true, true)?;
+    let key = imported_key(&session, Kept::Sensitive)?;
     session.copy(key, &Template::new().bool(CKA_SENSITIVE, false)).0.one_of(WEAKER)
 }
 
 fn copy_unextractable(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, true, false)?;
+    let key = imported_key(&session, Kept::Closed)?;
     session.copy(key, &Template::new().bool(CKA_EXTRACTABLE, true)).0.one_of(WEAKER)
 }
 
 fn copy_hidden(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let (rv, copy) = session
-        .copy(imported_key(&session, true, false)?, &Template::new().bytes(CKA_LABEL, crate::bench::LABEL));
+        .copy(imported_key(&session, Kept::Closed)?, &Template::new().bytes(CKA_LABEL, crate::bench::LABEL));
     rv.ok()?;
     hidden(&session, copy, CKA_VALUE)
 }
@@ -171,7 +184,7 @@ fn copy_hidden(bench: &Bench) -> Verdict {
 fn copy_made_sensitive(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let (rv, copy) = session.copy(
-        imported_key(&session, false, true)?,
+        imported_key(&session, Kept::Open)?,
         &Template::new().bool(CKA_SENSITIVE, true).bool(CKA_EXTRACTABLE, false),
     );
     rv.ok()?;
@@ -206,7 +219,7 @@ fn generated_open(bench: &Bench) -> Verdict {
 
 fn imported(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, true, false)?;
+    let key = imported_key(&session, Kept::Closed)?;
     for kind in [CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE] {
         flag(&session, key, kind, false)?;
     }
@@ -253,7 +266,7 @@ fn generate_forged(bench: &Bench) -> Verdict {
 
 fn set_forged(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, true, false)?;
+    let key = imported_key(&session, Kept::Closed)?;
     history().iter().try_for_each(|template| session.set(key, template).is(CKR_ATTRIBUTE_READ_ONLY))
 }
 
@@ -268,7 +281,7 @@ fn trusted(bench: &Bench) -> Verdict {
     ];
     let template = Template::secret(CKK_AES, &[1; 32]).bool(CKA_TRUSTED, true);
     session.try_create(&template).0.one_of(&refusals)?;
-    let key = imported_key(&session, true, true)?;
+    let key = imported_key(&session, Kept::Sensitive)?;
     set_flag(&session, key, CKA_TRUSTED, true).one_of(&refusals)
 }
 
@@ -289,13 +302,13 @@ fn read_only(session: &Session<'_>, object: CK_OBJECT_HANDLE, template: &Templat
 
 fn set_value(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, false, true)?;
+    let key = imported_key(&session, Kept::Open)?;
     read_only(&session, key, &Template::new().bytes(CKA_VALUE, &[1; 32]))
 }
 
 fn set_key_type(bench: &Bench) -> Verdict {
     let session = bench.session()?;
-    let key = imported_key(&session, false, true)?;
+    let key = imported_key(&session, Kept::Open)?;
     read_only(&session, key, &Template::new().ulong(CKA_KEY_TYPE, CKK_AES))
 }
 

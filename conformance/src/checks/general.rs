@@ -4,7 +4,7 @@ use std::fs;
 
 use cryptoki_sys::*;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Slots};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F, initialize_args, mutex_use};
@@ -205,7 +205,7 @@ fn initialize_mutexes(bench: &Bench) -> Verdict {
     }
     rv.ok()?;
     get_info(bench).ok()?;
-    let _slots = bench.slots(true);
+    let _slots = bench.slots(Slots::WithToken);
     finalize(bench).ok()?;
     let after = mutex_use();
     ensure(after.locked > before.locked, "the application's mutexes are locked", "no mutex was locked")?;
@@ -277,7 +277,7 @@ fn belongings() -> (usize, usize) {
 fn no_leak(bench: &Bench) -> Verdict {
     let round = || {
         initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
-        let _slots = bench.slots(true);
+        let _slots = bench.slots(Slots::WithToken);
         finalize(bench).ok()
     };
     round()?;

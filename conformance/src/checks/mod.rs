@@ -16,3 +16,4 @@ pub mod random;
 pub mod sessions;
 pub mod signatures;
 pub mod slots;
+pub mod threads;

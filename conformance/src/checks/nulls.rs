@@ -23,8 +23,10 @@ pub enum Kind {
     Number(CK_ULONG),
     /// Memory that is read or written; null is an error.
     Memory,
-    /// Memory that may be null: an output whose length is asked, a callback.
-    Optional,
+    /// Memory that is written; null asks for the length.
+    Output,
+    /// A callback or a reserved argument, which is null.
+    Reserved,
     /// Where a length or count is read and written; null is an error.
     Length,
     /// A `CK_MECHANISM`. Since 3.0 null cancels an operation; for the making of keys it is an error.
@@ -62,17 +64,17 @@ macro_rules! rows {
 const EIGHT: Kind = Number(8);
 
 rows! {
-    C_GetSlotList "slot-list" [Number(0), Optional, Length];
+    C_GetSlotList "slot-list" [Number(0), Output, Length];
     C_GetSlotInfo "slot-info" [Slot, Memory];
     C_GetTokenInfo "token-info" [Slot, Memory];
-    C_GetMechanismList "mechanism-list" [Slot, Optional, Length];
+    C_GetMechanismList "mechanism-list" [Slot, Output, Length];
     C_GetMechanismInfo "mechanism-info" [Slot, Number(CKM_SHA256), Memory];
     C_InitToken "init-token" [Slot, Memory, EIGHT, Memory];
     C_InitPIN "init-pin" [Session, Memory, EIGHT];
     C_SetPIN "set-pin" [Session, Memory, EIGHT, Memory, EIGHT];
-    C_OpenSession "open-session" [Slot, Number(CKF_SERIAL_SESSION), Optional, Optional, Length];
+    C_OpenSession "open-session" [Slot, Number(CKF_SERIAL_SESSION), Reserved, Reserved, Length];
     C_GetSessionInfo "session-info" [Session, Memory];
-    C_GetOperationState "operation-state" [Session, Optional, Length];
+    C_GetOperationState "operation-state" [Session, Output, Length];
     C_SetOperationState "set-operation-state" [Session, Memory, EIGHT, Number(0), Number(0)];
     C_Login "login" [Session, Number(CKU_USER), Memory, EIGHT];
     C_CreateObject "create-object" [Session, Template, Number(4), Length];
@@ -83,48 +85,48 @@ rows! {
     C_FindObjectsInit "find-init" [Session, Template, Number(4)];
     C_FindObjects "find" [Session, Memory, EIGHT, Length];
     C_EncryptInit "encrypt-init" [Session, Mechanism, Number(0)];
-    C_Encrypt "encrypt" [Session, Memory, EIGHT, Optional, Length];
-    C_EncryptUpdate "encrypt-update" [Session, Memory, EIGHT, Optional, Length];
-    C_EncryptFinal "encrypt-final" [Session, Optional, Length];
+    C_Encrypt "encrypt" [Session, Memory, EIGHT, Output, Length];
+    C_EncryptUpdate "encrypt-update" [Session, Memory, EIGHT, Output, Length];
+    C_EncryptFinal "encrypt-final" [Session, Output, Length];
     C_DecryptInit "decrypt-init" [Session, Mechanism, Number(0)];
-    C_Decrypt "decrypt" [Session, Memory, EIGHT, Optional, Length];
-    C_DecryptUpdate "decrypt-update" [Session, Memory, EIGHT, Optional, Length];
-    C_DecryptFinal "decrypt-final" [Session, Optional, Length];
+    C_Decrypt "decrypt" [Session, Memory, EIGHT, Output, Length];
+    C_DecryptUpdate "decrypt-update" [Session, Memory, EIGHT, Output, Length];
+    C_DecryptFinal "decrypt-final" [Session, Output, Length];
     C_DigestInit "digest-init" [Session, Mechanism];
-    C_Digest "digest" [Session, Memory, EIGHT, Optional, Length];
+    C_Digest "digest" [Session, Memory, EIGHT, Output, Length];
     C_DigestUpdate "digest-update" [Session, Memory, EIGHT];
-    C_DigestFinal "digest-final" [Session, Optional, Length];
+    C_DigestFinal "digest-final" [Session, Output, Length];
     C_SignInit "sign-init" [Session, Mechanism, Number(0)];
-    C_Sign "sign" [Session, Memory, EIGHT, Optional, Length];
+    C_Sign "sign" [Session, Memory, EIGHT, Output, Length];
     C_SignUpdate "sign-update" [Session, Memory, EIGHT];
-    C_SignFinal "sign-final" [Session, Optional, Length];
+    C_SignFinal "sign-final" [Session, Output, Length];
     C_SignRecoverInit "sign-recover-init" [Session, Mechanism, Number(0)];
-    C_SignRecover "sign-recover" [Session, Memory, EIGHT, Optional, Length];
+    C_SignRecover "sign-recover" [Session, Memory, EIGHT, Output, Length];
     C_VerifyInit "verify-init" [Session, Mechanism, Number(0)];
     C_Verify "verify" [Session, Memory, EIGHT, Memory, EIGHT];
     C_VerifyUpdate "verify-update" [Session, Memory, EIGHT];
     C_VerifyFinal "verify-final" [Session, Memory, EIGHT];
     C_VerifyRecoverInit "verify-recover-init" [Session, Mechanism, Number(0)];
-    C_VerifyRecover "verify-recover" [Session, Memory, EIGHT, Optional, Length];
-    C_DigestEncryptUpdate "digest-encrypt" [Session, Memory, EIGHT, Optional, Length];
-    C_DecryptDigestUpdate "decrypt-digest" [Session, Memory, EIGHT, Optional, Length];
-    C_SignEncryptUpdate "sign-encrypt" [Session, Memory, EIGHT, Optional, Length];
-    C_DecryptVerifyUpdate "decrypt-verify" [Session, Memory, EIGHT, Optional, Length];
+    C_VerifyRecover "verify-recover" [Session, Memory, EIGHT, Output, Length];
+    C_DigestEncryptUpdate "digest-encrypt" [Session, Memory, EIGHT, Output, Length];
+    C_DecryptDigestUpdate "decrypt-digest" [Session, Memory, EIGHT, Output, Length];
+    C_SignEncryptUpdate "sign-encrypt" [Session, Memory, EIGHT, Output, Length];
+    C_DecryptVerifyUpdate "decrypt-verify" [Session, Memory, EIGHT, Output, Length];
     C_GenerateKey "generate-key" [Session, Mechanism, Template, Number(4), Length];
     C_GenerateKeyPair "generate-key-pair" [Session, Mechanism, Template, Number(4), Template, Number(4), Length, Length];
-    C_WrapKey "wrap-key" [Session, Mechanism, Number(0), Number(0), Optional, Length];
+    C_WrapKey "wrap-key" [Session, Mechanism, Number(0), Number(0), Output, Length];
     C_UnwrapKey "unwrap-key" [Session, Mechanism, Number(0), Memory, EIGHT, Template, Number(4), Length];
     C_DeriveKey "derive-key" [Session, Mechanism, Number(0), Template, Number(4), Length];
     C_SeedRandom "seed-random" [Session, Memory, EIGHT];
     C_GenerateRandom "generate-random" [Session, Memory, EIGHT];
-    C_WaitForSlotEvent "wait-for-slot-event" [Number(CKF_DONT_BLOCK), Length, Optional];
+    C_WaitForSlotEvent "wait-for-slot-event" [Number(CKF_DONT_BLOCK), Length, Reserved];
     C_LoginUser "login-user" [Session, Number(CKU_USER), Memory, EIGHT, Memory, EIGHT];
     C_MessageEncryptInit "message-encrypt-init" [Session, Mechanism, Number(0)];
-    C_EncryptMessage "encrypt-message" [Session, Memory, EIGHT, Optional, Number(0), Memory, EIGHT, Optional, Length];
+    C_EncryptMessage "encrypt-message" [Session, Memory, EIGHT, Output, Number(0), Memory, EIGHT, Output, Length];
     C_MessageDecryptInit "message-decrypt-init" [Session, Mechanism, Number(0)];
-    C_DecryptMessage "decrypt-message" [Session, Memory, EIGHT, Optional, Number(0), Memory, EIGHT, Optional, Length];
+    C_DecryptMessage "decrypt-message" [Session, Memory, EIGHT, Output, Number(0), Memory, EIGHT, Output, Length];
     C_MessageSignInit "message-sign-init" [Session, Mechanism, Number(0)];
-    C_SignMessage "sign-message" [Session, Memory, EIGHT, Memory, EIGHT, Optional, Length];
+    C_SignMessage "sign-message" [Session, Memory, EIGHT, Memory, EIGHT, Output, Length];
     C_MessageVerifyInit "message-verify-init" [Session, Mechanism, Number(0)];
     C_VerifyMessage "verify-message" [Session, Memory, EIGHT, Memory, EIGHT, Memory, EIGHT];
 }
@@ -164,7 +166,7 @@ impl Props {
         };
         Self {
             scratch: [[0x0101_0101_0101_0101; 64]; 9],
-            lengths: [512; 9],
+            lengths: [64; 9],
             mechanism: Mechanism::plain(mechanism),
             template,
             private: private(),
@@ -185,8 +187,8 @@ impl Props {
                 Number(_) if count.is_some() => count.take().unwrap_or(Arg::NULL),
                 Number(0) if object != 0 => Arg::number(object),
                 Number(number) => Arg::number(*number),
-                Memory => Arg::slice_mut(scratch),
-                Optional => Arg::NULL,
+                Memory | Output => Arg::slice_mut(scratch),
+                Reserved => Arg::NULL,
                 Length => Arg::of_mut(length),
                 Mechanism => self.mechanism.arg(),
                 Template => {
@@ -230,7 +232,7 @@ fn allowed(function: F, kind: Kind) -> Vec<CK_RV> {
 /// Begins the operation that a function goes on with, so that a null meets a function that is at work.
 fn begin(session: &Session<'_>, function: F) -> Result<(), Stop> {
     let hmac = Mechanism::plain(CKM_SHA256_HMAC);
-    let aes = Mechanism::bytes(CKM_AES_CBC_PAD, &[7; 16]);
+    let aes = Mechanism::ctr(128, [7; 16]);
     let begun = match function {
         F::C_Digest | F::C_DigestUpdate | F::C_DigestFinal => {
             session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None)

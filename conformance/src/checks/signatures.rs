@@ -74,6 +74,8 @@ table! {
     "signatures.ecdsa-curves" User ecdsa_curves, "6.3 ECDSA", "on each curve a signature is twice as long as the order";
     "signatures.eddsa-deterministic" User eddsa_deterministic, "6.3 EdDSA (RFC 8032)", "Ed25519 signs a message one way";
     "signatures.eddsa-empty" User eddsa_empty, "6.3 EdDSA (RFC 8032)", "an empty message is signed and verified";
+    "signatures.eddsa-null-context" User eddsa_null_context, "6.3 CK_EDDSA_PARAMS", "a null context with a length is refused";
+    "signatures.eddsa-context" User eddsa_context, "6.3 CK_EDDSA_PARAMS (RFC 8032)", "a signature with a context is none without it, or is refused";
     "signatures.rsa-too-long" User rsa_too_long, "6.1 CKM_RSA_PKCS", "data longer than the modulus allows is CKR_DATA_LEN_RANGE";
     "signatures.pss-no-parameter" User pss_no_parameter, "6.1 PSS", "PSS without a parameter is CKR_MECHANISM_PARAM_INVALID";
     "signatures.pss-wrong-hash" User pss_wrong_hash, "6.1 PSS", "a hash other than the mechanism's is CKR_MECHANISM_PARAM_INVALID";
@@ -301,6 +303,34 @@ fn eddsa_empty(bench: &Bench) -> Verdict {
     let pair = Scheme::Eddsa.keys(&session)?;
     let signature = session.sign(&Scheme::Eddsa.mechanism(), pair.private, b"")?;
     verify(&session, &Scheme::Eddsa.mechanism(), pair.public, b"", &signature, &[CKR_OK])
+}
+
+fn eddsa_null_context(bench: &Bench) -> Verdict {
+    let session = bench.session()?;
+    let pair = Scheme::Eddsa.keys(&session)?;
+    let mechanism = Mechanism::words(CKM_EDDSA, &[0, 16, 0]);
+    for (init, key) in [(F::C_SignInit, pair.private), (F::C_VerifyInit, pair.public)] {
+        let rv = session.init(init, &mechanism, Some(key));
+        rv.one_of(&[CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD])?;
+    }
+    Ok(())
+}
+
+fn eddsa_context(bench: &Bench) -> Verdict {
+    let (session, pair, pure) = signed(bench, Scheme::Eddsa)?;
+    let context = b"context";
+    let address = context.as_ptr().expose_provenance() as CK_ULONG;
+    let mechanism = Mechanism::words(CKM_EDDSA, &[0, context.len() as CK_ULONG, address]);
+    let rv = session.init(F::C_SignInit, &mechanism, Some(pair.private));
+    rv.one_of(&[CKR_OK, CKR_MECHANISM_PARAM_INVALID])?;
+    if rv.was(CKR_OK) {
+        let mut out = crate::template::Out::room(64);
+        session.run(F::C_Sign, MESSAGE, &mut out).ok()?;
+        ensure(out.bytes() != pure, "another signature", "the same signature")?;
+        let (plain, invalid) = (Scheme::Eddsa.mechanism(), [CKR_SIGNATURE_INVALID]);
+        verify(&session, &plain, pair.public, MESSAGE, out.bytes(), &invalid)?;
+    }
+    Ok(())
 }
 
 fn sign_once(bench: &Bench, mechanism: &Mechanism, data: &[u8], expected: &[CK_RV]) -> Verdict {

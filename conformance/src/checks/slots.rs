@@ -2,11 +2,11 @@
 
 use cryptoki_sys::*;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Slots};
 use crate::check::{Verdict, ensure, table};
 use crate::checks::general::padded;
 use crate::raw::{Arg, Function as F};
-use crate::template::UNAVAILABLE;
+use crate::template::{Mechanism, Template, UNAVAILABLE};
 
 table! {
     "slots.list" Token list, "5.5.1 C_GetSlotList", "the slots with a token are among all slots, and none stands twice";
@@ -20,6 +20,8 @@ table! {
     "slots.mechanisms-small" Token mechanisms_small, "5.5.5 C_GetMechanismList", "a list that does not fit is CKR_BUFFER_TOO_SMALL with the number needed";
     "slots.mechanism-info" Token mechanism_info, "5.5.6 C_GetMechanismInfo", "every listed mechanism has an info with a use and a range of sizes";
     "slots.mechanism-unknown" Token mechanism_unknown, "5.5.6 C_GetMechanismInfo", "a mechanism that is not listed is CKR_MECHANISM_INVALID";
+    "slots.mechanism-digests" Public mechanism_digests, "5.5.6 C_GetMechanismInfo", "what has CKF_DIGEST digests, and what has not is refused";
+    "slots.mechanism-other-uses" User mechanism_other_uses, "5.5.6 C_GetMechanismInfo", "a mechanism without the flag of a use is refused for that use";
     "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT";
     "slots.init-token-in-use" Public init_token_in_use, "5.5.7 C_InitToken", "a token with a session is not initialised (the PIN given is wrong)";
 }
@@ -28,8 +30,8 @@ table! {
 const NOWHERE: CK_SLOT_ID = 0x7fff_fff0;
 
 fn list(bench: &Bench) -> Verdict {
-    let all = bench.slots(false)?;
-    let with_token = bench.slots(true)?;
+    let all = bench.slots(Slots::All)?;
+    let with_token = bench.slots(Slots::WithToken)?;
     let inside = with_token.iter().all(|slot| all.contains(slot));
     ensure(inside, format!("some of {all:?}"), format!("{with_token:?}"))?;
     let mut once = all.clone();
@@ -39,7 +41,7 @@ fn list(bench: &Bench) -> Verdict {
 }
 
 fn list_small(bench: &Bench) -> Verdict {
-    let all = bench.slots(false)?;
+    let all = bench.slots(Slots::All)?;
     let mut none = [0xa5a5_a5a5 as CK_SLOT_ID];
     let mut count: CK_ULONG = 0;
     let arguments = [Arg::number(0), Arg::slice_mut(&mut none), Arg::of_mut(&mut count)];
@@ -182,6 +184,44 @@ fn mechanism_unknown(bench: &Bench) -> Verdict {
     for mechanism in [CKM_VENDOR_DEFINED | 0x00de_adbe, UNAVAILABLE, 1 << 40] {
         let arguments = [Arg::number(bench.slot()?), Arg::number(mechanism), Arg::of_mut(&mut info)];
         bench.module.call(F::C_GetMechanismInfo, &arguments).is(CKR_MECHANISM_INVALID)?;
+    }
+    Ok(())
+}
+
+fn mechanism_digests(bench: &Bench) -> Verdict {
+    for mechanism in bench.mechanisms()? {
+        let digests = bench.offers(*mechanism, CKF_DIGEST).is_ok();
+        let session = bench.session()?;
+        let rv = session.init(F::C_DigestInit, &Mechanism::plain(*mechanism), None);
+        if digests {
+            rv.ok()?;
+        } else {
+            rv.one_of(&[CKR_MECHANISM_INVALID, CKR_MECHANISM_PARAM_INVALID])?;
+        }
+        session.close().ok()?;
+    }
+    Ok(())
+}
+
+fn mechanism_other_uses(bench: &Bench) -> Verdict {
+    let uses = [
+        (F::C_SignInit, CKF_SIGN),
+        (F::C_VerifyInit, CKF_VERIFY),
+        (F::C_EncryptInit, CKF_ENCRYPT),
+        (F::C_DecryptInit, CKF_DECRYPT),
+    ];
+    let session = bench.session()?;
+    let usages = [CKA_SIGN, CKA_VERIFY, CKA_ENCRYPT, CKA_DECRYPT];
+    let secret = session.create(&Template::secret(CKK_GENERIC_SECRET, &[1; 32]).usages(&usages))?;
+    let aes = session.create(&Template::secret(CKK_AES, &[1; 32]).usages(&usages))?;
+    for mechanism in bench.mechanisms()? {
+        for (init, flag) in uses {
+            if bench.offers(*mechanism, flag).is_err() {
+                for key in [secret, aes] {
+                    session.init(init, &Mechanism::plain(*mechanism), Some(key)).refused()?;
+                }
+            }
+        }
     }
     Ok(())
 }

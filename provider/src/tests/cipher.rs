@@ -146,3 +146,26 @@ fn input_and_output_may_be_the_same_memory() {
     encrypt::update(&context, &part[..].into(), &Output::over(&mut memory, &mut length)).unwrap();
     assert_eq!(memory[..], whole);
 }
+
+#[test]
+fn a_message_larger_than_a_frame_travels_in_a_chain() {
+    let (vault, module, session) = opened();
+    let context = module.session(session).unwrap();
+    let key = object::create(&context, secret_key(CKK_AES, &[3; 16])).unwrap();
+    let text: Vec<u8> = (0..(1 << 20) + 5).map(|index| index as u8).collect();
+    for (mechanism, params) in &MODES[1..3] {
+        let mode = || chosen(*mechanism, params.clone());
+        encrypt::init(&context, mode(), key).unwrap();
+        vault.forget_calls();
+        let whole = at_once(&context, encrypt::encrypt, &text).unwrap();
+        assert_eq!(vault.calls(), [CallId::Encrypt; 3], "two pieces of whole blocks, and the end");
+        encrypt::init(&context, mode(), key).unwrap();
+        let parts = in_parts(&context, encrypt::update, encrypt::finish, &text, 100_000).unwrap();
+        assert!(parts == whole, "{mechanism:?}");
+        decrypt::init(&context, mode(), key).unwrap();
+        assert!(at_once(&context, decrypt::decrypt, &whole).unwrap() == text, "{mechanism:?}");
+    }
+    let gcm = chosen(Mechanism::AesGcm, MODES[3].1.clone());
+    encrypt::init(&context, gcm, key).unwrap();
+    assert_eq!(at_once(&context, encrypt::encrypt, &text), Err(Error::DataLenRange));
+}
