@@ -24,14 +24,15 @@ pub enum Echo {
 pub struct Shell {
     echo: Echo,
     variables: Vec<(String, String)>,
-    /// Variables of the reader's shell, which stand for long words in what is printed.
+    /// What is printed for long words that a reader would not type.
     short: Vec<(String, String)>,
 }
 
 impl Shell {
     /// A shell in the workspace's folder.
-    pub const fn new(echo: Echo) -> Self {
-        Self { echo, variables: Vec::new(), short: Vec::new() }
+    pub fn new(echo: Echo) -> Self {
+        let cargo = workspace::cargo().to_string_lossy().into_owned();
+        Self { echo, variables: Vec::new(), short: vec![("cargo".into(), cargo)] }
     }
 
     /// The same shell with one more variable exported.
