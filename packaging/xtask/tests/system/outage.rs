@@ -162,7 +162,8 @@ fn a_revoked_client_is_cut_off_and_its_next_handshake_is_on_record() {
         let refusal = await_refusal(&world, "revoked");
         assert_eq!(refusal["act"], "Handshake", "{refusal}");
         let revocation = world.audit().into_iter().find(|record| record["act"] == "RevokeClient").unwrap();
-        assert_eq!((&revocation["outcome"], &revocation["detail"]), (&"done".into(), &CLIENT.into()));
+        let what = format!("client {CLIENT}").into();
+        assert_eq!((&revocation["outcome"], &revocation["detail"]), (&"done".into(), &what));
         // Nothing was signed after it.
         let signs = |record: &Value| {
             record["act"] == "Sign" && record["sequence"].as_u64() > revocation["sequence"].as_u64()

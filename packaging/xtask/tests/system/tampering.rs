@@ -139,7 +139,7 @@ fn a_store_that_was_changed_is_refused() {
             let trigger = "CREATE TRIGGER spy AFTER INSERT ON rows BEGIN DELETE FROM rows; END";
             store.execute_batch(trigger).unwrap();
         });
-        victim.assert_refused("a trigger", &["store.db is damaged", "trigger", "spy"]);
+        victim.assert_refused("a trigger", &["store.db is damaged", "CREATE TRIGGER spy"]);
 
         // An older copy, from before the last key.
         victim.world.server.start().unwrap();
