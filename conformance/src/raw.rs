@@ -22,7 +22,7 @@ use crate::rv::Rv;
 macro_rules! functions {
     (2.40: $( $classic:ident )*; 3.0: $( $newer:ident )*;) => {
         /// A function of the standard, in the order of the function lists.
-        #[allow(non_camel_case_types, missing_docs)]
+        #[allow(non_camel_case_types, missing_docs, clippy::enum_variant_names)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(clippy::enum_variant_names)] // the standard's names
         pub enum Function { $( $classic, )* $( $newer, )* }

@@ -185,7 +185,7 @@ impl Mechanism {
         mechanism
     }
 
-    /// `CK_GCM_PARAMS` (6, AES-GCM).
+    /// `CK_GCM_PARAMS` (6.13, AES-GCM).
     pub fn gcm(iv: &[u8], aad: &[u8], tag_bits: CK_ULONG) -> Self {
         let kept: Vec<Box<[u8]>> = vec![iv.into(), aad.into()];
         let address = |bytes: &[u8]| bytes.as_ptr().expose_provenance() as CK_ULONG;
@@ -198,7 +198,7 @@ impl Mechanism {
         mechanism
     }
 
-    /// `CK_AES_CTR_PARAMS` (6, AES with counter).
+    /// `CK_AES_CTR_PARAMS` (6.11, AES with counter).
     pub fn ctr(bits: CK_ULONG, block: [u8; 16]) -> Self {
         let (high, low) = block.split_at(8);
         let word = |half: &[u8]| CK_ULONG::from_ne_bytes(half.try_into().unwrap_or_default());

@@ -4,20 +4,16 @@
 //! file. [`TEMPLATE`] is the documented file that `hsmctl init` writes; a test keeps it equal to the defaults.
 
 use std::{
-    fmt,
-    fs::{self, File},
-    io::Read,
+    fmt, fs,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use strongroom_shared::{secret::Secret, wire};
-use zeroize::Zeroizing;
+use strongroom_shared::wire;
 
 /// Where a server looks for its configuration when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/strongroom/server.toml";
@@ -252,35 +248,6 @@ impl Config {
     }
 }
 
-impl RootKey {
-    /// Reads the key.
-    ///
-    /// # Errors
-    /// `ConfigError` if the file is not there, not 32 bytes long, or anybody but its owner may read it.
-    pub fn read(&self) -> Result<Secret<[u8; 32]>, ConfigError> {
-        let fail = |reason: String| ConfigError { path: self.file.clone(), reason };
-        let mut file = File::open(&self.file).map_err(|error| fail(error.to_string()))?;
-        let mode = file.metadata().map_err(|error| fail(error.to_string()))?.mode();
-        if mode & 0o077 != 0 {
-            return Err(fail(format!("mode {:o} lets others read the root key: chmod 600 it", mode & 0o777)));
-        }
-        // One more than there should be, to notice what is longer.
-        let mut bytes = Zeroizing::new([0; 33]);
-        let mut length = 0;
-        loop {
-            match file.read(bytes.get_mut(length..).unwrap_or_default()) {
-                Ok(0) => break,
-                Ok(count) => length += count,
-                Err(error) => return Err(fail(error.to_string())),
-            }
-        }
-        match bytes.split_first_chunk::<32>() {
-            Some((key, _)) if length == key.len() => Ok(Secret::new(*key)),
-            _ => Err(fail("a root key is 32 bytes long".into())),
-        }
-    }
-}
-
 impl Limits {
     /// How long a connection may be silent.
     pub const fn idle(&self) -> Duration {
@@ -355,21 +322,6 @@ mod tests {
             fs::write(&path, text).unwrap();
             let error = Config::load(&path).unwrap_err().to_string();
             assert!(error.contains(hint) && error.contains("server.toml"), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_root_key_is_32_bytes_that_nobody_else_may_read() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let key = RootKey { file: folder.path().join("root.key") };
-        assert!(key.read().is_err());
-        for (length, mode, good) in
-            [(32, 0o600, true), (31, 0o600, false), (33, 0o600, false), (32, 0o640, false)]
-        {
-            fs::write(&key.file, vec![7; length]).unwrap();
-            fs::set_permissions(&key.file, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(key.read().is_ok(), good, "{length} {mode:o}");
         }
     }
 

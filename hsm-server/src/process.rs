@@ -15,7 +15,8 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use tracing::{error, info};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -36,6 +37,8 @@ pub type OpenDoor = fn(&Config) -> Result<Arc<dyn Door>, Failure>;
 
 /// How long the vault waits for lanes whose front should be gone.
 const LANES_END: Duration = Duration::from_secs(5);
+/// How many files a front has open beside its connections and lanes.
+const OTHER_FILES: usize = 64;
 
 /// The Strongroom HSM server.
 #[derive(Debug, Parser)]
@@ -168,6 +171,7 @@ fn front(config: &Config, open: OpenDoor) -> Result<(), Failure> {
             Some(keeper)
         }
     };
+    make_room_for_connections(config);
     let front = Front::start(config)?;
     if let Some(keeper) = &keeper {
         front.link((0..front.lane_count()).map(|_| Link::InProcess(Arc::clone(keeper))).collect());
@@ -188,4 +192,18 @@ fn front(config: &Config, open: OpenDoor) -> Result<(), Failure> {
     }
     info!("the front has stopped");
     Ok(())
+}
+
+/// Raises the limit of open files as far as the system lets us; the usual 1024 are too few.
+fn make_room_for_connections(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+    let needed = (config.limits.connections + config.lane_count() + OTHER_FILES) as u64;
+    if let Some(files) = getrlimit(Resource::Nofile).current
+        && files < needed
+    {
+        warn!(files, needed, "limits.connections cannot be reached: raise LimitNOFILE= or `ulimit -n`");
+    }
 }

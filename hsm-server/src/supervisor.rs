@@ -105,10 +105,7 @@ struct Signals {
 }
 
 impl Supervisor {
-    async fn supervise(
-        mut self,
-        mut reports: mpsc::UnboundedReceiver<(Role, Report)>,
-    ) -> Result<(), Failure> {
+    async fn supervise(mut self, mut reports: mpsc::UnboundedReceiver<Report>) -> Result<(), Failure> {
         let mut signals = Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -124,7 +121,7 @@ impl Supervisor {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.hang_up.recv() => self.front.tell("reload", Control::reload),
-                Some((role, report)) = reports.recv() => self.hear(role, report),
+                Some(report) = reports.recv() => self.hear(report),
                 change = next_change(&mut self.vault) => self.change(Role::Vault, change)?,
                 change = self.front.change() => self.change(Role::Front, change)?,
             }
@@ -132,12 +129,10 @@ impl Supervisor {
         self.stop().await
     }
 
-    fn hear(&mut self, role: Role, report: Report) {
+    fn hear(&mut self, report: Report) {
         match report {
             Report::Open => self.open = true,
-            Report::Listening(address) => {
-                self.address = Some(address);
-            }
+            Report::Listening(address) => self.address = Some(address),
             Report::Nonsense => {
                 error!("the front is replaced: what it told the vault made no sense");
                 self.front.kill();
@@ -148,7 +143,7 @@ impl Supervisor {
             && !self.was_ready
         {
             self.was_ready = true;
-            info!(%address, child = role.name(), "ready");
+            info!(%address, "ready");
             notify(NotifyState::Ready);
         }
     }
@@ -231,7 +226,7 @@ fn tell(status: &io::Result<ExitStatus>) -> String {
 struct Place {
     role: Role,
     config: PathBuf,
-    reports: mpsc::UnboundedSender<(Role, Report)>,
+    reports: mpsc::UnboundedSender<Report>,
     running: Option<Running>,
     due: Option<Instant>,
     deaths: u32,
@@ -266,10 +261,10 @@ impl Place {
 
     /// Hears the child's reports until it is gone.
     fn listen(&self, control: Control) {
-        let (role, reports) = (self.role, self.reports.clone());
+        let reports = self.reports.clone();
         thread::spawn(move || {
             while let Ok(Some(report)) = control.next_report() {
-                if reports.send((role, report)).is_err() {
+                if reports.send(report).is_err() {
                     break;
                 }
             }

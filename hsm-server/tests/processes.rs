@@ -347,7 +347,8 @@ fn the_front_is_walled_in() {
 }
 
 fn a_server_that_cannot_start_says_so_and_ends() {
-    let changes: [(fn(&mut Config), &str); 2] = [
+    type Change = (fn(&mut Config), &'static str);
+    let changes: [Change; 2] = [
         (|config| config.tls.key = "/nonexistent/key".into(), "/nonexistent/key"),
         (|config| fs::remove_file(config.state.join("alice.der")).unwrap(), "the vault ended"),
     ];

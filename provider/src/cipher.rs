@@ -56,6 +56,14 @@ impl Crypt {
         if self.pending.is_none() { Ok(()) } else { Err(Error::OperationActive) }
     }
 
+    /// How much the one-shot function takes: a chain of calls has no limit of its own.
+    pub const fn most(&self, limit: usize) -> usize {
+        match self.chain {
+            Chain::Collect => limit,
+            Chain::Blocks | Chain::Padded | Chain::Stream => MOST,
+        }
+    }
+
     /// How many bytes wait to travel.
     pub fn waiting(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.len())
@@ -74,6 +82,11 @@ impl Crypt {
         self.next.clone().ok_or(Error::DataLenRange)
     }
 
+    /// Goes back to where a call began that is to be made again.
+    pub fn rewind(&mut self, params: Params) {
+        self.next = Some(params);
+    }
+
     /// Takes note of blocks that were processed; `ciphertext` is theirs.
     pub fn advance(&mut self, ciphertext: &[u8]) {
         self.next = match self.next.take() {
@@ -81,7 +94,10 @@ impl Crypt {
             Some(Params::Ctr { bits, block }) => {
                 add(block, bits, ciphertext.len() / BLOCK).map(|block| Params::Ctr { bits, block })
             }
-            other => other,
+            collected @ (None
+            | Some(
+                Params::None | Params::Gcm { .. } | Params::Pss { .. } | Params::Oaep { .. },
+            )) => collected,
         };
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It is the file that `STRONGROOM_CONFIG` names, else `$XDG_CONFIG_HOME/strongroom/strongroom.toml` (by default in
 //! `~/.config`), else `/etc/strongroom/strongroom.toml`. `hsmctl client add` writes one. Paths in it are relative to it.
+//! A set-user-ID program looks in `/etc` only: its user must not choose who is told the PIN.
 //!
 //! ```toml
 //! deadline_ms = 2000               # a call that takes longer fails with CKR_DEVICE_ERROR
@@ -18,11 +19,14 @@
 //! ```
 
 use std::{
-    env, fmt, fs,
+    env,
+    ffi::OsString,
+    fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::process::{getegid, geteuid, getgid, getuid};
 use serde::Deserialize;
 
 use crate::log::Level;
@@ -106,7 +110,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut config = Self::parse(&text, folder)
             .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
-        if let Some(level) = env::var(LOG_VARIABLE).ok().as_deref().and_then(Level::from_name) {
+        if let Some(level) = variable(LOG_VARIABLE).and_then(|name| Level::from_name(name.to_str()?)) {
             config.log = level;
         }
         Ok(config)
@@ -147,14 +151,18 @@ impl Token {
     }
 }
 
+/// An environment variable that is set and not empty, in a process whose user is who started it.
+fn variable(name: &str) -> Option<OsString> {
+    let trusted = getuid() == geteuid() && getgid() == getegid();
+    env::var_os(name).filter(|value| trusted && !value.is_empty())
+}
+
 fn find() -> Result<PathBuf, ConfigError> {
-    if let Some(path) = env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
+    if let Some(path) = variable(PATH_VARIABLE) {
         return Ok(path.into());
     }
-    let home =
-        || env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(".config"));
-    let user =
-        env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home);
+    let home = || variable("HOME").map(|home| Path::new(&home).join(".config"));
+    let user = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
     let candidates = user
         .into_iter()
         .chain([PathBuf::from("/etc")])

@@ -25,7 +25,7 @@ use crate::{
 pub struct Decryption {
     crypt: Crypt,
     /// A plaintext that did not fit, and its ciphertext.
-    waiting: Option<(Vec<u8>, SecretBytes)>,
+    waiting: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 /// `C_DecryptInit`.
@@ -46,7 +46,7 @@ pub fn init(context: &Context<'_>, chosen: Option<Chosen>, key: CK_OBJECT_HANDLE
 pub fn decrypt(context: &Context<'_>, data: &Input<'_>, out: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().decrypt, |decryption| {
         decryption.crypt.require_whole()?;
-        let input = data.slice(context.slot.hsm.input_limit())?.to_vec();
+        let input = data.slice(decryption.crypt.most(context.slot.hsm.input_limit()))?.to_vec();
         decryption.deliver(context, input, out)
     })
     .map_err(of_ciphertext)
@@ -60,8 +60,9 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
     step(&mut context.session.operations().decrypt, |Decryption { crypt, .. }| {
         if crypt.chain == Chain::Collect {
             let limit = context.slot.hsm.input_limit();
+            let part = part.slice(limit)?;
             let Some(place) = out.reserve(0)? else { return Ok(After::Active) };
-            append(crypt.pending.get_or_insert_default(), part.slice(limit)?, limit)?;
+            append(crypt.pending.get_or_insert_default(), part, limit)?;
             place.write(&[])?;
             return Ok(After::Active);
         }
@@ -85,6 +86,7 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
 /// As [`decrypt`]; `EncryptedDataLenRange` if CBC was not given whole blocks.
 pub fn finish(context: &Context<'_>, out: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().decrypt, |decryption| {
+        out.check()?;
         let waiting = decryption.crypt.waiting();
         match decryption.crypt.chain {
             Chain::Blocks if waiting > 0 => return Err(Error::EncryptedDataLenRange),
@@ -114,29 +116,26 @@ impl Decryption {
         };
         if exact || out.is_query() {
             let Some(place) = out.reserve(bound)? else { return Ok(After::Active) };
-            let SecretBytes(output) = self.request(context, self.crypt.keyed.number(), input)?;
-            place.write(&output)?;
+            place.write(&whole(context, &mut self.crypt, &input)?)?;
             return Ok(After::Over);
         }
+        let start = self.crypt.params()?;
         let plaintext = match self.waiting.take() {
             Some((ciphertext, plaintext)) if ciphertext == input => plaintext,
-            Some(_) | None => self.request(context, self.crypt.keyed.number(), input.clone())?,
+            Some(_) | None => whole(context, &mut self.crypt, &input)?,
         };
-        match out.reserve(plaintext.0.len()) {
+        match out.reserve(plaintext.len()) {
             Ok(Some(place)) => {
-                place.write(&plaintext.0)?;
+                place.write(&plaintext)?;
                 Ok(After::Over)
             }
             Ok(None) => Ok(After::Active),
             Err(error) => {
                 self.waiting = Some((input, plaintext));
+                self.crypt.rewind(start);
                 Err(error)
             }
         }
-    }
-
-    fn request(&self, context: &Context<'_>, mechanism: u64, input: Vec<u8>) -> Result<SecretBytes, Error> {
-        request(context, &self.crypt, mechanism, self.crypt.params()?, input)
     }
 }
 
@@ -148,6 +147,20 @@ fn ready(chain: Chain, total: usize) -> usize {
         Chain::Blocks | Chain::Stream => total - total % BLOCK,
         Chain::Padded => total.saturating_sub(1) / BLOCK * BLOCK,
     }
+}
+
+/// Decrypts a whole message, or the end of one: in one call, or in a chain of them if it does not fit into one.
+fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mechanism = crypt.keyed.number();
+    if input.len() <= context.slot.hsm.input_limit() {
+        return Ok(request(context, crypt, mechanism, crypt.params()?, input.to_vec())?.0);
+    }
+    let (head, tail) = input.split_at(ready(crypt.chain, input.len()));
+    let mut all = blocks(context, crypt, head)?;
+    if !tail.is_empty() {
+        all.extend_from_slice(&request(context, crypt, mechanism, crypt.params()?, tail.to_vec())?.0);
+    }
+    Ok(all)
 }
 
 /// Decrypts whole blocks, in as many calls as it takes.

@@ -61,8 +61,9 @@ pub fn digest(context: &Context<'_>, data: &Input<'_>, out: &Output<'_>) -> Resu
         if active.updated == Updated::Yes {
             return Err(Error::OperationActive);
         }
+        let data = data.slice(MOST)?;
         let Some(place) = out.reserve(active.length)? else { return Ok(After::Active) };
-        active.context.update(data.slice(MOST)?);
+        active.context.update(data);
         place.write(active.context.clone().finish().as_ref())?;
         Ok(After::Over)
     })

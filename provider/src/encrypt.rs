@@ -37,10 +37,9 @@ pub fn init(context: &Context<'_>, chosen: Option<Chosen>, key: CK_OBJECT_HANDLE
 pub fn encrypt(context: &Context<'_>, data: &Input<'_>, out: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().encrypt, |Encryption(crypt)| {
         crypt.require_whole()?;
-        let input = data.slice(context.slot.hsm.input_limit())?;
+        let input = data.slice(crypt.most(context.slot.hsm.input_limit()))?;
         let Some(place) = out.reserve(length(crypt, input.len()))? else { return Ok(After::Active) };
-        let SecretBytes(output) = request(context, crypt, crypt.params()?, input)?;
-        place.write(&output)?;
+        place.write(&whole(context, crypt, input)?)?;
         Ok(After::Over)
     })
 }
@@ -53,8 +52,9 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
     step(&mut context.session.operations().encrypt, |Encryption(crypt)| {
         if crypt.chain == Chain::Collect {
             let limit = context.slot.hsm.input_limit();
+            let part = part.slice(limit)?;
             let Some(place) = out.reserve(0)? else { return Ok(After::Active) };
-            append(crypt.pending.get_or_insert_default(), part.slice(limit)?, limit)?;
+            append(crypt.pending.get_or_insert_default(), part, limit)?;
             place.write(&[])?;
             return Ok(After::Active);
         }
@@ -78,6 +78,7 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
 /// As [`encrypt`]; `DataLenRange` if CBC without padding was not given whole blocks.
 pub fn finish(context: &Context<'_>, out: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().encrypt, |Encryption(crypt)| {
+        out.check()?;
         let waiting = crypt.waiting();
         let (length, travels) = match crypt.chain {
             Chain::Blocks if waiting > 0 => return Err(Error::DataLenRange),
@@ -102,6 +103,19 @@ pub fn finish(context: &Context<'_>, out: &Output<'_>) -> Result<(), Error> {
 enum Travels {
     Last,
     Not,
+}
+
+/// Encrypts a whole message: in one call, or in a chain of them if it does not fit into one.
+fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if input.len() <= context.slot.hsm.input_limit() {
+        return Ok(request(context, crypt, crypt.params()?, input)?.0);
+    }
+    let (head, tail) = input.split_at(input.len() - input.len() % BLOCK);
+    let mut all = blocks(context, crypt, head)?;
+    if !tail.is_empty() || crypt.chain == Chain::Padded {
+        all.extend_from_slice(&request(context, crypt, crypt.params()?, tail)?.0);
+    }
+    Ok(all)
 }
 
 /// Encrypts whole blocks, in as many calls as it takes.

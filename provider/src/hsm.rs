@@ -164,7 +164,7 @@ impl Hsm {
     ) -> Result<C::Reply, Error> {
         let id = self.ids.next();
         // Both may hold a PIN, a key or a plaintext.
-        let mut frame = Zeroizing::new(Vec::with_capacity(1024));
+        let mut frame = Zeroizing::new(Vec::with_capacity(512));
         wire::encode_request(&mut frame, id, caller, call);
         if frame.len().saturating_sub(HEADER) > self.transport.limit() as usize {
             return Err(Error::DataLenRange);

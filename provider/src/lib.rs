@@ -26,5 +26,7 @@ pub mod session;
 pub mod sign;
 pub mod slot;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod verify;

@@ -34,6 +34,15 @@ macro_rules! errors {
                     Self::Link(link) => link_rv(link),
                 }
             }
+
+            /// How much an operator should care.
+            pub fn level(&self) -> Level {
+                match self {
+                    $( Self::$name )|* => Level::Debug,
+                    Self::Fault(fault) => fault_level(fault.code),
+                    Self::Link(_) => Level::Warn,
+                }
+            }
         }
     };
 }
@@ -178,6 +187,14 @@ fn fault_rv(code: FaultCode) -> CK_RV {
     }
 }
 
+/// A server in trouble and a refusal by policy are an operator's business; the rest is the application's.
+fn fault_level(code: FaultCode) -> Level {
+    match fault_rv(code) {
+        CKR_DEVICE_ERROR | CKR_DEVICE_MEMORY | CKR_FUNCTION_REJECTED => Level::Warn,
+        _ => Level::Info,
+    }
+}
+
 fn link_rv(link: &Link) -> CK_RV {
     match link {
         Link::Unreachable(_)
@@ -191,18 +208,6 @@ fn link_rv(link: &Link) -> CK_RV {
 }
 
 impl Error {
-    /// How much an operator should care.
-    pub fn level(&self) -> Level {
-        match self {
-            Self::Link(_) => Level::Warn,
-            Self::Fault(fault) => match fault_rv(fault.code) {
-                CKR_DEVICE_ERROR | CKR_DEVICE_MEMORY | CKR_FUNCTION_REJECTED => Level::Warn,
-                _ => Level::Info,
-            },
-            _ => Level::Debug,
-        }
-    }
-
     /// The same failure of a function that speaks of a slot: a server that cannot be asked is a token that is
     /// not there. Why goes to the log.
     pub fn of_slot(self) -> Self {

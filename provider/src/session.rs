@@ -285,10 +285,6 @@ fn login_again(context: &Context<'_>, pin: &[u8]) -> Result<(), Error> {
         return Err(Error::OperationNotInitialized);
     }
     let user = context.login().ok_or(Error::UserNotLoggedIn)?.user;
-    renew_login(context, user, pin)
-}
-
-fn renew_login(context: &Context<'_>, user: User, pin: &[u8]) -> Result<(), Error> {
     let reply = context.call(&LoginCall { user, pin: Pin::new(pin) })?;
     context.module.change(|state| {
         state.logins.insert(context.slot.id, Login { user, ticket: reply.ticket.clone() });
@@ -334,19 +330,17 @@ pub fn init_pin(context: &Context<'_>, pin: &[u8]) -> Result<(), Error> {
     context.call(&InitPin { pin: Pin::new(pin) }).map(drop)
 }
 
-/// `C_SetPIN`: of whoever is logged in, of the normal user if nobody is. The login survives: a PIN change ends
-/// every ticket, so ours is renewed with the new PIN while it is at hand.
+/// `C_SetPIN`: of whoever is logged in, of the normal user if nobody is. The login survives by a new ticket.
 ///
 /// # Errors
 /// `SessionReadOnly`; the server's word on the PINs.
 pub fn set_pin(context: &Context<'_>, old: &[u8], new: &[u8]) -> Result<(), Error> {
     context.require_read_write()?;
-    context.call(&SetPin { old: Pin::new(old), new: Pin::new(new) })?;
-    if let Some(login) = context.login()
-        && let Err(error) = renew_login(context, login.user, new)
-    {
-        // The PIN is changed, which is what was asked for; the next call will say that a login is needed.
-        log::write(Level::Warn, format_args!("C_SetPIN: the login could not be renewed: {error}"));
-    }
-    Ok(())
+    let changed = context.call(&SetPin { old: Pin::new(old), new: Pin::new(new) })?;
+    context.module.change(|state| {
+        if let (Some(login), Some(ticket)) = (state.logins.get_mut(&context.slot.id), &changed.ticket) {
+            login.ticket = ticket.clone();
+        }
+        Ok(())
+    })
 }

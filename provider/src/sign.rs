@@ -27,9 +27,9 @@ pub fn init(context: &Context<'_>, chosen: Option<Chosen>, key: CK_OBJECT_HANDLE
 pub fn sign(context: &Context<'_>, data: &Input<'_>, signature: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().sign, |signing| {
         signing.require_whole()?;
+        let input = data.slice(context.slot.hsm.input_limit())?;
         let Some(place) = signature.reserve(signing.signature_length())? else { return Ok(After::Active) };
-        let input = data.slice(context.slot.hsm.input_limit())?.to_vec();
-        place.write(&request(context, &signing.keyed, input)?)?;
+        place.write(&request(context, &signing.keyed, input.to_vec())?)?;
         Ok(After::Over)
     })
 }

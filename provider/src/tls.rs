@@ -165,7 +165,7 @@ impl Tls {
     }
 
     /// The TLS configuration, from the files as they are now. If new files cannot be read, perhaps because
-    /// they are half written, the old ones serve on.
+    /// they are half written, the old ones serve on until the files change again.
     fn config(&self) -> Result<Arc<ClientConfig>, Link> {
         let current = self.credentials.load();
         if let Some(current) = current.as_ref()
@@ -181,7 +181,10 @@ impl Tls {
             }
             (Err(link), Some(current)) => {
                 log::write(Level::Warn, format_args!("keeping the certificate that was in use: {link}"));
-                Ok(current.config.clone())
+                let config = current.config.clone();
+                let kept = Credentials { config: config.clone(), stamps: stamps_of(&self.token) };
+                self.credentials.store(Some(kept.into()));
+                Ok(config)
             }
             (Err(link), None) => Err(link),
         }
@@ -250,8 +253,7 @@ fn welcome(reply: &[u8]) -> Result<Welcome, Link> {
 
 impl Credentials {
     fn read(token: &Token) -> Result<Self, Link> {
-        let stamps =
-            [&token.ca, &token.certificate, &token.key].map(|path| (path.clone(), stamp_of(path))).into();
+        let stamps = stamps_of(token);
         let unusable = |path: &PathBuf, why: &dyn std::fmt::Display| {
             Link::Unusable(format!("{}: {why}", path.display()))
         };
@@ -277,6 +279,10 @@ impl Credentials {
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), stamps })
     }
+}
+
+fn stamps_of(token: &Token) -> Vec<Stamp> {
+    [&token.ca, &token.certificate, &token.key].map(|path| (path.clone(), stamp_of(path))).into()
 }
 
 fn stamp_of(path: &PathBuf) -> Option<(SystemTime, u64)> {

@@ -14,7 +14,6 @@ table! {
     "attributes.private-ec-hidden" User private_ec_hidden, "4.9 CKA_SENSITIVE", "a sensitive EC private key does not show its value";
     "attributes.private-rsa-hidden" User private_rsa_hidden, "4.9 CKA_SENSITIVE", "a sensitive RSA private key shows neither exponent nor factors";
     "attributes.sensitive-in-mixed" User sensitive_in_mixed, "5.7.5 C_GetAttributeValue", "beside a sensitive attribute the others are answered";
-    "attributes.search-no-oracle" User search_no_oracle, "4.10 CKA_SENSITIVE", "a sensitive key is not found by its value";
     "attributes.sensitive-for-ever" User sensitive_for_ever, "4.10 CKA_SENSITIVE", "CKA_SENSITIVE does not go back to false";
     "attributes.sensitive-later" User sensitive_later, "4.10 CKA_SENSITIVE", "CKA_SENSITIVE goes to true, and was not always so";
     "attributes.unextractable-for-ever" User unextractable_for_ever, "4.10 CKA_EXTRACTABLE", "CKA_EXTRACTABLE does not go back to true";
@@ -100,18 +99,6 @@ fn sensitive_in_mixed(bench: &Bench) -> Verdict {
     let good = asked.value(0) == [1] && asked.value(2) == [0] && asked.length(1) == UNAVAILABLE;
     let seen = format!("{:?}, length {}, {:?}", asked.value(0), asked.length(1), asked.value(2));
     ensure(good && asked.is_untouched(1), "[1], length -1, [0]", seen)
-}
-
-fn search_no_oracle(bench: &Bench) -> Verdict {
-    let session = bench.session()?;
-    let key = imported_key(&session, true, false)?;
-    let rv = session.find_init(&Template::new().bytes(CKA_VALUE, &[0x5a; 32]));
-    if !rv.was(CKR_OK) {
-        return rv.refused();
-    }
-    let (rv, found) = session.find_next(64);
-    rv.ok()?;
-    ensure(!found.contains(&key), "not found", "found by its secret value")
 }
 
 fn flag(session: &Session<'_>, key: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE, expected: bool) -> Verdict {

@@ -132,9 +132,10 @@ fn find(bench: &Bench) -> Verdict {
         ])?;
         let found = session.find_objects(&[mark])?;
         ensure(found == [object], "the object", format!("{found:?}"))?;
-        session.update_attributes(object, &[Attribute::Value(b"other".to_vec())])?;
-        let seen = session.get_attributes(object, &[AttributeType::Value])?;
-        ensure(seen == [Attribute::Value(b"other".to_vec())], "the new value", format!("{seen:?}"))?;
+        session.update_attributes(object, &[Attribute::Label(b"other".to_vec())])?;
+        let seen = session.get_attributes(object, &[AttributeType::Label, AttributeType::Value])?;
+        let expected = [Attribute::Label(b"other".to_vec()), Attribute::Value(b"value".to_vec())];
+        ensure(seen == expected, "the new label and the old value", format!("{seen:?}"))?;
         Ok(session.destroy_object(object)?)
     })
 }

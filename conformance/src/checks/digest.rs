@@ -14,8 +14,8 @@ table! {
     "digest.sha384" User sha384, "6.23 SHA-384", "the hash of abc is that of FIPS 180-4";
     "digest.sha512" User sha512, "6.24 SHA-512", "the hash of abc is that of FIPS 180-4";
     "digest.nothing" User nothing, "5.12.2 C_Digest", "the hash of nothing is that of FIPS 180-4, in one part or none";
-    "digest.key" User key, "5.12.4 C_DigestKey", "a key's value is digested, or is CKR_KEY_INDIGESTIBLE";
-    "digest.key-unknown" User key_unknown, "5.12.4 C_DigestKey", "a handle that is no key's is refused";
+    "digest.with-key" User key, "5.12.4 C_DigestKey", "a key's value is digested, or is CKR_KEY_INDIGESTIBLE";
+    "digest.with-key-unknown" User key_unknown, "5.12.4 C_DigestKey", "a handle that is no key's is refused";
     "digest.public" Public public, "5.12.1 C_DigestInit", "a digest needs no login";
 }
 

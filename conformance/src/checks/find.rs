@@ -23,7 +23,7 @@ table! {
     "find.wrong-size" User wrong_size, "5.7.7 C_FindObjectsInit", "a value of the wrong size finds nothing";
     "find.destroyed-meanwhile" User destroyed_meanwhile, "5.7.8 C_FindObjects", "an object that is destroyed during the search does no harm";
     "find.token-object" User token_object, "5.7.1 C_CreateObject", "a token object is found by a later session";
-    "find.mixed-with-operation" User mixed, "5.6 Session management", "a search and a digest go on in one session";
+    "find.mixed-with-operation" User mixed, "5.6 Session management", "a search in a session that digests works, or is CKR_OPERATION_ACTIVE";
 }
 
 /// The attributes by which a check finds its own objects.
@@ -190,11 +190,14 @@ fn mixed(bench: &Bench) -> Verdict {
     let expected = bench.sha256(b"mixed")?;
     let session = bench.session()?;
     session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None).ok()?;
-    session.find_init(&Template::new()).ok()?;
+    let searching = session.find_init(&Template::new());
+    searching.one_of(&[CKR_OK, CKR_OPERATION_ACTIVE])?;
     session.feed(F::C_DigestUpdate, b"mixed").ok()?;
-    session.find_next(1).0.ok()?;
+    if searching.was(CKR_OK) {
+        session.find_next(1).0.ok()?;
+        session.find_final().ok()?;
+    }
     let mut out = Out::room(32);
     session.finish(F::C_DigestFinal, &mut out).ok()?;
-    session.find_final().ok()?;
     ensure(out.bytes() == expected, "the digest", "another")
 }

@@ -277,8 +277,8 @@ fn size_unknown_handle(bench: &Bench) -> Verdict {
 
 fn set(bench: &Bench) -> Verdict {
     let (session, object) = data(bench)?;
-    session.set(object, &Template::new().bytes(CKA_APPLICATION, b"changed")).ok()?;
-    let seen = session.attribute(object, CKA_APPLICATION)?;
+    session.set(object, &Template::new().bytes(CKA_LABEL, b"changed")).ok()?;
+    let seen = session.attribute(object, CKA_LABEL)?;
     ensure(seen == b"changed", "the new value", format!("{seen:?}"))
 }
 
@@ -300,16 +300,17 @@ fn set_unknown(bench: &Bench) -> Verdict {
 
 fn set_at_once(bench: &Bench) -> Verdict {
     let (session, object) = data(bench)?;
-    let template = Template::new().bytes(CKA_VALUE, b"other").ulong(CKA_CLASS, CKO_SECRET_KEY);
+    let template = Template::new().bytes(CKA_LABEL, b"other").ulong(CKA_CLASS, CKO_SECRET_KEY);
     session.set(object, &template).refused()?;
-    let seen = session.attribute(object, CKA_VALUE)?;
-    ensure(seen == b"value", "the old value", format!("{:?}", String::from_utf8_lossy(&seen)))
+    let seen = session.attribute(object, CKA_LABEL)?;
+    let expected = crate::bench::LABEL;
+    ensure(seen == expected, "the old label", format!("{:?}", String::from_utf8_lossy(&seen)))
 }
 
 fn set_unmodifiable(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let object = session.create(&Template::data().bool(CKA_MODIFIABLE, false))?;
-    session.set(object, &Template::new().bytes(CKA_VALUE, b"other")).is(CKR_ACTION_PROHIBITED)
+    session.set(object, &Template::new().bytes(CKA_LABEL, b"other")).is(CKR_ACTION_PROHIBITED)
 }
 
 fn set_unknown_handle(bench: &Bench) -> Verdict {
@@ -323,7 +324,7 @@ fn set_read_only_session(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let object = session.create(&Template::data().without(CKA_TOKEN).bool(CKA_TOKEN, true))?;
     let read_only = bench.read_only()?;
-    let set = read_only.set(object, &Template::new().bytes(CKA_VALUE, b"other"));
+    let set = read_only.set(object, &Template::new().bytes(CKA_LABEL, b"other"));
     let destroyed = read_only.destroy(object);
     let _cleared = session.destroy(object);
     set.is(CKR_SESSION_READ_ONLY)?;
@@ -332,11 +333,11 @@ fn set_read_only_session(bench: &Bench) -> Verdict {
 
 fn copy(bench: &Bench) -> Verdict {
     let (session, object) = data(bench)?;
-    let (rv, copy) = session.copy(object, &Template::new().bytes(CKA_APPLICATION, b"copy"));
+    let (rv, copy) = session.copy(object, &Template::new().bytes(CKA_LABEL, b"copy"));
     rv.ok()?;
     ensure(copy != object, "another handle", "the same handle")?;
     session.destroy(object).ok()?;
-    let seen = (session.attribute(copy, CKA_VALUE)?, session.attribute(copy, CKA_APPLICATION)?);
+    let seen = (session.attribute(copy, CKA_VALUE)?, session.attribute(copy, CKA_LABEL)?);
     ensure(seen == (b"value".to_vec(), b"copy".to_vec()), "value and copy", format!("{seen:?}"))
 }
 

@@ -53,7 +53,7 @@ macro_rules! chapters {
             "null-input" null_input, "null input with a length is refused and ends the operation";
             "empty-null-input" empty_null_input, "null input of no length is an empty part";
             "key-destroyed" key_destroyed, "a key destroyed on the way does no harm";
-            "apart" apart, "the five operations do not disturb one another";
+            "apart" apart, "another operation beside it works, or is CKR_OPERATION_ACTIVE, and does not disturb it";
         );
     )* };
     (@rows $act:ident $group:literal $section:literal; $( $id:literal $run:ident, $title:literal; )*) => {
@@ -502,20 +502,24 @@ fn key_destroyed(bench: &Bench, act: Act) -> Verdict {
     Ok(())
 }
 
+/// Only tokens with `CKF_DUAL_CRYPTO_OPERATIONS` need let two operations go on in a session.
 fn apart(bench: &Bench, act: Act) -> Verdict {
     let subject = Subject::new(bench, act)?;
-    subject.begin().ok()?;
-    let other = if act == Act::Digest { Act::Sign } else { Act::Digest };
-    let other = Subject { act: other, ..Subject::new(bench, other)? };
+    let other = Subject::new(bench, if act == Act::Digest { Act::Sign } else { Act::Digest })?;
     let other = Subject { session: subject.session, ..other };
-    other.begin().ok()?;
-    let (mut output, mut other_output) = (Vec::new(), Vec::new());
+    subject.begin().ok()?;
+    let mut output = Vec::new();
     subject.part(&subject.input, &mut output).ok()?;
-    other.part(&other.input, &mut other_output).ok()?;
-    let (mut out, mut other_out) = (Out::room(128), Out::room(128));
-    other.last(&mut other_out).ok()?;
+    let beside = other.begin();
+    beside.one_of(&[CKR_OK, CKR_OPERATION_ACTIVE])?;
+    if beside.was(CKR_OK) {
+        other.part(&other.input, &mut Vec::new()).ok()?;
+        let mut out = Out::room(128);
+        other.last(&mut out).ok()?;
+        other.gives(out.bytes())?;
+    }
+    let mut out = Out::room(128);
     subject.last(&mut out).ok()?;
     output.extend_from_slice(out.bytes());
-    subject.gives(&output)?;
-    other.gives(other_out.bytes())
+    subject.gives(&output)
 }

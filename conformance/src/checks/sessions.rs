@@ -27,7 +27,7 @@ table! {
     "sessions.operations-apart" User operations_apart, "5.6 Session management", "two sessions digest at the same time, each its own";
     "sessions.close-in-operation" User close_in_operation, "5.6.2 C_CloseSession", "a session closes with an operation in it";
     "sessions.cancel" Public cancel, "5.6.5 C_SessionCancel", "an operation that was cancelled is over";
-    "sessions.cancel-nothing" Public cancel_nothing, "5.6.5 C_SessionCancel", "cancelling what is not there is no error";
+    "sessions.cancel-nothing" Public cancel_nothing, "5.6.5 C_SessionCancel", "cancelling what is not there is no error, or CKR_OPERATION_CANCEL_FAILED";
     "sessions.cancel-other" Public cancel_other, "5.6.5 C_SessionCancel", "an operation that was not named goes on";
     "sessions.state-of-nothing" Public state_of_nothing, "5.6.6 C_GetOperationState", "without an operation there is no state to save";
 }
@@ -209,7 +209,9 @@ fn close_in_operation(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let key = session.hmac_key()?;
     session.init(F::C_SignInit, &Mechanism::plain(CKM_SHA256_HMAC), Some(key)).ok()?;
-    session.find_init(&Template::new()).ok()?;
+    let searching = bench.session()?;
+    searching.find_init(&Template::new()).ok()?;
+    searching.close().ok()?;
     session.close().ok()
 }
 
@@ -232,14 +234,16 @@ fn cancel(bench: &Bench) -> Verdict {
 fn cancel_nothing(bench: &Bench) -> Verdict {
     has_cancel(bench)?;
     let session = bench.session()?;
-    session.call(F::C_SessionCancel, &[Arg::number(CKF_SIGN | CKF_FIND_OBJECTS)]).ok()
+    let rv = session.call(F::C_SessionCancel, &[Arg::number(CKF_SIGN | CKF_FIND_OBJECTS)]);
+    rv.one_of(&[CKR_OK, CKR_OPERATION_CANCEL_FAILED])
 }
 
 fn cancel_other(bench: &Bench) -> Verdict {
     has_cancel(bench)?;
     let session = bench.session()?;
     session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None).ok()?;
-    session.call(F::C_SessionCancel, &[Arg::number(CKF_SIGN)]).ok()?;
+    let rv = session.call(F::C_SessionCancel, &[Arg::number(CKF_SIGN)]);
+    rv.one_of(&[CKR_OK, CKR_OPERATION_CANCEL_FAILED])?;
     session.feed(F::C_DigestUpdate, b"more").ok()
 }
 

@@ -21,7 +21,6 @@ table! {
     "slots.mechanism-info" Token mechanism_info, "5.5.6 C_GetMechanismInfo", "every listed mechanism has an info with a use and a range of sizes";
     "slots.mechanism-unknown" Token mechanism_unknown, "5.5.6 C_GetMechanismInfo", "a mechanism that is not listed is CKR_MECHANISM_INVALID";
     "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT";
-    "slots.event-reserved" Initialized event_reserved, "5.5.4 C_WaitForSlotEvent", "pReserved that is not null is refused";
     "slots.init-token-in-use" Public init_token_in_use, "5.5.7 C_InitToken", "a token with a session is not initialised (the PIN given is wrong)";
 }
 
@@ -191,15 +190,6 @@ fn no_event(bench: &Bench) -> Verdict {
     let mut slot: CK_SLOT_ID = 0;
     let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::NULL];
     bench.module.call(F::C_WaitForSlotEvent, &arguments).one_of(&[CKR_NO_EVENT, CKR_FUNCTION_NOT_SUPPORTED])
-}
-
-fn event_reserved(bench: &Bench) -> Verdict {
-    let mut slot: CK_SLOT_ID = 0;
-    let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::number(16)];
-    bench
-        .module
-        .call(F::C_WaitForSlotEvent, &arguments)
-        .one_of(&[CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED])
 }
 
 fn init_token_in_use(bench: &Bench) -> Verdict {

@@ -67,7 +67,8 @@ pub async fn serve(lane: Rc<LaneEnd>, tcp: TcpStream, address: SocketAddr) {
     };
     lane.close(&client);
     match &end {
-        End::HungUp | End::Told(_) | End::Broken(_) => info!(%address, client = name, %end, "disconnected"),
+        End::HungUp | End::Broken(_) => debug!(%address, client = name, %end, "disconnected"),
+        End::Told(_) => info!(%address, client = name, reason = %end, "connection closed"),
         End::Frame(_) | End::NotARequest | End::Truncated => {
             warn!(%address, client = name, reason = %end, "connection closed");
         }

@@ -4,13 +4,13 @@
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use pkcs11_sys::{CKA_ID, CKA_KEY_TYPE};
-use strongroom_shared::{fault::FaultCode, message::*, wire::Handle};
+use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
 use super::{
     Context, Error, SERVER, Vault, attributes,
-    partition::{Partition, State},
+    partition::{Partition, Rules},
     record::Change,
-    records::ClientRecord,
+    records::{ClientRecord, RolesRecord},
     start::client_record,
 };
 use crate::{
@@ -37,17 +37,21 @@ impl<P: Platform> Vault<P> {
             .ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no partition {name}")))
     }
 
-    fn save_state(
+    /// Changes a partition's rules. No use of a key is put on record while it does.
+    fn change_rules(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        state: State,
+        edit: impl FnOnce(&mut Rules),
     ) -> Result<(), Error> {
+        let mut rules = partition.rules_to_change();
+        let mut changed = rules.clone();
+        edit(&mut changed);
         let change = Change::new()
-            .put(Path::Partition(partition.id), &state.record)
-            .put(Path::Policy(partition.id), &state.policy_text);
+            .put(Path::Partition(partition.id), &changed.record)
+            .put(Path::Policy(partition.id), &changed.policy_text);
         self.change(context, change)?;
-        partition.set_state(state);
+        *rules = changed;
         Ok(())
     }
 
@@ -83,13 +87,13 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 fn describe(name: &str, partition: &Partition) -> PartitionInfo {
-    let state = partition.state();
+    let rules = partition.rules();
     PartitionInfo {
         name: name.into(),
         serial: partition.id.to_string(),
-        label: state.record.label.clone().unwrap_or_default(),
+        label: rules.record.label.clone().unwrap_or_default(),
         objects: partition.keyring.count().0,
-        frozen: state.record.frozen,
+        frozen: rules.record.frozen,
     }
 }
 
@@ -103,14 +107,14 @@ impl<P: Platform> Handle<CreatePartition> for Vault<P> {
         }
         let mut id = PartitionId([0; 8]);
         self.platform.fill(&mut id.0);
-        let state = State::new(&call.name);
+        let (rules, roles) = (Rules::new(&call.name), RolesRecord::default());
         let change = Change::new()
             .create_partition(id)
-            .put(Path::Partition(id), &state.record)
-            .put(Path::Roles(id), &state.roles)
-            .put(Path::Policy(id), &state.policy_text);
+            .put(Path::Partition(id), &rules.record)
+            .put(Path::Roles(id), &roles)
+            .put(Path::Policy(id), &rules.policy_text);
         self.change(context, change)?;
-        let partition = Arc::new(Partition::new(id, state));
+        let partition = Arc::new(Partition::new(id, rules, roles));
         let info = describe(&call.name, &partition);
         partitions.insert(call.name, partition);
         Ok(info)
@@ -205,14 +209,14 @@ impl<P: Platform> Handle<ListClients> for Vault<P> {
 impl<P: Platform> Handle<ListKeys> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: ListKeys) -> Result<Keys, Error> {
         let partition = self.named(context, &call.partition)?;
-        let state = partition.state();
+        let rules = partition.rules();
         let objects = partition.keyring.token_objects();
         let keys = objects.iter().filter(|object| object.attributes.ulong(CKA_KEY_TYPE).is_some());
         let keys = keys.map(|object| KeyInfo {
             object: attributes::describe(object.id, &object.attributes),
             label: String::from_utf8_lossy(object.label()).into_owned(),
             id: object.attributes.bytes(CKA_ID).unwrap_or_default().to_vec(),
-            frozen: state.check_thawed(object.lineage).is_err(),
+            frozen: rules.check_thawed(object.lineage).is_err(),
         });
         Ok(Keys { keys: keys.collect() })
     }
@@ -223,33 +227,30 @@ impl<P: Platform> Handle<SetPolicy> for Vault<P> {
         let partition = self.named(context, &call.partition)?;
         let policy = Policy::parse(&call.text)
             .map_err(|error| Error::caller(FaultCode::ConfigurationInvalid, error.to_string()))?;
-        let state = State { policy, policy_text: call.text, ..State::clone(&partition.state()) };
-        self.save_state(context, &partition, state)?;
+        self.change_rules(context, &partition, |rules| {
+            rules.policy = policy;
+            rules.policy_text = call.text;
+        })?;
         Ok(Done {})
     }
 }
 
 impl<P: Platform> Handle<ReadPolicy> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: ReadPolicy) -> Result<PolicyText, Error> {
-        Ok(PolicyText { text: self.named(context, &call.partition)?.state().policy_text.clone() })
+        Ok(PolicyText { text: self.named(context, &call.partition)?.rules().policy_text.clone() })
     }
 }
 
 impl<P: Platform> Handle<Freeze> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: Freeze) -> Result<Done, Error> {
         let partition = self.named(context, &call.partition)?;
-        let mut state = State::clone(&partition.state());
-        match call.key {
-            None => state.record.frozen = true,
-            Some(key) => {
-                context.object = Some(key);
-                let lineage = lineage(&partition, key)?;
-                if !state.record.frozen_keys.contains(&lineage) {
-                    state.record.frozen_keys.push(lineage);
-                }
-            }
-        }
-        self.save_state(context, &partition, state)?;
+        context.object = call.key;
+        let lineage = call.key.map(|key| lineage(&partition, key)).transpose()?;
+        self.change_rules(context, &partition, |rules| match lineage {
+            None => rules.record.frozen = true,
+            Some(key) if rules.record.frozen_keys.contains(&key) => {}
+            Some(key) => rules.record.frozen_keys.push(key),
+        })?;
         Ok(Done {})
     }
 }
@@ -257,25 +258,18 @@ impl<P: Platform> Handle<Freeze> for Vault<P> {
 impl<P: Platform> Handle<Thaw> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: Thaw) -> Result<Done, Error> {
         let partition = self.named(context, &call.partition)?;
-        let mut state = State::clone(&partition.state());
-        match call.key {
-            None => state.record.frozen = false,
-            Some(key) => {
-                context.object = Some(key);
-                let lineage = lineage(&partition, key)?;
-                state.record.frozen_keys.retain(|frozen| *frozen != lineage);
-            }
-        }
-        self.save_state(context, &partition, state)?;
+        context.object = call.key;
+        let lineage = call.key.map(|key| lineage(&partition, key)).transpose()?;
+        self.change_rules(context, &partition, |rules| match lineage {
+            None => rules.record.frozen = false,
+            Some(key) => rules.record.frozen_keys.retain(|frozen| *frozen != key),
+        })?;
         Ok(Done {})
     }
 }
 
 /// The first of a key's copies, which stands for all of them.
-fn lineage(
-    partition: &Partition,
-    key: strongroom_shared::object::ObjectId,
-) -> Result<strongroom_shared::object::ObjectId, Error> {
+fn lineage(partition: &Partition, key: ObjectId) -> Result<ObjectId, Error> {
     let objects = partition.keyring.token_objects();
     let object = objects.iter().find(|object| object.id == key);
     object

@@ -10,9 +10,9 @@ use subtle::ConstantTimeEq;
 use super::{
     Context, Vault,
     error::Error,
-    partition::{Partition, State},
+    partition::Partition,
     record::Change,
-    records::PinRecord,
+    records::{PartitionRecord, PinRecord, RolesRecord},
     tickets::Login as LoginTicket,
 };
 use crate::{platform::Platform, store::Path};
@@ -46,18 +46,18 @@ impl From<User> for Role {
     }
 }
 
-impl State {
+impl RolesRecord {
     fn pin(&self, user: User) -> Option<&PinRecord> {
         match user {
-            User::Normal => self.roles.user.as_ref(),
-            User::SecurityOfficer => self.roles.security_officer.as_ref(),
+            User::Normal => self.user.as_ref(),
+            User::SecurityOfficer => self.security_officer.as_ref(),
         }
     }
 
     fn set_pin(&mut self, user: User, pin: Option<PinRecord>) {
         match user {
-            User::Normal => self.roles.user = pin,
-            User::SecurityOfficer => self.roles.security_officer = pin,
+            User::Normal => self.user = pin,
+            User::SecurityOfficer => self.security_officer = pin,
         }
     }
 
@@ -100,48 +100,49 @@ fn check_new(pin: &Pin) -> Result<(), Error> {
 }
 
 impl<P: Platform> Vault<P> {
-    fn new_pin(&self, pin: &Pin) -> Result<PinRecord, Error> {
+    /// A new PIN, the next of all that the partition has had.
+    fn new_pin(&self, pin: &Pin, roles: &RolesRecord) -> Result<PinRecord, Error> {
         check_new(pin)?;
         let mut salt = [0; 16];
         self.platform.fill(&mut salt);
-        Ok(PinRecord { salt, hash: *hash(pin, &salt)?.expose(), failures: 0 })
+        Ok(PinRecord { salt, hash: *hash(pin, &salt)?.expose(), failures: 0, epoch: roles.epoch + 1 })
     }
 
     /// Checks a PIN and counts it. The caller holds the partition's login turn.
     fn check_pin(&self, partition: &Partition, user: User, pin: &Pin) -> Result<(), Error> {
-        let mut state = State::clone(&partition.state());
+        let mut roles = partition.roles();
         let missing = match user {
             User::Normal => FaultCode::UserPinNotInitialized,
             User::SecurityOfficer => FaultCode::TokenNotInitialized,
         };
-        let mut record = state.pin(user).cloned().ok_or(missing)?;
+        let mut record = roles.pin(user).cloned().ok_or(missing)?;
         if record.failures >= limit(user) {
             return Err(FaultCode::PinLocked.into());
         }
         record.failures += 1;
-        state.set_pin(user, Some(record.clone()));
-        self.save_roles(partition, state.clone())?;
+        roles.set_pin(user, Some(record.clone()));
+        self.save_roles(partition, roles.clone())?;
         if !bool::from(hash(pin, &record.salt)?.expose().ct_eq(&record.hash)) {
             let left = limit(user) - record.failures;
             return Err(Error::caller(FaultCode::PinIncorrect, format!("{left} tries left")));
         }
         record.failures = 0;
-        state.set_pin(user, Some(record));
-        self.save_roles(partition, state)
+        roles.set_pin(user, Some(record));
+        self.save_roles(partition, roles)
     }
 
     /// Writes PIN counters, without a record of their own: the login's record follows.
-    fn save_roles(&self, partition: &Partition, state: State) -> Result<(), Error> {
-        let change = Change::new().put(Path::Roles(partition.id), &state.roles);
+    fn save_roles(&self, partition: &Partition, roles: RolesRecord) -> Result<(), Error> {
+        let change = Change::new().put(Path::Roles(partition.id), &roles);
         self.change_silently(change)?;
-        partition.set_state(state);
+        partition.set_roles(roles);
         Ok(())
     }
 
     fn ticket(&self, context: &Context<'_>, user: User) -> Result<(Ticket, u64), Error> {
         let partition = context.partition()?;
         let expires = context.now / 1_000_000 + self.settings.ticket_seconds;
-        let epoch = partition.state().roles.epoch;
+        let epoch = partition.roles().pin(user).map_or(0, |pin| pin.epoch);
         let login = LoginTicket { partition: partition.id, role: user.into(), epoch, expires };
         Ok((self.tickets.issue(&login, context.peer, &*self.platform)?, expires))
     }
@@ -150,14 +151,14 @@ impl<P: Platform> Vault<P> {
 impl<P: Platform> Handle<ReadToken> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, _: ReadToken) -> Result<Token, Error> {
         let partition = context.partition()?;
-        let state = partition.state();
+        let (label, roles) = (partition.rules().record.label.clone(), partition.roles());
         Ok(Token {
-            label: state.record.label.clone().unwrap_or_default(),
+            initialized: label.is_some(),
+            label: label.unwrap_or_default(),
             serial: partition.id.to_string(),
-            initialized: state.record.label.is_some(),
-            user_pin_set: state.roles.user.is_some(),
-            user: state.tries(User::Normal),
-            security_officer: state.tries(User::SecurityOfficer),
+            user_pin_set: roles.user.is_some(),
+            user: roles.tries(User::Normal),
+            security_officer: roles.tries(User::SecurityOfficer),
             min_pin: MIN_PIN as u32,
             max_pin: MAX_PIN as u32,
         })
@@ -171,28 +172,26 @@ impl<P: Platform> Handle<InitToken> for Vault<P> {
         if call.label.len() > 32 {
             return Err(Error::caller(FaultCode::ArgumentsBad, "a label has at most 32 bytes"));
         }
-        if partition.state().roles.security_officer.is_some() {
+        if partition.roles().security_officer.is_some() {
             self.check_pin(&partition, User::SecurityOfficer, &call.pin)?;
         }
-        if partition.state().record.frozen {
-            return Err(Error::caller(FaultCode::Frozen, "the partition is frozen"));
+        let pin = self.new_pin(&call.pin, &partition.roles())?;
+        let _objects = partition.object_turn();
+        let mut rules = partition.rules_to_change();
+        if rules.record.frozen || !rules.record.frozen_keys.is_empty() {
+            return Err(Error::caller(FaultCode::Frozen, "the partition or a key of it is frozen"));
         }
-        let pin = self.new_pin(&call.pin)?;
-        let mut state = State::clone(&partition.state());
-        state.record.label = Some(call.label);
-        state.record.frozen_keys.clear();
-        state.roles.security_officer = Some(pin);
-        state.roles.user = None;
-        state.roles.epoch += 1;
-        let mut change = Change::new()
-            .put(Path::Partition(partition.id), &state.record)
-            .put(Path::Roles(partition.id), &state.roles);
+        let record = PartitionRecord { label: Some(call.label), ..rules.record.clone() };
+        let roles = RolesRecord { epoch: pin.epoch, security_officer: Some(pin), user: None };
+        let mut change =
+            Change::new().put(Path::Partition(partition.id), &record).put(Path::Roles(partition.id), &roles);
         for object in partition.keyring.token_objects() {
             change = change.delete(Path::Object(partition.id, object.id));
         }
         self.change(context, change)?;
         partition.keyring.clear();
-        partition.set_state(state);
+        partition.set_roles(roles);
+        rules.record = record;
         Ok(Done {})
     }
 }
@@ -201,11 +200,10 @@ impl<P: Platform> Handle<InitPin> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: InitPin) -> Result<Done, Error> {
         let partition = context.partition()?;
         let _turn = partition.login_turn();
-        let pin = self.new_pin(&call.pin)?;
-        let mut state = State::clone(&partition.state());
-        state.roles.user = Some(pin);
-        self.change(context, Change::new().put(Path::Roles(partition.id), &state.roles))?;
-        partition.set_state(state);
+        let pin = self.new_pin(&call.pin, &partition.roles())?;
+        let roles = RolesRecord { epoch: pin.epoch, user: Some(pin), ..partition.roles() };
+        self.change(context, Change::new().put(Path::Roles(partition.id), &roles))?;
+        partition.set_roles(roles);
         Ok(Done {})
     }
 }
@@ -220,12 +218,12 @@ impl<P: Platform> Handle<SetPin> for Vault<P> {
         check_new(&call.new)?;
         let _turn = partition.login_turn();
         self.check_pin(&partition, user, &call.old)?;
-        let pin = self.new_pin(&call.new)?;
-        let mut state = State::clone(&partition.state());
-        state.set_pin(user, Some(pin));
-        state.roles.epoch += 1;
-        self.change(context, Change::new().put(Path::Roles(partition.id), &state.roles))?;
-        partition.set_state(state);
+        let mut roles = partition.roles();
+        let pin = self.new_pin(&call.new, &roles)?;
+        roles.epoch = pin.epoch;
+        roles.set_pin(user, Some(pin));
+        self.change(context, Change::new().put(Path::Roles(partition.id), &roles))?;
+        partition.set_roles(roles);
         let ticket = match context.role {
             Role::Public => None,
             Role::User | Role::SecurityOfficer => Some(self.ticket(context, user)?.0),

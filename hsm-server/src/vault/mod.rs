@@ -97,6 +97,8 @@ pub struct Context<'a> {
     now: Time,
     /// As whom, by the ticket.
     role: Role,
+    /// Of which epoch the ticket is.
+    epoch: u64,
     partition: Option<Arc<Partition>>,
     /// What it is about, for the record.
     object: Option<ObjectId>,
@@ -111,6 +113,14 @@ impl Context<'_> {
     /// The partition that the certificate names.
     fn partition(&self) -> Result<Arc<Partition>, Error> {
         self.partition.clone().ok_or_else(|| FaultCode::Forbidden.into())
+    }
+
+    /// Whether the login still holds, for acts that waited for their turn.
+    fn check_login(&self, partition: &Partition) -> Result<(), Error> {
+        if self.role == Role::Public || partition.accepts(self.role, self.epoch) {
+            return Ok(());
+        }
+        Err(FaultCode::TicketExpired.into())
     }
 
     fn application_id(&self) -> ApplicationId {
@@ -163,6 +173,7 @@ impl<P: Platform> Vault<P> {
             call,
             now: self.platform.now(),
             role: Role::Public,
+            epoch: 0,
             partition: self.partition_of(peer),
             object: None,
             mechanism: None,
@@ -190,10 +201,11 @@ impl<P: Platform> Vault<P> {
             && context.call != CallId::Login
         {
             let login = self.tickets.open(ticket, context.peer, context.now)?;
-            if login.partition != partition.id || login.epoch != partition.state().roles.epoch {
+            if login.partition != partition.id || !partition.accepts(login.role, login.epoch) {
                 return Err(FaultCode::TicketExpired.into());
             }
             context.role = login.role;
+            context.epoch = login.epoch;
         }
         let application = context.peer.partition.is_some();
         match context.call.permit() {

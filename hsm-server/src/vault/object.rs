@@ -52,6 +52,8 @@ impl<P: Platform> Vault<P> {
             context.object = Some(id);
             objects.push(Object::new(id, attributes, owner, lineage));
         }
+        let _turn = partition.object_turn();
+        context.check_login(partition)?;
         if on_token {
             self.change(context, change)?
         } else {
@@ -87,7 +89,7 @@ pub fn check_access(context: &Context<'_>, attributes: &Template) -> Result<(), 
 
 /// Token objects need an initialised token.
 pub fn check_initialized(partition: &Partition, attributes: &Template) -> Result<(), Error> {
-    if keyring::is_token(attributes) && partition.state().record.label.is_none() {
+    if keyring::is_token(attributes) && partition.rules().record.label.is_none() {
         return Err(FaultCode::TokenNotInitialized.into());
     }
     Ok(())
@@ -114,7 +116,7 @@ impl<P: Platform> Handle<CopyObject> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: CopyObject) -> Result<ObjectInfo, Error> {
         let partition = context.partition()?;
         let object = self.object(context, &partition, call.object, FaultCode::ObjectHandleInvalid)?;
-        partition.state().check_thawed(object.lineage)?;
+        partition.rules().check_thawed(object.lineage)?;
         let id = self.new_id();
         let attributes = attributes::copied(&object.attributes, &call.template, id, context.role)?;
         check_access(context, &attributes)?;
@@ -130,7 +132,7 @@ impl<P: Platform> Handle<CopyObject> for Vault<P> {
 fn check_label(partition: &Partition, object: &Object, changed: &Template) -> Result<(), Error> {
     let label = changed.bytes(CKA_LABEL).unwrap_or_default();
     let is_key = object.attributes.ulong(CKA_KEY_TYPE).is_some();
-    if is_key && !partition.state().policy.governs_alike(object.label(), label) {
+    if is_key && !partition.rules().policy.governs_alike(object.label(), label) {
         let reason = "the new label would put the key under other rules of the policy";
         return Err(Error::caller(FaultCode::PolicyRefused, reason));
     }
@@ -140,8 +142,9 @@ fn check_label(partition: &Partition, object: &Object, changed: &Template) -> Re
 impl<P: Platform> Handle<DestroyObject> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: DestroyObject) -> Result<Done, Error> {
         let partition = context.partition()?;
+        let _turn = partition.object_turn();
         let object = self.object(context, &partition, call.object, FaultCode::ObjectHandleInvalid)?;
-        partition.state().check_thawed(object.lineage)?;
+        partition.rules().check_thawed(object.lineage)?;
         check_access(context, &object.attributes)?;
         if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
             return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
@@ -199,8 +202,9 @@ fn reveals_secret(object: &Object, answers: &[Answer]) -> bool {
 impl<P: Platform> Handle<WriteAttributes> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: WriteAttributes) -> Result<Done, Error> {
         let partition = context.partition()?;
+        let _turn = partition.object_turn();
         let object = self.object(context, &partition, call.object, FaultCode::ObjectHandleInvalid)?;
-        partition.state().check_thawed(object.lineage)?;
+        partition.rules().check_thawed(object.lineage)?;
         check_access(context, &object.attributes)?;
         let changed = attributes::changed(&object.attributes, &call.template, context.role)?;
         check_label(&partition, &object, &changed)?;

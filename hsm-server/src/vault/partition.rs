@@ -1,12 +1,13 @@
 //! A partition: one token with its roles, switches, policy, limits and objects.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
 use super::{
     error::Error,
     keyring::Keyring,
+    login::Role,
     records::{PartitionRecord, RolesRecord},
 };
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
 };
 
 /// A partition, as the vault holds it while it runs.
+///
+/// Whoever needs more than one of its locks takes them in this order: login turn, object turn, rules.
 #[derive(Debug)]
 pub struct Partition {
     /// Its name for ever, the token's serial number.
@@ -23,18 +26,17 @@ pub struct Partition {
     pub keyring: Keyring,
     /// What its limited keys signed.
     pub ledger: Ledger,
-    /// Held while a PIN is checked, so that guesses come one after the other.
-    pub logins: Mutex<()>,
-    state: RwLock<Arc<State>>,
+    login: Mutex<()>,
+    objects: Mutex<()>,
+    roles: RwLock<RolesRecord>,
+    rules: RwLock<Rules>,
 }
 
-/// What an administrator or a security officer may change of a partition. Never changed in place.
+/// What an administrator may change of a partition, and what every use of a key is held against.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct Rules {
     /// Its names and switches.
     pub record: PartitionRecord,
-    /// Its roles.
-    pub roles: RolesRecord,
     /// The text of its policy.
     pub policy_text: String,
     /// Its policy.
@@ -42,39 +44,68 @@ pub struct State {
 }
 
 impl Partition {
-    /// A partition with its state and nothing in it.
-    pub fn new(id: PartitionId, state: State) -> Self {
+    /// A partition with nothing in it.
+    pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord) -> Self {
         Self {
             id,
             keyring: Keyring::default(),
             ledger: Ledger::default(),
-            logins: Mutex::default(),
-            state: RwLock::new(Arc::new(state)),
+            login: Mutex::default(),
+            objects: Mutex::default(),
+            roles: RwLock::new(roles),
+            rules: RwLock::new(rules),
         }
     }
 
-    /// Its state at this moment.
-    pub fn state(&self) -> Arc<State> {
-        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    /// Its rules, for as long as the caller holds on to them: whoever puts a use on record meanwhile knows
+    /// that the record stands before that of any change of the rules.
+    pub fn rules(&self) -> RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts another state in place, once the store holds it.
-    pub fn set_state(&self, state: State) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    /// Its rules, to be changed. Held until the change is on record.
+    pub fn rules_to_change(&self) -> RwLockWriteGuard<'_, Rules> {
+        self.rules.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for its turn to check a PIN.
+    /// Who may log in.
+    pub fn roles(&self) -> RolesRecord {
+        self.roles.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether tickets of this role and epoch are good: its PIN is still the one that they were given for.
+    pub fn accepts(&self, role: Role, epoch: u64) -> bool {
+        let roles = self.roles.read().unwrap_or_else(PoisonError::into_inner);
+        let pin = match role {
+            Role::Public => None,
+            Role::User => roles.user.as_ref(),
+            Role::SecurityOfficer => roles.security_officer.as_ref(),
+        };
+        pin.is_some_and(|pin| pin.epoch == epoch)
+    }
+
+    /// Puts other roles in place, once the store holds them. Only for whoever has the login turn.
+    pub fn set_roles(&self, roles: RolesRecord) {
+        *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles;
+    }
+
+    /// Waits for its turn to check or change a PIN: one after the other, whoever asks.
     pub fn login_turn(&self) -> MutexGuard<'_, ()> {
-        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for its turn to add, change or destroy objects, so that what was read of them still holds.
+    pub fn object_turn(&self) -> MutexGuard<'_, ()> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// A partition that has just been made.
+impl Rules {
+    /// Those of a partition that has just been made.
     pub fn new(name: &str) -> Self {
         let record =
             PartitionRecord { name: name.into(), label: None, frozen: false, frozen_keys: Vec::new() };
-        Self { record, roles: RolesRecord::default(), policy_text: String::new(), policy: Policy::open() }
+        Self { record, policy_text: String::new(), policy: Policy::open() }
     }
 
     /// Whether the partition or this key, by the first of its copies, is frozen.

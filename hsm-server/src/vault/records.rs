@@ -38,7 +38,7 @@ pub struct RolesRecord {
     /// The normal user; none before `C_InitPIN`.
     #[n(1)]
     pub user: Option<PinRecord>,
-    /// Grows with every change of a PIN: tickets of an older epoch have ended.
+    /// How many PINs have been set.
     #[n(2)]
     pub epoch: u64,
 }
@@ -55,6 +55,9 @@ pub struct PinRecord {
     /// Wrong PINs since the last right one, the one that is being checked included.
     #[n(2)]
     pub failures: u32,
+    /// Which of all PINs of the partition it is: tickets of an earlier one have ended.
+    #[n(3)]
+    pub epoch: u64,
 }
 
 /// A client certificate that was issued.

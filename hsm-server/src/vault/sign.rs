@@ -42,13 +42,13 @@ impl<P: Platform> Vault<P> {
         context.mechanism = Some(wish.mechanism);
         let object = self.object(context, &partition, wish.key, FaultCode::KeyHandleInvalid)?;
         let mechanism = check_use(&object, &wish)?;
-        let state = partition.state();
-        state.check_thawed(object.lineage)?;
+        let rules = partition.rules();
+        rules.check_thawed(object.lineage)?;
 
         let intent = policy::read(wish.act, wish.key, mechanism, wish.params, wish.input);
         context.message_hash = intent.message_hash.to_vec();
         let about = Circumstances { label: object.label(), lineage: object.lineage, now: context.now };
-        let decision = state.policy.decide(intent, about, &partition.ledger)?;
+        let decision = rules.policy.decide(intent, about, &partition.ledger)?;
 
         let mut record = self.record_of(context, Outcome::Done);
         record.charged = decision.charged;

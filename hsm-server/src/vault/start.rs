@@ -17,7 +17,7 @@ use super::{
     Error, Vault,
     applications::{ApplicationId, Applications},
     keyring::{Object, Owner},
-    partition::{Partition, State},
+    partition::{Partition, Rules},
     records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
     tickets::Tickets,
 };
@@ -178,8 +178,7 @@ impl Parts {
         let record = self.record.ok_or_else(|| broken("it has no record".into()))?;
         let policy = Policy::parse(&self.policy).map_err(|error| broken(error.to_string()))?;
         let name = record.name.clone();
-        let partition =
-            Partition::new(id, State { record, roles: self.roles, policy_text: self.policy, policy });
+        let partition = Partition::new(id, Rules { record, policy_text: self.policy, policy }, self.roles);
         partition.keyring.put(self.objects);
         Ok((name, Arc::new(partition)))
     }

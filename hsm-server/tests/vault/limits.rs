@@ -108,3 +108,27 @@ fn a_frozen_key_does_nothing_until_it_is_thawed() {
         world.ask(&vault, &client, &sign(key)).unwrap();
     }
 }
+
+#[test]
+fn a_freeze_and_a_login_at_once_lose_nothing() {
+    let world = World::new();
+    let vault = world.vault();
+    let (certificate, client) = world.desk(&vault);
+    let key = world.ask(&vault, &client, &ec_pair("k")).unwrap().private.id;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..9 {
+                let mut guesser = world.connect(&vault, &certificate, 9);
+                world.login(&vault, &mut guesser, User::Normal, b"0000").unwrap_err();
+            }
+        });
+        let admin = world.administrator(&vault);
+        for _ in 0..20 {
+            world.ask(&vault, &admin, &Thaw { partition: "trading".into(), key: None }).unwrap();
+            world.ask(&vault, &admin, &Freeze { partition: "trading".into(), key: None }).unwrap();
+            assert_eq!(code(world.ask(&vault, &client, &sign(key))), FaultCode::Frozen);
+        }
+    });
+    assert_eq!(world.ask(&vault, &client, &ReadToken {}).unwrap().user, Tries::Last);
+    assert_eq!(code(world.ask(&vault, &client, &sign(key))), FaultCode::Frozen);
+}

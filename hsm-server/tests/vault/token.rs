@@ -146,3 +146,15 @@ fn a_new_initialisation_destroys_every_object() {
     world.login(&vault, &mut client, User::Normal, USER_PIN).unwrap();
     assert_eq!(code(world.ask(&vault, &client, &sign(pair.private.id))), FaultCode::KeyHandleInvalid);
 }
+
+#[test]
+fn a_new_user_pin_ends_the_users_tickets_and_not_the_officers() {
+    let world = World::new();
+    let vault = world.vault();
+    let (certificate, client) = world.desk(&vault);
+    let mut officer = world.connect(&vault, &certificate, 2);
+    world.login(&vault, &mut officer, User::SecurityOfficer, SO_PIN).unwrap();
+    world.ask(&vault, &officer, &InitPin { pin: Pin::new(b"9876") }).unwrap();
+    assert_eq!(code(world.ask(&vault, &client, &ec_pair("k"))), FaultCode::TicketExpired);
+    world.ask(&vault, &officer, &InitPin { pin: Pin::new(b"5432") }).unwrap();
+}

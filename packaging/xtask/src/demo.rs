@@ -72,12 +72,10 @@ pub fn run(afterwards: Afterwards) -> Outcome {
     let config = server.enrol("trading", "desk")?;
 
     heading("The token, through the PKCS#11 module");
-    shell.export("STRONGROOM_CONFIG", &config.display().to_string());
-    let token = Token {
-        shell: shell.clone(),
-        module: shown(Path::new(&artefacts.module())),
-        label: "trading".into(),
-    };
+    shell.export("STRONGROOM_CONFIG", &shown(&config));
+    let module = shown(Path::new(&artefacts.module()));
+    shell.shorten("M", &module);
+    let token = Token { shell: shell.clone(), module, label: "trading".into() };
     token.initialise()?;
 
     for example in EXAMPLES {
@@ -173,7 +171,8 @@ fn finish(mut server: Server, afterwards: Afterwards, config: &Path, token: &Tok
             let pid = server.keep().ok_or("the server is gone")?;
             fs::write(state.join("server.pid"), pid.to_string())?;
             println!("  export STRONGROOM_CONFIG={}", config.display());
-            println!("  pkcs11-tool --module {} --login --pin {PIN} --list-objects", token.module);
+            println!("  export M={}", workspace::root().join(&token.module).display());
+            println!("  pkcs11-tool --module $M --login --pin {PIN} --list-objects");
             println!("  {hsmctl} status");
             println!("  kill -TERM {pid}        # stops it; it listens on {address}");
             note(&format!("the user's PIN is {PIN}, the security officer's {SO_PIN}"));

@@ -58,9 +58,15 @@ impl Server {
         let mut child = self.shell.start(&[&self.artefacts.server(), "--config", &config], &log)?;
         let ready = await_listener(&mut child, self.port);
         self.child = Some(child);
-        ready.map_err(|error| {
-            format!("{error}\n{}", fs::read_to_string(&log).unwrap_or_else(|error| error.to_string())).into()
-        })
+        ready.map_err(|error| self.with_log(&*error))
+    }
+
+    /// An error, and what the server's log has to say of it.
+    fn with_log(&self, error: &dyn std::error::Error) -> Box<dyn std::error::Error + Send + Sync> {
+        let log = fs::read_to_string(self.state.join("server.log")).unwrap_or_else(|error| error.to_string());
+        let lines: Vec<&str> = log.lines().rev().take(20).collect();
+        format!("{error}\nThe server's log ends:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+            .into()
     }
 
     /// The id of the process that was started.
@@ -89,7 +95,8 @@ impl Server {
     /// It failed.
     pub fn hsmctl(&self, words: &[&str]) -> Outcome<String> {
         let (tool, admin) = (self.artefacts.hsmctl(), shown(&self.state.join("admin")));
-        self.shell.run(&[&[tool.as_str(), "--admin", &admin], words].concat())
+        let told = self.shell.run(&[&[tool.as_str(), "--admin", &admin], words].concat());
+        told.map_err(|error| self.with_log(&*error))
     }
 
     /// Makes a partition and a client of it; gives the path of the client's `strongroom.toml`.

@@ -24,12 +24,14 @@ pub enum Echo {
 pub struct Shell {
     echo: Echo,
     variables: Vec<(String, String)>,
+    /// Variables of the reader's shell, which stand for long words in what is printed.
+    short: Vec<(String, String)>,
 }
 
 impl Shell {
     /// A shell in the workspace's folder.
     pub const fn new(echo: Echo) -> Self {
-        Self { echo, variables: Vec::new() }
+        Self { echo, variables: Vec::new(), short: Vec::new() }
     }
 
     /// The same shell with one more variable exported.
@@ -44,6 +46,19 @@ impl Shell {
     pub fn export(&mut self, name: &str, value: &str) {
         self.say(&format!("export {name}={}", quoted(value)));
         self.variables.push((name.into(), value.into()));
+    }
+
+    /// Prints a word as `$name` from here on, and says so.
+    pub fn shorten(&mut self, name: &str, word: &str) {
+        self.say(&format!("{name}={}", quoted(word)));
+        self.short.push((format!("${name}"), word.into()));
+    }
+
+    /// The words as they are printed: what a reader types to have the same.
+    fn shown(&self, words: &[&str]) -> String {
+        let short =
+            |word: &str| self.short.iter().find(|(_, long)| long == word).map(|(name, _)| name.clone());
+        words.iter().map(|word| short(word).unwrap_or_else(|| quoted(word))).collect::<Vec<_>>().join(" ")
     }
 
     fn say(&self, line: &str) {
@@ -69,7 +84,7 @@ impl Shell {
     /// # Errors
     /// It could not be started or did not succeed; the message holds all that it wrote.
     pub fn run(&self, words: &[&str]) -> Outcome<String> {
-        self.say(&line(words));
+        self.say(&self.shown(words));
         let output = self.command(words)?.output().map_err(|error| format!("{}: {error}", line(words)))?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if output.status.success() {
@@ -84,7 +99,7 @@ impl Shell {
     /// # Errors
     /// It could not be started or did not succeed.
     pub fn stream(&self, words: &[&str], mut read: impl FnMut(&str)) -> Outcome {
-        self.say(&line(words));
+        self.say(&self.shown(words));
         let mut child = self.command(words)?.stdout(Stdio::piped()).spawn()?;
         if let Some(out) = child.stdout.take() {
             for line in BufReader::new(out).lines() {
@@ -103,7 +118,7 @@ impl Shell {
     /// It could not be started.
     pub fn start(&self, words: &[&str], log: &Path) -> Outcome<Child> {
         use std::os::unix::process::CommandExt;
-        self.say(&format!("{} > {} 2>&1 &", line(words), quoted(&workspace::shown(log))));
+        self.say(&format!("{} > {} 2>&1 &", self.shown(words), quoted(&workspace::shown(log))));
         let file = File::create(log)?;
         let mut command = self.command(words)?;
         command.process_group(0).stdout(file.try_clone()?).stderr(file);

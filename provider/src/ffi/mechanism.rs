@@ -19,7 +19,7 @@ const LONGEST_DATA: usize = 1 << 19;
 /// The longest PSS salt: a modulus of 4096 bits.
 const LONGEST_SALT: CK_ULONG = 512;
 
-/// What a caller chose; none for a null pointer.
+/// What a caller chose for this use (`CKF_*`); none for a null pointer.
 ///
 /// # Safety
 /// `pointer` is null or points to a `CK_MECHANISM`, whose parameter is null or as long as it says, and valid for
@@ -27,13 +27,16 @@ const LONGEST_SALT: CK_ULONG = 512;
 ///
 /// # Errors
 /// `MechanismInvalid`, `MechanismParamInvalid`.
-pub(super) unsafe fn read(pointer: *const CK_MECHANISM) -> Result<Option<Chosen>, Error> {
+pub(super) unsafe fn read(pointer: *const CK_MECHANISM, purpose: CK_FLAGS) -> Result<Option<Chosen>, Error> {
     if pointer.is_null() {
         return Ok(None);
     }
     // SAFETY: not null, and the caller vouched for it.
     let raw = unsafe { pointers::read(pointer) }?;
-    let mechanism = Mechanism::from_number(raw.mechanism).ok_or(Error::MechanismInvalid)?;
+    // Whether it is for this use comes before its parameter.
+    let mechanism = Mechanism::from_number(raw.mechanism)
+        .filter(|mechanism| mechanism.row().supports(purpose))
+        .ok_or(Error::MechanismInvalid)?;
     // SAFETY: the caller vouched for the parameter.
     let params = unsafe { params(&raw, mechanism) }?;
     Ok(Some(Chosen { mechanism, params }))
@@ -46,9 +49,9 @@ pub(super) unsafe fn read(pointer: *const CK_MECHANISM) -> Result<Option<Chosen>
 ///
 /// # Errors
 /// As [`read`]; `ArgumentsBad` for a null pointer.
-pub(super) unsafe fn required(pointer: *const CK_MECHANISM) -> Result<Chosen, Error> {
+pub(super) unsafe fn required(pointer: *const CK_MECHANISM, purpose: CK_FLAGS) -> Result<Chosen, Error> {
     // SAFETY: as the caller vouched.
-    unsafe { read(pointer) }?.ok_or(Error::ArgumentsBad)
+    unsafe { read(pointer, purpose) }?.ok_or(Error::ArgumentsBad)
 }
 
 /// # Safety

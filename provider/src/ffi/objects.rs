@@ -120,7 +120,7 @@ cryptoki! {
         let module = module()?;
         let context = module.session(session)?;
         let place = Place::new(handle)?;
-        let chosen = mechanism::required(mechanism)?;
+        let chosen = mechanism::required(mechanism, CKF_GENERATE)?;
         place.put(keys::generate(&context, chosen, template::read(attributes, count)?)?);
         Ok(())
     }
@@ -138,7 +138,7 @@ cryptoki! {
         let module = module()?;
         let context = module.session(session)?;
         let (public_place, private_place) = (Place::new(public_handle)?, Place::new(private_handle)?);
-        let chosen = mechanism::required(mechanism)?;
+        let chosen = mechanism::required(mechanism, CKF_GENERATE_KEY_PAIR)?;
         let public = template::read(public_attributes, public_count)?;
         let private = template::read(private_attributes, private_count)?;
         let (public, private) = keys::generate_pair(&context, chosen, public, private)?;

@@ -16,7 +16,7 @@ cryptoki! {
     fn C_EncryptInit(session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_PTR, key: CK_OBJECT_HANDLE) {
         let module = module()?;
         let context = module.session(session)?;
-        encrypt::init(&context, mechanism::read(mechanism)?, key)
+        encrypt::init(&context, mechanism::read(mechanism, CKF_ENCRYPT)?, key)
     }
 
     fn C_Encrypt(
@@ -46,7 +46,7 @@ cryptoki! {
     fn C_DecryptInit(session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_PTR, key: CK_OBJECT_HANDLE) {
         let module = module()?;
         let context = module.session(session)?;
-        decrypt::init(&context, mechanism::read(mechanism)?, key)
+        decrypt::init(&context, mechanism::read(mechanism, CKF_DECRYPT)?, key)
     }
 
     fn C_Decrypt(
@@ -76,7 +76,7 @@ cryptoki! {
     fn C_DigestInit(session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_PTR) {
         let module = module()?;
         let context = module.session(session)?;
-        digest::init(&context, mechanism::read(mechanism)?)
+        digest::init(&context, mechanism::read(mechanism, CKF_DIGEST)?)
     }
 
     fn C_Digest(
@@ -104,7 +104,7 @@ cryptoki! {
     fn C_SignInit(session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_PTR, key: CK_OBJECT_HANDLE) {
         let module = module()?;
         let context = module.session(session)?;
-        sign::init(&context, mechanism::read(mechanism)?, key)
+        sign::init(&context, mechanism::read(mechanism, CKF_SIGN)?, key)
     }
 
     fn C_Sign(
@@ -129,7 +129,7 @@ cryptoki! {
     fn C_VerifyInit(session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_PTR, key: CK_OBJECT_HANDLE) {
         let module = module()?;
         let context = module.session(session)?;
-        verify::init(&context, mechanism::read(mechanism)?, key)
+        verify::init(&context, mechanism::read(mechanism, CKF_VERIFY)?, key)
     }
 
     fn C_Verify(

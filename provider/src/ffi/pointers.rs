@@ -82,14 +82,20 @@ impl<'a, T: Copy> Output<'a, T> {
         self.data.is_null()
     }
 
+    /// Fails if there is no place for the length, for functions that may fail in other ways first.
+    ///
+    /// # Errors
+    /// `ArgumentsBad`.
+    pub const fn check(&self) -> Result<(), Error> {
+        if self.length.is_null() { Err(Error::ArgumentsBad) } else { Ok(()) }
+    }
+
     /// Room for `needed` items; none if only their number was asked for, which is then told.
     ///
     /// # Errors
     /// `ArgumentsBad` without a place for the length; `BufferTooSmall`, with the length told.
     pub fn reserve(&self, needed: usize) -> Result<Option<Reserved<'_, T>>, Error> {
-        if self.length.is_null() {
-            return Err(Error::ArgumentsBad);
-        }
+        self.check()?;
         // SAFETY: `length` is not null, and its maker vouched for it.
         let capacity = unsafe { self.length.read_unaligned() };
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);

@@ -64,7 +64,8 @@ pub fn run(options: &Options) -> Outcome {
     let cells = cells(options);
     let seconds = (options.slice.as_secs_f32() * options.rounds as f32 + WARM_UP.as_secs_f32())
         * (cells.len() * contenders.len()) as f32;
-    heading(&format!("Measuring for about {:.0} s; leave the machine alone", seconds));
+    heading(&format!("Measuring for about {seconds:.0} s; leave the machine alone"));
+    note(&format!("its load before: {}", fs::read_to_string("/proc/loadavg")?.trim_end()));
     let mut rows = Rows::new();
     for cell in cells {
         measure(&mut contenders, cell, options, &mut rows)?;

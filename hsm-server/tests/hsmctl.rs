@@ -1,0 +1,468 @@
+//! `hsmctl` as a process, against a real front and a vault that keeps everything in a few vectors.
+//!
+//! This program is its own `hsmctl`: started with `AS_HSMCTL` it is nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::print_stdout)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Output, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+use strongroom_server::{
+    certificates::{Authority, identity, pem},
+    config::{Config, Isolation},
+    door::{Admission, Door, Pace, Peer},
+    front::{Front, Link},
+    hsmctl,
+    lane::Keeper,
+    process::Failure,
+    store::root_key,
+    vault::{Initialised, Requests},
+};
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    message::*,
+    object::{ObjectId, ObjectInfo, Usage},
+    secret::Secret,
+    wire::{Call, CallId, HEADER, Header, decode_body, decode_caller, encode_fault, encode_reply},
+};
+use support::{Echo, now};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    if env::var_os("AS_HSMCTL").is_some() {
+        return hsmctl::main(initialise);
+    }
+    let tests: [(&str, fn()); 5] = [
+        ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
+        ("an_administrators_day", an_administrators_day),
+        ("clients_get_folders_that_work", clients_get_folders_that_work),
+        ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
+        ("usage_is_checked", usage_is_checked),
+    ];
+    for (name, test) in tests {
+        test();
+        println!("test {name} ... ok");
+    }
+    ExitCode::SUCCESS
+}
+
+/// A store that is two files.
+fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Result<Initialised, Failure> {
+    assert_eq!(root_key::read(&config.root_key.file)?.expose(), key.expose());
+    if requests.names.contains(&"fail.example".to_owned()) {
+        return Err("as the test wants it".into());
+    }
+    let pair = Authority::create("CA", now(), 30)?;
+    fs::write(config.state.join("ca.der"), &pair.certificate)?;
+    fs::write(config.state.join("ca.key"), &*pair.key)?;
+    let ca = Authority::load(&pair.certificate, &pair.key)?;
+    let administrator =
+        ca.issue_client(&requests.administrator, "admin", None, now(), requests.days)?.certificate;
+    fs::write(config.state.join("admin.der"), &administrator)?;
+    let server = ca.issue_server(&requests.server, &requests.names, now(), requests.days)?.certificate;
+    Ok(Initialised { authority: pair.certificate, server, administrator })
+}
+
+/// A vault of vectors.
+struct Toy {
+    echo: Echo,
+    ca: Authority,
+    partitions: Mutex<BTreeMap<String, (String, bool)>>,
+    clients: Mutex<Vec<(ClientInfo, Vec<u8>)>>,
+}
+
+const KEY: ObjectId = ObjectId([0xab; 16]);
+
+impl Toy {
+    fn answer(&self, header: Header, rest: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        fn read<C: Call>(rest: &[u8]) -> C {
+            decode_body(rest).unwrap()
+        }
+        let mut partitions = self.partitions.lock().unwrap();
+        let missing = || Fault::new(FaultCode::NotFound, "no such partition");
+        let info = |name: &str, frozen| PartitionInfo {
+            name: name.into(),
+            serial: "0123456789abcdef".into(),
+            label: "wallet".into(),
+            objects: 3,
+            frozen,
+        };
+        match CallId::from_number(header.call).unwrap() {
+            CallId::Hello => {
+                let welcome = Welcome { minor: 0, limit: 1 << 20, server: "toy".into(), partition: None };
+                encode_reply::<Hello>(out, header.id, &welcome);
+            }
+            CallId::CreatePartition => {
+                let name = read::<CreatePartition>(rest).name;
+                if partitions.insert(name.clone(), (String::new(), false)).is_some() {
+                    return Err(Fault::new(FaultCode::AlreadyExists, name));
+                }
+                encode_reply::<CreatePartition>(out, header.id, &info(&name, false));
+            }
+            CallId::ListPartitions => {
+                let partitions = partitions.iter().map(|(name, (_, frozen))| info(name, *frozen)).collect();
+                encode_reply::<ListPartitions>(out, header.id, &Partitions { partitions });
+            }
+            CallId::DeletePartition => {
+                partitions.remove(&read::<DeletePartition>(rest).name).ok_or_else(missing)?;
+                encode_reply::<DeletePartition>(out, header.id, &Done {});
+            }
+            CallId::SetPolicy => {
+                let call = read::<SetPolicy>(rest);
+                partitions.get_mut(&call.partition).ok_or_else(missing)?.0 = call.text;
+                encode_reply::<SetPolicy>(out, header.id, &Done {});
+            }
+            CallId::ReadPolicy => {
+                let text = partitions.get(&read::<ReadPolicy>(rest).partition).ok_or_else(missing)?.0.clone();
+                encode_reply::<ReadPolicy>(out, header.id, &PolicyText { text });
+            }
+            CallId::Freeze => {
+                let call = read::<Freeze>(rest);
+                assert!(call.key.is_none_or(|key| key == KEY));
+                partitions.get_mut(&call.partition).ok_or_else(missing)?.1 = true;
+                encode_reply::<Freeze>(out, header.id, &Done {});
+            }
+            CallId::Thaw => {
+                partitions.get_mut(&read::<Thaw>(rest).partition).ok_or_else(missing)?.1 = false;
+                encode_reply::<Thaw>(out, header.id, &Done {});
+            }
+            CallId::AddClient => {
+                let call = read::<AddClient>(rest);
+                let partition = call.partition.as_deref();
+                let made = self
+                    .ca
+                    .issue_client(&call.request, &call.name, partition, now(), call.days)
+                    .map_err(|error| Fault::new(FaultCode::ArgumentsBad, error.to_string()))?;
+                self.echo.let_in(&made.certificate);
+                let reply = Certificate {
+                    certificate: pem("CERTIFICATE", &made.certificate).to_string(),
+                    authority: pem("CERTIFICATE", self.ca.certificate()).to_string(),
+                };
+                let client = ClientInfo {
+                    name: call.name,
+                    partition: call.partition,
+                    fingerprint: vec![1, 2, 3],
+                    not_after: made.not_after,
+                    revoked: false,
+                };
+                self.clients.lock().unwrap().push((client, made.certificate));
+                encode_reply::<AddClient>(out, header.id, &reply);
+            }
+            CallId::ListClients => {
+                let clients = self.clients.lock().unwrap();
+                let clients = clients.iter().map(|(client, _)| ClientInfo {
+                    name: client.name.clone(),
+                    partition: client.partition.clone(),
+                    fingerprint: client.fingerprint.clone(),
+                    ..*client
+                });
+                encode_reply::<ListClients>(out, header.id, &Clients { clients: clients.collect() });
+            }
+            CallId::RevokeClient => {
+                let name = read::<RevokeClient>(rest).name;
+                for (client, certificate) in self.clients.lock().unwrap().iter_mut() {
+                    if client.name == name {
+                        client.revoked = true;
+                        self.echo.revoke(certificate);
+                    }
+                }
+                encode_reply::<RevokeClient>(out, header.id, &Done {});
+            }
+            CallId::ListKeys => {
+                let object = ObjectInfo {
+                    id: KEY,
+                    class: 3,
+                    key_type: Some(3),
+                    bits: 256,
+                    usage: Usage::default(),
+                    token: true,
+                    private: true,
+                    size: 100,
+                };
+                let key = KeyInfo { object, label: "hot".into(), id: vec![1], frozen: false };
+                encode_reply::<ListKeys>(out, header.id, &Keys { keys: vec![key] });
+            }
+            CallId::TailAudit => {
+                let call = read::<TailAudit>(rest);
+                let first = call.after.map_or(1, |after| after + 1);
+                let records = (first..=5).map(|sequence| AuditRecord {
+                    sequence,
+                    time: 1_700_000_000_000_000,
+                    act: "Sign".into(),
+                    mechanism: Some(0x1041),
+                    ..AuditRecord::default()
+                });
+                encode_reply::<TailAudit>(out, header.id, &AuditRecords { records: records.collect() });
+            }
+            CallId::VerifyAudit if partitions.contains_key("tampered") => {
+                return Err(Fault::new(FaultCode::IntegrityViolated, "record 4"));
+            }
+            CallId::VerifyAudit => {
+                encode_reply::<VerifyAudit>(
+                    out,
+                    header.id,
+                    &AuditVerified { records: 5, head: vec![0xfe; 32] },
+                );
+            }
+            CallId::ReadStatus => {
+                let status = Status {
+                    server: "toy 1".into(),
+                    started: 1_700_000_000,
+                    partitions: 1,
+                    objects: 2,
+                    session_objects: 3,
+                    audit_records: 5,
+                    isolation: "thread".into(),
+                    commit: "process".into(),
+                };
+                encode_reply::<ReadStatus>(out, header.id, &status);
+            }
+            _ => return Err(Fault::new(FaultCode::UnknownCall, "")),
+        }
+        Ok(())
+    }
+}
+
+impl Door for Toy {
+    fn admit(&self, certificate: &[u8], address: SocketAddr) -> Result<Arc<Peer>, Fault> {
+        self.echo.admit(certificate, address)
+    }
+
+    fn pace(&self, _: &Peer, _: &[u8]) -> Pace {
+        Pace::Slow
+    }
+
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
+        let (header, body) = frame.split_first_chunk::<HEADER>().unwrap();
+        let header = Header::decode(header, u32::MAX).unwrap();
+        let (_, rest) = decode_caller(body).unwrap();
+        let result = match peer.partition {
+            Some(_) => Err(Fault::new(FaultCode::Forbidden, "not an administrator")),
+            None => self.answer(header, rest, out),
+        };
+        if let Err(fault) = result {
+            encode_fault(out, header.id, header.call, &fault);
+        }
+    }
+
+    fn commit(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn disconnect(&self, _: &Peer) {}
+
+    fn refused(&self, _: SocketAddr, _: Option<&[u8]>, _: &str) {}
+
+    fn admissions(&self) -> (u64, Vec<Admission>) {
+        self.echo.admissions()
+    }
+
+    fn tick(&self) {}
+
+    fn close(&self) {}
+}
+
+/// A state folder, and the server that it is for.
+struct House {
+    place: TempDir,
+    state: PathBuf,
+    _front: Front,
+}
+
+impl House {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let state = place.path().join("state");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("127.0.0.1:{port}");
+        done(&hsmctl(&["init", "--state", state.to_str().unwrap(), "--listen", &listen]));
+        let mut config = Config::load(&state.join("server.toml")).unwrap();
+        config.isolation = Isolation::Thread;
+        let file = |name: &str| fs::read(state.join(name)).unwrap();
+        let echo = Echo::default();
+        echo.let_in(&file("admin.der"));
+        let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
+        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default() };
+        let front = Front::start(&config).unwrap();
+        let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
+        front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
+        Self { place, state, _front: front }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.place.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let admin = self.state.join("admin");
+        hsmctl(&[&["--admin", admin.to_str().unwrap()], words].concat())
+    }
+
+    fn ask(&self, words: &[&str]) -> String {
+        done(&self.run(words))
+    }
+
+    fn ask_json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.ask(&[words, &["--json"]].concat())).unwrap()
+    }
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(words).env("AS_HSMCTL", "1").env_remove("STRONGROOM_ADMIN");
+    command
+}
+
+fn hsmctl(words: &[&str]) -> Output {
+    command(words).output().unwrap()
+}
+
+fn done(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn not_done(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn init_makes_a_server_and_never_over_another() {
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let shown = state.to_str().unwrap();
+    let words =
+        ["init", "--state", shown, "--listen", "0.0.0.0:7777", "--name", "hsm.example", "--name", "10.1.1.1"];
+    done(&hsmctl(&words));
+    assert_eq!(mode(&state), 0o700);
+    for secret in ["root.key", "tls/server.key", "admin/client.key"] {
+        assert_eq!(mode(&state.join(secret)), 0o600, "{secret}");
+    }
+    let config = Config::load(&state.join("server.toml")).unwrap();
+    assert_eq!(config.listen, "0.0.0.0:7777".parse().unwrap());
+    assert_eq!(config.names[..3], ["hsm.example", "10.1.1.1", "localhost"]);
+    let settings = fs::read_to_string(state.join("admin/strongroom.toml")).unwrap();
+    assert!(settings.contains("127.0.0.1:7777") && settings.contains("hsm.example"), "{settings}");
+
+    let before = fs::read(state.join("root.key")).unwrap();
+    not_done(&hsmctl(&words));
+    assert_eq!(fs::read(state.join("root.key")).unwrap(), before);
+    // What fails half-way leaves nothing.
+    let other = place.path().join("other");
+    let error = not_done(&hsmctl(&["init", "--state", other.to_str().unwrap(), "--name", "fail.example"]));
+    assert!(error.contains("as the test wants it"));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+}
+
+fn an_administrators_day() {
+    let house = House::new();
+    assert!(house.ask(&["partition", "create", "payments"]).contains("0123456789abcdef"));
+    assert!(house.ask(&["partition", "list"]).starts_with("NAME      SERIAL"));
+    assert_eq!(house.ask_json(&["partition", "list"])[0]["objects"], 3);
+    assert!(house.ask(&["key", "list", "payments"]).contains("EC"));
+    let id = house.ask_json(&["key", "list", "payments"])[0]["id"].as_str().unwrap().to_owned();
+    house.ask(&["freeze", "payments", "--key", &id]);
+    assert_eq!(house.ask_json(&["partition", "list"])[0]["frozen"], true);
+    house.ask(&["thaw", "payments"]);
+    assert_eq!(house.ask_json(&["partition", "list"])[0]["frozen"], false);
+
+    let policy = house.path("policy.toml");
+    fs::write(&policy, "# a policy\n").unwrap();
+    house.ask(&["policy", "set", "payments", &policy]);
+    assert_eq!(house.ask(&["policy", "show", "payments"]), "# a policy\n");
+    let admin = house.state.join("admin");
+    let mut piped = command(&["--admin", admin.to_str().unwrap(), "policy", "set", "payments", "-"]);
+    let mut piped = piped.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    piped.stdin.take().unwrap().write_all(b"# another\n").unwrap();
+    assert!(piped.wait().unwrap().success());
+    assert_eq!(house.ask_json(&["policy", "show", "payments"])["text"], "# another\n");
+
+    let tail = house.ask(&["audit", "tail"]);
+    assert_eq!(tail.lines().count(), 6);
+    assert!(tail.contains("2023-11-14T22:13:20Z") && tail.contains("Sign"), "{tail}");
+    assert_eq!(house.ask_json(&["audit", "tail", "-n", "3"])[0]["sequence"], 1);
+    assert_eq!(house.ask_json(&["audit", "verify"])["records"], 5);
+    assert!(house.ask(&["status"]).contains("certificate not after"));
+    assert_eq!(house.ask_json(&["status"])["audit_records"], 5);
+
+    assert!(not_done(&house.run(&["partition", "delete", "payments"])).contains("--yes"));
+    house.ask(&["partition", "delete", "payments", "--yes"]);
+    assert_eq!(house.ask_json(&["partition", "list"]), Value::Array(Vec::new()));
+}
+
+fn clients_get_folders_that_work() {
+    let house = House::new();
+    let out = house.path("alice");
+    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out, "--days", "7"]);
+    assert_eq!(mode(Path::new(&out)), 0o700);
+    assert_eq!(mode(&Path::new(&out).join("client.key")), 0o600);
+    let certificate = pem::parse(fs::read(Path::new(&out).join("client.pem")).unwrap()).unwrap();
+    let who = identity(certificate.contents()).unwrap();
+    assert_eq!((who.client.as_str(), who.partition.as_deref()), ("alice", Some("payments")));
+    // It is let in, and is no administrator.
+    assert!(not_done(&hsmctl(&["--admin", &out, "status"])).contains("administrator's folder"));
+    // Never over another.
+    not_done(&house.run(&["client", "add", "bob", "--partition", "payments", "--out", &out]));
+    assert_eq!(house.ask_json(&["client", "list"]).as_array().unwrap().len(), 1);
+
+    let second = house.path("second");
+    house.ask(&["client", "add", "second", "--admin", "--out", &second]);
+    done(&hsmctl(&["--admin", &second, "status"]));
+    house.ask(&["client", "revoke", "second"]);
+    let error = not_done(&hsmctl(&["--admin", &second, "status"]));
+    assert!(error.contains("does not let this certificate in"), "{error}");
+    assert_eq!(house.ask_json(&["client", "list"])[1]["revoked"], true);
+
+    let remote = house.path("remote");
+    let place = ["--server", "hsm.example:7373", "--server-name", "hsm.example"];
+    house.ask(&[&["client", "add", "r", "--partition", "payments", "--out", &remote][..], &place].concat());
+    let settings = fs::read_to_string(Path::new(&remote).join("strongroom.toml")).unwrap();
+    assert!(settings.contains("server = \"hsm.example:7373\"\nserver_name = \"hsm.example\""), "{settings}");
+}
+
+fn whatever_fails_says_what_to_do() {
+    let house = House::new();
+    assert!(not_done(&hsmctl(&["status"])).contains("STRONGROOM_ADMIN"));
+    assert!(not_done(&hsmctl(&["--admin", "/nonexistent", "status"])).contains("hsmctl init"));
+    assert!(not_done(&house.run(&["policy", "show", "nobody"])).contains("hsmctl partition list"));
+    assert!(not_done(&house.run(&["freeze", "p", "--key", "xyz"])).contains("hsmctl key list"));
+    house.ask(&["partition", "create", "tampered"]);
+    let error = not_done(&house.run(&["audit", "verify"]));
+    assert!(error.contains("record 4") && error.contains("backup"), "{error}");
+    // A server that is not there, and one that is another.
+    let other = House::new();
+    let stray = house.path("stray");
+    fs::create_dir(&stray).unwrap();
+    for name in ["client.pem", "client.key", "ca.pem", "strongroom.toml"] {
+        fs::copy(house.state.join("admin").join(name), Path::new(&stray).join(name)).unwrap();
+    }
+    let settings = fs::read_to_string(other.state.join("admin/strongroom.toml")).unwrap();
+    fs::write(Path::new(&stray).join("strongroom.toml"), settings).unwrap();
+    assert!(not_done(&hsmctl(&["--admin", &stray, "status"])).contains("not the server it should be"));
+    let settings = "[[token]]\nserver = \"127.0.0.1:1\"\nca = \"ca.pem\"\ncertificate = \"client.pem\"\nkey = \"client.key\"\n";
+    fs::write(Path::new(&stray).join("strongroom.toml"), settings).unwrap();
+    assert!(not_done(&hsmctl(&["--admin", &stray, "status"])).contains("is the server running"));
+}
+
+fn usage_is_checked() {
+    for words in [&["frobnicate"][..], &["client", "add", "a", "--out", "x"], &["init"], &[]] {
+        assert_eq!(hsmctl(words).status.code(), Some(2), "{words:?}");
+    }
+    assert!(hsmctl(&["--help"]).status.success());
+}
