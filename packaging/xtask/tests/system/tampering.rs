@@ -143,7 +143,10 @@ fn a_store_that_was_changed_is_refused() {
 
         // An older copy, from before the last key.
         victim.world.server.start().unwrap();
-        victim.world.server.hsmctl(&["partition", "create", "later"]).unwrap();
+        // Two changes: each has the log on disk up to the one before, and the store knows that.
+        for name in ["later", "latest"] {
+            victim.world.server.hsmctl(&["partition", "create", name]).unwrap();
+        }
         victim.world.server.stop().unwrap();
         let later = victim.world.folder.join("later");
         victim.save(&later);
