@@ -56,23 +56,16 @@ impl Victim {
         self.restore();
     }
 
-    /// Changes the store as anybody with the file could; gives the paths of two objects' rows.
+    /// Changes the store as anybody with the file could; gives the paths of two objects' rows, of different commits.
     fn edit(&self, change: impl FnOnce(&Connection, &str, &str)) -> (String, String) {
         let store = Connection::open(self.world.state().join("store.db")).unwrap();
         let mut rows =
-            store.prepare("SELECT path FROM rows WHERE path LIKE '%object%' ORDER BY path").unwrap();
+            store.prepare("SELECT path FROM rows WHERE path LIKE '%object%' ORDER BY version").unwrap();
         let paths: Vec<String> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         drop(rows);
-        let all: Vec<String> = store
-            .prepare("SELECT path FROM rows")
-            .unwrap()
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert!(paths.len() >= 4, "{all:?}");
-        change(&store, &paths[0], &paths[1]);
-        (paths[0].clone(), paths[1].clone())
+        let [one, .., two] = &paths[..] else { panic!("{paths:?}") };
+        change(&store, one, two);
+        (one.clone(), two.clone())
     }
 
     fn segment(&self) -> PathBuf {
