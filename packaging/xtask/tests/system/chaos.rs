@@ -28,7 +28,7 @@ const SIGNATURES: usize = 10_000;
 const PAIRS: usize = 1_000;
 const SIGNERS: usize = 5;
 const GENERATORS: usize = 3;
-const BLOWS: usize = 16;
+const BLOWS: usize = 20;
 /// What a generation may take: it waits for a link that breaks again and again.
 const GENERATION: Duration = Duration::from_secs(10);
 
