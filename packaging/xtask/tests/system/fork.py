@@ -13,6 +13,7 @@ import warnings
 
 ULONG, BYTES = c.c_ulong, c.c_char_p
 CKF_SERIAL, CKF_RW, CKU_USER = 4, 2, 1
+CKF_SIGN, CKF_VERIFY = 0x800, 0x2000
 CKM_EC_KEY_PAIR_GEN, CKM_ECDSA_SHA256 = 0x1040, 0x1044
 CKA_TOKEN, CKA_SIGN, CKA_VERIFY, CKA_EC_PARAMS = 0x1, 0x108, 0x10A, 0x180
 P256 = bytes.fromhex("06082a8648ce3d030107")
@@ -114,7 +115,8 @@ def child(number):
     try:
         for turn in range(EACH):
             work(main, pairs[turn % 2], f"child {number}: {turn}")
-        # A session that one of the parent's threads was using at the very moment.
+        # A session that one of the parent's threads was using at the very moment, perhaps between two calls.
+        call("C_SessionCancel", sessions[number % THREADS], ULONG(CKF_SIGN | CKF_VERIFY))
         work(sessions[number % THREADS], pairs[0], f"child {number}")
         if number % 5 == 0:
             call("C_Finalize", None)

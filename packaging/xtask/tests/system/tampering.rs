@@ -1,7 +1,11 @@
 //! A store or an audit log that somebody edited, cut, mixed up or put back: the server says what and where,
 //! and refuses to serve it.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::Connection;
 
@@ -29,7 +33,7 @@ impl Victim {
         victim
     }
 
-    fn save(&self, to: &PathBuf) {
+    fn save(&self, to: &Path) {
         let state = self.world.state();
         copy_folder(&state, to).unwrap();
         copy_folder(&state.join("audit"), &to.join("audit")).unwrap();
