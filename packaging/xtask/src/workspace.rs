@@ -57,8 +57,9 @@ impl Artefacts {
             Some(folder) => folder.into(),
             None => {
                 let cargo = cargo();
-                let words =
-                    ["build", "--quiet", "--locked", "-p", "strongroom-server", "-p", "strongroom-provider"];
+                let packages = ["strongroom-server", "strongroom-provider", "strongroom-conformance"];
+                let words = packages.iter().flat_map(|package| ["-p", package]);
+                let words: Vec<&str> = ["build", "--quiet", "--locked"].into_iter().chain(words).collect();
                 Shell::new(Echo::Nothing)
                     .run(&[&[cargo.to_str().unwrap_or("cargo")], &words[..]].concat())?;
                 target().join("debug")
@@ -90,6 +91,11 @@ impl Artefacts {
     /// `hsm-server`, as a command line names it.
     pub fn server(&self) -> String {
         shown(&self.path("hsm-server"))
+    }
+
+    /// `p11-conformance`, as a command line names it.
+    pub fn conformance(&self) -> String {
+        self.path("p11-conformance").display().to_string()
     }
 
     /// `hsmctl`, as a command line names it.
