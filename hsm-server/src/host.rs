@@ -15,8 +15,8 @@ use crate::{
     vault::{self, Initialised, Requests, Settings, Vault},
 };
 
-/// How long a login is good, in seconds. It survives restarts, so it is longer than a trading week.
-const TICKET_SECONDS: u64 = 8 * 86_400;
+/// How long a login is good, in seconds. It survives restarts, so it is longer than any window between two deployments.
+const TICKET_SECONDS: u64 = 30 * 86_400;
 
 fn store_file(config: &Config) -> PathBuf {
     config.state.join("store.db")

@@ -170,7 +170,8 @@ fn blocks(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zero
         Chain::Collect | Chain::Blocks | Chain::Stream => crypt.keyed.number(),
     };
     let most = (context.slot.hsm.input_limit() / BLOCK).max(1) * BLOCK;
-    let mut all = Zeroizing::new(Vec::with_capacity(input.len()));
+    // With room for the last, padded block, so that no plaintext is left behind by a move.
+    let mut all = Zeroizing::new(Vec::with_capacity(input.len() + 2 * BLOCK));
     for piece in input.chunks(most) {
         let SecretBytes(output) = request(context, crypt, mechanism, crypt.params()?, piece.to_vec())?;
         if output.len() != piece.len() {

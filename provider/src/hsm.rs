@@ -8,10 +8,11 @@
 //! or within `generation_deadline_ms` for calls that make keys or check PINs ([`is_slow`]).
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use std::{
 
 use strongroom_shared::{
     fault::{Fault, FaultCode},
-    message::{Caller, InstanceId},
+    message::{Caller, InstanceId, Over},
     wire::{self, Call, CallId, HEADER, Header, Kind, Retry},
 };
 use zeroize::Zeroizing;
@@ -88,7 +89,15 @@ impl std::error::Error for Link {}
 /// Request ids: a random start, then one after the other, so that no two requests of an instance share one, not
 /// even those of a parent and its forked child.
 #[derive(Debug)]
-pub struct RequestIds(AtomicU64);
+pub struct RequestIds(Mutex<Issued>);
+
+#[derive(Debug)]
+struct Issued {
+    first: u64,
+    next: u64,
+    /// Those that are still waited for.
+    waiting: BTreeSet<u64>,
+}
 
 impl RequestIds {
     /// A new sequence.
@@ -96,11 +105,35 @@ impl RequestIds {
     /// # Errors
     /// The operating system has no random numbers.
     pub fn random() -> Result<Self, Error> {
-        Ok(Self(AtomicU64::new(getrandom::u64().map_err(|_| Error::General)?)))
+        // From the lower half: a process never comes to the end of them.
+        let first = getrandom::u64().map_err(|_| Error::General)? >> 1;
+        Ok(Self(Mutex::new(Issued { first, next: first, waiting: BTreeSet::new() })))
     }
 
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
+    fn issued(&self) -> MutexGuard<'_, Issued> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next number, waited for until it is dropped, and those that nobody waits for any more.
+    fn next(&self) -> (RequestId<'_>, Over) {
+        let mut issued = self.issued();
+        let id = issued.next;
+        issued.next = id.wrapping_add(1);
+        issued.waiting.insert(id);
+        let until = issued.waiting.first().copied().unwrap_or(id);
+        (RequestId { ids: self, id }, Over { from: issued.first, until })
+    }
+}
+
+/// The number of a request that is under way.
+struct RequestId<'i> {
+    ids: &'i RequestIds,
+    id: u64,
+}
+
+impl Drop for RequestId<'_> {
+    fn drop(&mut self) {
+        self.ids.issued().waiting.remove(&self.id);
     }
 }
 
@@ -162,10 +195,12 @@ impl Hsm {
         call: &C,
         patience: Patience,
     ) -> Result<C::Reply, Error> {
-        let id = self.ids.next();
+        let (request, over) = self.ids.next();
+        let id = request.id;
+        let caller = Caller { over: Some(over), ..caller.clone() };
         // Both may hold a PIN, a key or a plaintext.
         let mut frame = Zeroizing::new(Vec::with_capacity(512));
-        wire::encode_request(&mut frame, id, caller, call);
+        wire::encode_request(&mut frame, id, &caller, call);
         if frame.len().saturating_sub(HEADER) > self.transport.limit() as usize {
             return Err(Error::DataLenRange);
         }

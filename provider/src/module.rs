@@ -243,6 +243,11 @@ impl Module {
         }
     }
 
+    /// Whether the session objects of this instance are its own, not a parent's.
+    pub fn owns_its_session_objects(&self) -> bool {
+        self.origin != Origin::Forked
+    }
+
     /// Tells every server that has heard of this instance that it is over. A server that is down need not know:
     /// it forgets instances whose connections are gone.
     fn end(&self) {
@@ -318,6 +323,7 @@ impl Module {
             session: session.map_or(0, |session| session.handle),
             read_write: session.is_some_and(Session::is_read_write),
             ticket: self.state.load().logins.get(&slot).map(|login| login.ticket.clone()),
+            over: None,
         }
     }
 }

@@ -221,7 +221,10 @@ fn end(module: &Module, slot: &Slot, sessions: &[Arc<Session>]) {
     }
     if let Ok(Some(_login)) = logged_out {
         module.forget_objects(slot.id, |object| object.info.private);
-        if let Err(error) = slot.hsm.call_with(&before, &Logout {}, Patience::None) {
+        // The server destroys private session objects with a logout; a child's would be its parent's.
+        if module.owns_its_session_objects()
+            && let Err(error) = slot.hsm.call_with(&before, &Logout {}, Patience::None)
+        {
             told(error);
         }
     }
@@ -300,14 +303,17 @@ pub fn logout(context: &Context<'_>) -> Result<(), Error> {
     if context.login().is_none() {
         return Err(Error::UserNotLoggedIn);
     }
-    let result = context.call(&Logout {});
+    let result = match context.module.owns_its_session_objects() {
+        true => context.call(&Logout {}).map(drop),
+        false => Ok(()),
+    };
     context.module.change(|state| {
         state.logins.remove(&context.slot.id);
         Ok(())
     })?;
     context.module.forget_objects(context.slot.id, |object| object.info.private);
     match result {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(Error::Fault(fault))
             if matches!(fault.code, FaultCode::TicketExpired | FaultCode::NotLoggedIn) =>
         {

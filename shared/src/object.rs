@@ -278,11 +278,28 @@ impl<'b, C> Decode<'b, C> for Attribute {
 }
 
 /// A list of attributes: what a caller asks for, or what an object is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode)]
 #[cbor(transparent)]
 pub struct Template(#[n(0)] pub Vec<Attribute>);
 
+impl<'b, C> Decode<'b, C> for Template {
+    /// Bounded, so that work on a stranger's template is too.
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, decode::Error> {
+        let mut attributes = Vec::new();
+        for attribute in d.array_iter_with(c)? {
+            if attributes.len() == Self::LONGEST {
+                return Err(decode::Error::message("a template of too many attributes"));
+            }
+            attributes.push(attribute?);
+        }
+        Ok(Self(attributes))
+    }
+}
+
 impl Template {
+    /// The most attributes that a template may have; the standard knows fewer than 200.
+    pub const LONGEST: usize = 512;
+
     /// An empty template.
     pub const fn new() -> Self {
         Self(Vec::new())

@@ -24,7 +24,7 @@ pub enum Day {
 /// The week, from the weekday of 1970-01-01 on.
 const WEEK_OF_THE_EPOCH: [Day; 7] = [Day::Thu, Day::Fri, Day::Sat, Day::Sun, Day::Mon, Day::Tue, Day::Wed];
 
-/// When keys may be used. `to` is exclusive; hours that cross midnight belong to the day they begin on.
+/// When keys may be used. `to` is exclusive and not `from`; hours that cross midnight belong to the day they begin on.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hours {
@@ -86,6 +86,11 @@ impl TryFrom<String> for Offset {
 }
 
 impl Hours {
+    /// Whether it is open at all: hours that end where they begin say nothing.
+    pub fn are_some(&self) -> bool {
+        self.from != self.to
+    }
+
     /// Whether it is open at `now`, in microseconds since 1970.
     pub fn contain(&self, now: u64) -> bool {
         let local = i64::try_from(now / 60_000_000).unwrap_or(i64::MAX).saturating_add(self.utc_offset.0);

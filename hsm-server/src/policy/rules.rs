@@ -8,7 +8,7 @@
 //! keys = ["desk-*"]                       # by CKA_LABEL; `*` is any text
 //! mechanisms = ["CKM_EDDSA"]              # which mechanisms; all if absent
 //! signatures_per_minute = 600             # per key, its copies included
-//! hours = { days = ["Mon", "Fri"], from = "08:00", to = "17:30", utc_offset = "+01:00" }
+//! hours = { days = ["Mon", "Tue"], from = "08:00", to = "17:30", utc_offset = "+01:00" }
 //! ```
 //! Every rule that names a key must allow its use.
 
@@ -145,6 +145,9 @@ impl Rule {
             };
             names.iter().map(mechanism).collect::<Result<Vec<_>, _>>()
         });
+        if text.hours.as_ref().is_some_and(|hours| !hours.are_some()) {
+            return Err(wrong("its hours end where they begin; write 00:00 to 24:00 for a whole day".into()));
+        }
         Ok(Self {
             mechanisms: mechanisms.transpose()?,
             keys: text.keys.unwrap_or_else(|| vec!["*".into()]),
@@ -267,6 +270,8 @@ mod tests {
         );
         assert!(Policy::parse("[[rule]]\nname = \"a\"\nlimit = 3").unwrap_err().0.contains("limit"));
         assert!(Policy::parse("[[rule]]\nname = \"\"").is_err());
+        let empty = "[[rule]]\nname = \"a\"\nhours = { from = \"08:00\", to = \"08:00\" }";
+        assert!(Policy::parse(empty).unwrap_err().0.contains("hours"));
     }
 
     #[test]

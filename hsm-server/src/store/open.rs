@@ -87,10 +87,11 @@ fn open_partitions(keys: &Keys, rows: &Rows) -> Result<BTreeMap<PartitionId, Key
     Ok(partitions)
 }
 
-/// Finds the row whose content `row` holds.
+/// Finds the row whose content `row` holds: with the version that the other row has, or that came along.
 fn what_it_holds<'k>(row: &Row, rows: &Rows, key: impl Fn(&Name) -> Option<&'k Key>) -> Tampering {
     let belongs = |(name, other): &(&Name, &Row)| {
-        key(name).is_some_and(|key| seal::open(key, **name, other.version, &row.sealed).is_some())
+        let opens = |key, version| seal::open(key, **name, version, &row.sealed).is_some();
+        key(name).is_some_and(|key| opens(key, other.version) || opens(key, row.version))
     };
     match rows.iter().find(belongs) {
         Some((owner, _)) => Tampering::Belongs { to: owner.to_string() },

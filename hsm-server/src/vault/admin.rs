@@ -1,7 +1,7 @@
 //! Administration: partitions, clients, policy, freezing, the audit log, status. `hsmctl` asks; only
 //! administrators' certificates may.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
 use pkcs11_sys::{CKA_ID, CKA_KEY_TYPE};
 use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
@@ -55,6 +55,11 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
+    /// Waits for its turn to add or remove partitions or clients: what was read of them then still holds.
+    fn administration_turn(&self) -> MutexGuard<'_, ()> {
+        self.administration.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Revokes clients and has the front close their connections.
     fn revoke(
         &self,
@@ -62,9 +67,9 @@ impl<P: Platform> Vault<P> {
         change: Change,
         which: impl Fn(&ClientRecord) -> bool,
     ) -> Result<usize, Error> {
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         let mut change = change;
         let mut revoked = Vec::new();
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
         for client in clients.values().filter(|client| !client.revoked && which(client)) {
             let client = ClientRecord { revoked: true, ..client.clone() };
             change = change.put(Path::Client(client.fingerprint), &client);
@@ -72,6 +77,7 @@ impl<P: Platform> Vault<P> {
         }
         self.change(context, change)?;
         let count = revoked.len();
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         clients.extend(revoked.into_iter().map(|client| (client.fingerprint, client)));
         self.admissions.fetch_add(1, Ordering::Release);
         Ok(count)
@@ -101,8 +107,8 @@ impl<P: Platform> Handle<CreatePartition> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: CreatePartition) -> Result<PartitionInfo, Error> {
         context.detail.clone_from(&call.name);
         check_name(&call.name)?;
-        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        if partitions.contains_key(&call.name) {
+        let _turn = self.administration_turn();
+        if self.partitions.read().unwrap_or_else(PoisonError::into_inner).contains_key(&call.name) {
             return Err(Error::caller(FaultCode::AlreadyExists, format!("partition {} exists", call.name)));
         }
         let mut id = PartitionId([0; 8]);
@@ -116,13 +122,14 @@ impl<P: Platform> Handle<CreatePartition> for Vault<P> {
         self.change(context, change)?;
         let partition = Arc::new(Partition::new(id, rules, roles));
         let info = describe(&call.name, &partition);
-        partitions.insert(call.name, partition);
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(call.name, partition);
         Ok(info)
     }
 }
 
 impl<P: Platform> Handle<DeletePartition> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: DeletePartition) -> Result<Done, Error> {
+        let _turn = self.administration_turn();
         let partition = self.named(context, &call.name)?;
         let change = Change::new().delete_partition(partition.id);
         self.revoke(context, change, |client| client.partition.as_ref() == Some(&call.name))?;
@@ -144,6 +151,7 @@ impl<P: Platform> Handle<ListPartitions> for Vault<P> {
 impl<P: Platform> Handle<AddClient> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: AddClient) -> Result<Certificate, Error> {
         check_name(&call.name)?;
+        let _turn = self.administration_turn();
         if let Some(partition) = &call.partition {
             self.named(context, partition)?;
         }
@@ -152,8 +160,8 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         if !(1..=MAX_DAYS).contains(&call.days) {
             return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_DAYS} days")));
         }
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        if clients.values().any(|client| client.name == call.name && !client.revoked) {
+        let same = |client: &ClientRecord| client.name == call.name && !client.revoked;
+        if self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(same) {
             let text = format!("client {} exists; revoke it first or choose another name", call.name);
             return Err(Error::caller(FaultCode::AlreadyExists, text));
         }
@@ -162,7 +170,7 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         let issued = self.authority.issue_client(&call.request, &call.name, partition, seconds, call.days)?;
         let record = client_record(&call.name, call.partition, &issued);
         self.change(context, Change::new().put(Path::Client(record.fingerprint), &record))?;
-        clients.insert(record.fingerprint, record);
+        self.clients.write().unwrap_or_else(PoisonError::into_inner).insert(record.fingerprint, record);
         self.admissions.fetch_add(1, Ordering::Release);
         let pem = |der: &[u8]| certificates::pem("CERTIFICATE", der).to_string();
         Ok(Certificate {
@@ -175,6 +183,7 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
 impl<P: Platform> Handle<RevokeClient> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: RevokeClient) -> Result<Done, Error> {
         context.detail = format!("client {}", call.name);
+        let _turn = self.administration_turn();
         let mine = context.peer.client == call.name;
         let known = |client: &ClientRecord| client.name == call.name && !client.revoked;
         if !self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(known) {

@@ -1,26 +1,29 @@
 //! Applications: who holds session objects, over which connections, and what they were answered.
 //!
 //! An application is the time from `C_Initialize` to `C_Finalize` of one client, named by its instance id.
-//! It survives broken connections for a while. Its last answers are remembered, so that a request that
-//! was resent after a broken link is answered again and not carried out again.
+//! It survives broken connections for a while. Its answers are remembered until it says that it has them, so
+//! that a request that was resent after a broken link is answered again and not carried out again.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use strongroom_shared::message::InstanceId;
+use strongroom_shared::message::{InstanceId, Over};
 use zeroize::Zeroizing;
 
 use crate::{door::Peer, platform::Time};
 
 /// How long an application without a connection keeps its session objects, in microseconds.
 pub const GRACE: Time = 300 * 1_000_000;
-/// How many answers are remembered per application; it has at most one request in flight per connection.
-const ANSWERS: usize = 512;
-/// How long a resent request waits for its first copy to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The most requests of an application whose end it has not confirmed; it has one per connection in flight.
+const UNCONFIRMED: usize = 1024;
+/// The most bytes of answers that are kept for an application; a request beyond is not answered twice.
+const ANSWER_BYTES: usize = 8 << 20;
+/// How many requests per application are remembered from the log. Those in flight at a crash are its last.
+const LOST: usize = 512;
+/// The most applications of one client.
+const APPLICATIONS: usize = 1024;
 
 /// An application, named by the client that it belongs to and its own id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,15 +57,17 @@ pub struct Applications {
 #[derive(Debug, Default)]
 pub struct Application {
     state: Mutex<State>,
-    ended: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     connections: HashSet<u64>,
     idle_since: Option<Time>,
-    answers: HashMap<u64, Remembered>,
-    order: VecDeque<u64>,
+    /// By the number of the request.
+    answers: BTreeMap<u64, Remembered>,
+    bytes: usize,
+    /// In the order of the log, for what it remembers.
+    lost: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -78,7 +83,7 @@ enum Answer {
     Awaited,
     /// This frame was the answer.
     Known(Arc<Zeroizing<Vec<u8>>>),
-    /// It was carried out before a restart; the answer went with the old process.
+    /// It was carried out; the answer is not known any more.
     Lost,
 }
 
@@ -95,6 +100,8 @@ pub enum Arrival {
     Pending,
     /// Another request came with this number.
     Reused,
+    /// The application never says which of its requests are over.
+    Full,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,14 +109,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Applications {
-    /// The application that speaks on this connection.
-    pub fn enter(&self, id: ApplicationId, connection: u64) -> Arc<Application> {
-        let application = Arc::clone(lock(&self.all).entry(id).or_default());
+    /// The application that speaks on this connection; none if the client has too many already.
+    pub fn enter(&self, id: ApplicationId, connection: u64) -> Option<Arc<Application>> {
+        let mut all = lock(&self.all);
+        if !all.contains_key(&id) {
+            let theirs = all.keys().filter(|other| other.certificate == id.certificate).count();
+            if theirs >= APPLICATIONS {
+                return None;
+            }
+        }
+        let application = Arc::clone(all.entry(id).or_default());
         let mut state = lock(&application.state);
         state.idle_since = None;
         state.connections.insert(connection);
         drop(state);
-        application
+        Some(application)
     }
 
     /// The connection is gone; its application may come back on another.
@@ -143,50 +157,71 @@ impl Applications {
         let application = Arc::clone(lock(&self.all).entry(id).or_default());
         let mut state = lock(&application.state);
         state.idle_since.get_or_insert(now);
-        state.note(request, Remembered { digest: None, answer: Answer::Lost });
+        state.answers.insert(request, Remembered { digest: None, answer: Answer::Lost });
+        state.lost.push_back(request);
+        if state.lost.len() > LOST
+            && let Some(oldest) = state.lost.pop_front()
+        {
+            state.answers.remove(&oldest);
+        }
     }
 }
 
 impl State {
-    fn note(&mut self, request: u64, remembered: Remembered) {
-        if self.answers.insert(request, remembered).is_none() {
-            self.order.push_back(request);
+    /// Forgets the answers that the application has.
+    fn confirm(&mut self, over: Over) {
+        if over.from >= over.until {
+            return;
         }
-        while self.order.len() > ANSWERS {
-            // An awaited answer is never the oldest of so many: its application would have to have hundreds in flight.
-            if let Some(oldest) = self.order.pop_front() {
-                self.answers.remove(&oldest);
-            }
+        let numbers: Vec<u64> =
+            self.answers.range(over.from..over.until).map(|(number, _)| *number).collect();
+        for number in numbers {
+            let known = self.answers.remove(&number);
+            self.bytes -= known.map_or(0, |known| known.answer.bytes());
+        }
+    }
+}
+
+impl Answer {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Known(frame) => frame.len(),
+            Self::Awaited | Self::Lost => 0,
         }
     }
 }
 
 impl Application {
     /// Whether a request of this number has come before, with what `digest` stands for. A new one is awaited
-    /// from here on, until [`Self::answer`].
-    pub fn arrive(&self, request: u64, digest: u64) -> Arrival {
-        let state = lock(&self.state);
-        let waited = self.ended.wait_timeout_while(state, PATIENCE, |state| {
-            state.answers.get(&request).is_some_and(|remembered| matches!(remembered.answer, Answer::Awaited))
-        });
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    /// from here on, until [`Self::answer`]. `over` says which earlier ones need not be remembered any more.
+    pub fn arrive(&self, request: u64, digest: u64, over: Option<Over>) -> Arrival {
+        let mut state = lock(&self.state);
+        if let Some(over) = over {
+            state.confirm(over);
+        }
         match state.answers.get(&request) {
             Some(remembered) if remembered.digest.is_some_and(|known| known != digest) => Arrival::Reused,
             Some(Remembered { answer: Answer::Known(frame), .. }) => Arrival::Answered(Arc::clone(frame)),
             Some(Remembered { answer: Answer::Lost, .. }) => Arrival::Lost,
             Some(Remembered { answer: Answer::Awaited, .. }) => Arrival::Pending,
+            None if state.answers.len() >= UNCONFIRMED + LOST => Arrival::Full,
             None => {
-                state.note(request, Remembered { digest: Some(digest), answer: Answer::Awaited });
+                state.answers.insert(request, Remembered { digest: Some(digest), answer: Answer::Awaited });
                 Arrival::New
             }
         }
     }
 
-    /// Remembers the frame that answers a request.
+    /// Remembers the frame that answers a request, until the application confirms that it is over.
     pub fn answer(&self, request: u64, digest: u64, frame: &[u8]) {
-        let answer = Answer::Known(Arc::new(Zeroizing::new(frame.to_vec())));
-        lock(&self.state).note(request, Remembered { digest: Some(digest), answer });
-        self.ended.notify_all();
+        let mut state = lock(&self.state);
+        let answer = if state.bytes + frame.len() > ANSWER_BYTES {
+            Answer::Lost
+        } else {
+            Answer::Known(Arc::new(Zeroizing::new(frame.to_vec())))
+        };
+        state.bytes += answer.bytes();
+        state.answers.insert(request, Remembered { digest: Some(digest), answer });
     }
 }
 
@@ -196,36 +231,59 @@ mod tests {
 
     const ID: ApplicationId = ApplicationId { certificate: [1; 8], instance: InstanceId([2; 16]) };
 
+    const NOTHING: Option<Over> = None;
+
     #[test]
-    fn a_resent_request_gets_the_same_answer_and_a_third_waits_for_the_first() {
+    fn a_resent_request_gets_the_same_answer() {
         let applications = Applications::default();
-        let application = applications.enter(ID, 1);
-        assert!(matches!(application.arrive(7, 1), Arrival::New));
-        let waiting = Arc::clone(&application);
-        let second = std::thread::spawn(move || waiting.arrive(7, 1));
+        let application = applications.enter(ID, 1).unwrap();
+        assert!(matches!(application.arrive(7, 1, NOTHING), Arrival::New));
+        assert!(matches!(application.arrive(7, 1, NOTHING), Arrival::Pending));
         application.answer(7, 1, b"answer");
-        let Arrival::Answered(frame) = second.join().unwrap() else { panic!("not answered") };
+        let Arrival::Answered(frame) = application.arrive(7, 1, NOTHING) else { panic!("not answered") };
         assert_eq!(frame.as_slice(), b"answer");
-        assert!(matches!(application.arrive(7, 2), Arrival::Reused));
-        assert!(matches!(application.arrive(8, 1), Arrival::New));
+        assert!(matches!(application.arrive(7, 2, NOTHING), Arrival::Reused));
+        assert!(matches!(application.arrive(8, 1, NOTHING), Arrival::New));
     }
 
     #[test]
-    fn answers_are_bounded() {
+    fn an_answer_is_kept_until_the_application_has_it_however_many_follow() {
         let application = Application::default();
-        for request in 0..2 * ANSWERS as u64 {
-            application.arrive(request, 0);
+        application.arrive(5, 0, NOTHING);
+        for request in 6..100_000 {
+            let over = Some(Over { from: 6, until: request });
+            assert!(matches!(application.arrive(request, 0, over), Arrival::New));
             application.answer(request, 0, b"x");
         }
-        assert_eq!(lock(&application.state).answers.len(), ANSWERS);
-        assert!(matches!(application.arrive(2 * ANSWERS as u64 - 1, 0), Arrival::Answered(_)));
+        assert!(matches!(application.arrive(5, 0, NOTHING), Arrival::Pending));
+        application.answer(5, 0, b"key");
+        assert!(matches!(application.arrive(5, 0, NOTHING), Arrival::Answered(_)));
+        assert_eq!(lock(&application.state).answers.len(), 2);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_nothing_is_done_twice_for_it() {
+        let application = Application::default();
+        let large = vec![0; ANSWER_BYTES / 4];
+        for request in 0..8 {
+            application.arrive(request, 0, NOTHING);
+            application.answer(request, 0, &large);
+        }
+        assert!(matches!(application.arrive(0, 0, NOTHING), Arrival::Answered(_)));
+        assert!(matches!(application.arrive(7, 0, NOTHING), Arrival::Lost));
+        for request in 8..(UNCONFIRMED + LOST) as u64 {
+            assert!(matches!(application.arrive(request, 0, NOTHING), Arrival::New));
+        }
+        assert!(matches!(application.arrive(1 << 40, 0, NOTHING), Arrival::Full));
+        let over = Some(Over { from: 0, until: 100 });
+        assert!(matches!(application.arrive(1 << 40, 0, over), Arrival::New));
     }
 
     #[test]
     fn an_application_outlives_its_connections_by_the_grace() {
         let applications = Applications::default();
-        applications.enter(ID, 1);
-        applications.enter(ID, 2);
+        applications.enter(ID, 1).unwrap();
+        applications.enter(ID, 2).unwrap();
         applications.leave(ID.certificate, 1, 100);
         assert_eq!(applications.expire(100 + 2 * GRACE), []);
         applications.leave(ID.certificate, 2, 200);
@@ -237,6 +295,6 @@ mod tests {
     fn what_was_done_before_a_restart_is_not_done_again() {
         let applications = Applications::default();
         applications.remember_lost(ID, 7, 0);
-        assert!(matches!(applications.enter(ID, 1).arrive(7, 1), Arrival::Lost));
+        assert!(matches!(applications.enter(ID, 1).unwrap().arrive(7, 1, NOTHING), Arrival::Lost));
     }
 }

@@ -220,9 +220,14 @@ pub fn changed(original: &Template, changes: &Template, role: Role) -> Result<Te
 
 /// Whether the object shows this attribute's value to anybody.
 pub fn is_hidden(object: &Template, kind: CK_ATTRIBUTE_TYPE) -> bool {
-    let is_secret_key = matches!(object.ulong(CKA_CLASS), Some(CKO_PRIVATE_KEY | CKO_SECRET_KEY));
     let guarded = object.bool(CKA_SENSITIVE) != Some(false) || object.bool(CKA_EXTRACTABLE) != Some(true);
-    is_secret_key && guarded && SECRETS.contains(&kind)
+    guarded && is_secret(object, kind)
+}
+
+/// Whether this attribute is the key itself, or gives it away.
+pub fn is_secret(object: &Template, kind: CK_ATTRIBUTE_TYPE) -> bool {
+    let is_secret_key = matches!(object.ulong(CKA_CLASS), Some(CKO_PRIVATE_KEY | CKO_SECRET_KEY));
+    is_secret_key && SECRETS.contains(&kind)
 }
 
 /// What the provider keeps of an object.

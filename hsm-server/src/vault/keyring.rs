@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use pkcs11_sys::{CK_ATTRIBUTE_TYPE, CKA_LABEL, CKA_PRIVATE, CKA_TOKEN};
@@ -66,6 +69,17 @@ impl Object {
         self.owner == Owner::Token
     }
 
+    /// What it occupies if it is a session object, about: its values and what goes with each.
+    fn session_bytes(&self) -> usize {
+        const EACH: usize = 48;
+        match self.owner {
+            Owner::Token => 0,
+            Owner::Session(..) => {
+                self.attributes.iter().map(|attribute| attribute.value.length() + EACH).sum()
+            }
+        }
+    }
+
     /// `CKA_LABEL`.
     pub fn label(&self) -> &[u8] {
         self.attributes.bytes(CKA_LABEL).unwrap_or_default()
@@ -90,10 +104,15 @@ impl Object {
     }
 }
 
+/// The most that the session objects of a partition may occupy of the vault's locked memory, in bytes.
+const SESSION_BYTES: usize = 64 << 20;
+
 /// The objects of a partition, by id.
 #[derive(Debug, Default)]
 pub struct Keyring {
     objects: RwLock<BTreeMap<ObjectId, Arc<Object>>>,
+    /// What its session objects occupy, about.
+    session_bytes: AtomicUsize,
 }
 
 impl Keyring {
@@ -122,30 +141,54 @@ impl Keyring {
         }
     }
 
+    /// Whether there is room for more session objects.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub fn check_room(&self, objects: &[Object]) -> Result<(), Error> {
+        let more: usize = objects.iter().map(Object::session_bytes).sum();
+        if self.session_bytes.load(Ordering::Relaxed).saturating_add(more) > SESSION_BYTES {
+            return Err(Error::caller(
+                FaultCode::Full,
+                "the partition's session objects take all their memory",
+            ));
+        }
+        Ok(())
+    }
+
     /// Adds objects, or puts others of the same id in their place.
     pub fn put(&self, objects: impl IntoIterator<Item = Object>) {
         let mut all = self.write();
         for object in objects {
-            all.insert(object.id, Arc::new(object));
+            self.session_bytes.fetch_add(object.session_bytes(), Ordering::Relaxed);
+            if let Some(old) = all.insert(object.id, Arc::new(object)) {
+                self.session_bytes.fetch_sub(old.session_bytes(), Ordering::Relaxed);
+            }
         }
     }
 
     /// Removes an object. Uses of it that have begun end on their own.
     pub fn remove(&self, id: ObjectId) {
-        self.write().remove(&id);
+        if let Some(old) = self.write().remove(&id) {
+            self.session_bytes.fetch_sub(old.session_bytes(), Ordering::Relaxed);
+        }
     }
 
     /// Removes every session object for which `gone` holds.
     pub fn remove_session_objects(&self, gone: impl Fn(ApplicationId, u64, &Object) -> bool) {
         self.write().retain(|_, object| match object.owner {
-            Owner::Token => true,
-            Owner::Session(application, session) => !gone(application, session, object),
+            Owner::Session(application, session) if gone(application, session, object) => {
+                self.session_bytes.fetch_sub(object.session_bytes(), Ordering::Relaxed);
+                false
+            }
+            Owner::Token | Owner::Session(..) => true,
         });
     }
 
     /// Removes everything.
     pub fn clear(&self) {
         self.write().clear();
+        self.session_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Up to `page` objects that match and come after `after`, in the order of their ids.

@@ -67,6 +67,7 @@ impl<P: Platform> Handle<GenerateKeyPair> for Vault<P> {
             public: attributes::describe(public_id, &public),
             private: attributes::describe(private_id, &private),
         };
+        context.detail = format!("public key {public_id}");
         // The private key last: its id is the one that the record names.
         self.add(
             context,

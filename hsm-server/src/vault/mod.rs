@@ -66,6 +66,8 @@ pub struct Vault<P: Platform> {
     log: Log<P::Sink>,
     /// Held from a change of the store to its audit record, so that the log has them in the store's order.
     changes: Mutex<()>,
+    /// Held while partitions or clients are added or removed.
+    administration: Mutex<()>,
     partitions: RwLock<BTreeMap<String, Arc<Partition>>>,
     clients: RwLock<HashMap<[u8; 32], ClientRecord>>,
     admissions: AtomicU64,
@@ -163,8 +165,10 @@ impl<P: Platform> Vault<P> {
         if header.kind != Kind::Request || body.len() != header.length as usize {
             return Err(at(malformed("not a whole request".into())));
         }
-        let call = CallId::from_number(header.call)
-            .ok_or_else(|| at(Error::caller(FaultCode::UnknownCall, format!("call {:#06x}", header.call))))?;
+        let call = CallId::from_number(header.call).ok_or_else(|| {
+            tracing::warn!(client = peer.client, address = %peer.address, call = header.call, "unknown call");
+            at(Error::caller(FaultCode::UnknownCall, format!("call {:#06x}", header.call)))
+        })?;
         let (caller, rest) = wire::decode_caller(body).map_err(|error| at(malformed(error.to_string())))?;
         let mut context = Context {
             peer,
@@ -194,11 +198,25 @@ impl<P: Platform> Vault<P> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Whether a connection has outlived its certificate.
+    fn is_gone(&self, context: &Context<'_>) -> bool {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.get(&context.peer.fingerprint);
+        client.is_none_or(|client| client.revoked || client.not_after <= context.now / 1_000_000)
+    }
+
     /// Opens the ticket and holds the call against the table's `who may ask`.
     fn enter(&self, context: &mut Context<'_>) -> Result<(), Error> {
-        // A login is a new beginning: a ticket that has ended does not stand in its way.
+        if self.is_gone(context) {
+            return Err(Error::caller(FaultCode::Forbidden, "the certificate was revoked or has expired"));
+        }
+        // A ticket that has ended does not stand in the way of what needs none, least of all of a new login.
+        let needs_none = matches!(
+            context.call,
+            CallId::Hello | CallId::Login | CallId::ReadToken | CallId::CloseSession | CallId::EndInstance
+        );
         if let (Some(ticket), Some(partition)) = (&context.caller.ticket, &context.partition)
-            && context.call != CallId::Login
+            && !needs_none
         {
             let login = self.tickets.open(ticket, context.peer, context.now)?;
             if login.partition != partition.id || !partition.accepts(login.role, login.epoch) {
@@ -239,6 +257,15 @@ impl<P: Platform> Vault<P> {
         wire::encode_fault(out, request, call as u16, &Fault::from(&error));
     }
 
+    /// A reply that is longer than the limit that `Welcome` told is not sent.
+    fn bound(&self, context: &Context<'_>, start: usize, out: &mut Vec<u8>) {
+        if out.len() - start > self.settings.frame_bytes as usize + HEADER {
+            out.truncate(start);
+            let fault = Fault::new(FaultCode::ArgumentsBad, "the answer is longer than a frame may be");
+            wire::encode_fault(out, context.request, context.call as u16, &fault);
+        }
+    }
+
     /// As [`Self::carry_out`], but a request that came before is not carried out again.
     fn carry_out_once(
         &self,
@@ -251,7 +278,7 @@ impl<P: Platform> Vault<P> {
             wire::encode_fault(out, context.request, context.call as u16, &Fault::new(code, detail));
         };
         let digest = self.digests.hash_one((context.call as u16, body));
-        match application.arrive(context.request, digest) {
+        match application.arrive(context.request, digest, context.caller.over) {
             Arrival::Answered(frame) => out.extend_from_slice(&frame),
             Arrival::Lost => {
                 refuse(out, FaultCode::AnswerLost, "carried out before the server was started again")
@@ -259,6 +286,7 @@ impl<P: Platform> Vault<P> {
             Arrival::Pending => {
                 refuse(out, FaultCode::Unavailable, "an earlier copy is still being carried out")
             }
+            Arrival::Full => refuse(out, FaultCode::Full, "too many requests whose end was not confirmed"),
             Arrival::Reused => refuse(out, FaultCode::Malformed, "this number was another request's"),
             Arrival::New => {
                 let start = out.len();
@@ -299,16 +327,21 @@ impl<P: Platform> Door for Vault<P> {
                 return wire::encode_fault(out, header.id, header.call, &Fault::from(&error));
             }
         };
-        let application = self.applications.enter(context.application_id(), peer.connection);
-        match context.call.retry() {
-            Retry::Safe => self.carry_out(&mut context, body, out),
-            Retry::Once => self.carry_out_once(&application, &mut context, body, out),
+        let start = out.len();
+        match (self.applications.enter(context.application_id(), peer.connection), context.call.retry()) {
+            (None, _) => {
+                let fault = Fault::new(FaultCode::Full, "this client runs too many applications at once");
+                wire::encode_fault(out, context.request, context.call as u16, &fault);
+            }
+            (Some(_), Retry::Safe) => self.carry_out(&mut context, body, out),
+            (Some(application), Retry::Once) => self.carry_out_once(&application, &mut context, body, out),
         }
+        self.bound(&context, start, out);
     }
 
     fn commit(&self) -> Result<(), Fault> {
         self.log.last().and_then(|last| self.log.commit(last)).map_err(|error| {
-            tracing::error!(%error, "the audit log cannot be written; nothing is answered until it can");
+            tracing::error!(%error, "the audit log cannot be written: nothing is answered; mend the disk and restart");
             Fault::from(&Error::Audit(error))
         })
     }

@@ -4,7 +4,7 @@ use pkcs11_sys::*;
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
-    object::{ObjectId, ObjectInfo, Template, Value},
+    object::{ObjectId, ObjectInfo, Template},
     wire::Handle,
 };
 
@@ -54,6 +54,16 @@ impl<P: Platform> Vault<P> {
         }
         let _turn = partition.object_turn();
         context.check_login(partition)?;
+        let rules = partition.rules();
+        if rules.record.frozen {
+            return Err(Error::caller(
+                FaultCode::Frozen,
+                format!("partition {} is frozen", rules.record.name),
+            ));
+        }
+        if !on_token {
+            partition.keyring.check_room(&objects)?;
+        }
         if on_token {
             self.change(context, change)?
         } else {
@@ -123,6 +133,7 @@ impl<P: Platform> Handle<CopyObject> for Vault<P> {
         check_initialized(&partition, &attributes)?;
         check_label(&partition, &object, &attributes)?;
         let info = attributes::describe(id, &attributes);
+        context.detail = format!("of {}", object.id);
         self.add(context, &partition, vec![(id, attributes, object.lineage)])?;
         Ok(info)
     }
@@ -171,32 +182,25 @@ impl<P: Platform> Handle<DescribeObject> for Vault<P> {
 impl<P: Platform> Handle<ReadAttributes> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: ReadAttributes) -> Result<Attributes, Error> {
         let partition = context.partition()?;
+        if call.kinds.len() > Template::LONGEST {
+            return Err(Error::caller(FaultCode::ArgumentsBad, "more attributes than an object can have"));
+        }
         let object = self.object(context, &partition, call.object, FaultCode::ObjectHandleInvalid)?;
+        let reveals = call.kinds.iter().any(|kind| attributes::is_secret(&object.attributes, *kind));
+        if reveals {
+            partition.rules().check_thawed(object.lineage)?;
+        }
         let answer = |kind: u64| match object.attributes.value(kind) {
             Some(_) if attributes::is_hidden(&object.attributes, kind) => Answer::Sensitive,
             Some(value) => Answer::Value(value.clone()),
             None => Answer::Absent,
         };
         let answers: Vec<_> = call.kinds.into_iter().map(answer).collect();
-        if reveals_secret(&object, &answers) {
+        if reveals && answers.iter().any(|answer| matches!(answer, Answer::Value(_))) {
             self.record_done(context)?;
         }
         Ok(Attributes { answers })
     }
-}
-
-/// Whether a key's value goes out in clear, which belongs on record.
-fn reveals_secret(object: &Object, answers: &[Answer]) -> bool {
-    let is_secret_key = matches!(object.attributes.ulong(CKA_CLASS), Some(CKO_PRIVATE_KEY | CKO_SECRET_KEY));
-    let key_value =
-        object.attributes.value(CKA_VALUE).or_else(|| object.attributes.value(CKA_PRIVATE_EXPONENT));
-    is_secret_key
-        && answers.iter().any(|answer| match answer {
-            Answer::Value(value @ Value::Bytes(_)) => Some(value) == key_value,
-            Answer::Value(Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_))
-            | Answer::Sensitive
-            | Answer::Absent => false,
-        })
 }
 
 impl<P: Platform> Handle<WriteAttributes> for Vault<P> {
@@ -223,6 +227,9 @@ impl<P: Platform> Handle<WriteAttributes> for Vault<P> {
 impl<P: Platform> Handle<FindObjects> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: FindObjects) -> Result<Found, Error> {
         let partition = context.partition()?;
+        if let Some(kind) = call.template.duplicate() {
+            return Err(Error::attribute(FaultCode::TemplateInconsistent, kind));
+        }
         let (me, role) = (context.application_id(), context.role);
         let found = partition.keyring.find(&call.template, call.after, me, role, PAGE + 1);
         let more = found.len() > PAGE;

@@ -19,8 +19,9 @@ impl<P: Platform> Handle<GenerateRandom> for Vault<P> {
 }
 
 impl<P: Platform> Handle<SeedRandom> for Vault<P> {
-    fn handle(&self, _: &mut Context<'_>, call: SeedRandom) -> Result<Done, Error> {
+    fn handle(&self, context: &mut Context<'_>, call: SeedRandom) -> Result<Done, Error> {
         self.platform.stir(&call.seed);
+        self.record_done(context)?;
         Ok(Done {})
     }
 }

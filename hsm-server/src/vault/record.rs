@@ -129,8 +129,6 @@ impl<P: Platform> Vault<P> {
             | Error::Store(_)
             | Error::Audit(_) => error.to_string(),
         };
-        let _turn = self.change_turn();
-        record.store_version = Some(self.store.version());
         if let Err(error) = self.log.append(record) {
             tracing::error!(%error, "a refusal could not be put on record");
         }

@@ -210,6 +210,7 @@ impl<P: Platform> Vault<P> {
             authority: Authority::load(&authority.certificate, &authority.key.0)?,
             tickets: Tickets::new(&store.subkey("tickets")),
             changes: Mutex::default(),
+            administration: Mutex::default(),
             partitions: RwLock::new(partitions.collect::<Result<_, _>>()?),
             clients: RwLock::new(contents.clients),
             admissions: AtomicU64::new(1),

@@ -24,6 +24,19 @@ fn two_rows_swapped_are_found() {
     assert_eq!(disk.verdict(), (one, Tampering::Belongs { to: two }));
 }
 
+/// Rows of different commits, which take their versions along.
+#[test]
+fn two_rows_swapped_whole_are_found() {
+    let disk = Files::filled();
+    let (one, two) = (p(object(ALICE, 1)), p(object(ALICE, 2)));
+    disk.sql(&format!(
+        "CREATE TEMP TABLE old AS SELECT * FROM rows;
+         UPDATE rows SET (version, sealed) = (SELECT version, sealed FROM old WHERE path = '{two}') WHERE path = '{one}';
+         UPDATE rows SET (version, sealed) = (SELECT version, sealed FROM old WHERE path = '{one}') WHERE path = '{two}';"
+    ));
+    assert_eq!(disk.verdict(), (one, Tampering::Belongs { to: two }));
+}
+
 #[test]
 fn two_partition_keys_swapped_are_found() {
     let disk = Files::filled();

@@ -2,6 +2,7 @@
 //! and what survives the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod abuse;
 mod limits;
 mod objects;
 mod restart;

@@ -84,8 +84,12 @@ impl World {
 
     pub fn connect(&self, vault: &Vault<Fake>, certificate: &[u8], instance: u8) -> Client {
         let peer = vault.admit(certificate, ([127, 0, 0, 1], 7).into()).unwrap();
-        let caller =
-            Caller { instance: InstanceId([instance; 16]), session: 1, read_write: true, ticket: None };
+        let caller = Caller {
+            instance: InstanceId([instance; 16]),
+            session: 1,
+            read_write: true,
+            ..Caller::default()
+        };
         Client { peer, caller }
     }
 

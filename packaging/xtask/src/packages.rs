@@ -42,6 +42,7 @@ pub const SOFTHSM: &[Need] = &[Need { package: "softhsm2", sign: Sign::Library("
 pub const TEST: &[Need] = &[
     Need { package: "libengine-pkcs11-openssl", sign: Sign::Library("engines-3/pkcs11.so") },
     Need { package: "default-jdk-headless", sign: Sign::Command("javac") },
+    Need { package: "python3", sign: Sign::Command("python3") },
 ];
 
 /// Where a library of the system's is.

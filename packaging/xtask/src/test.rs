@@ -118,7 +118,7 @@ fn run_tests(shell: &Shell, tally: &mut Tally) -> Outcome {
     cargo(shell, &build)?;
     cargo(shell, &["build", "--workspace", "--locked", "--quiet"])?;
     let artefacts = workspace::target().join("debug");
-    let shell = shell.with("STRONGROOM_ARTEFACTS", &artefacts.display().to_string());
+    let shell = shell.with(workspace::ARTEFACTS, &artefacts.display().to_string());
     let name = workspace::cargo();
     let words = ["test", "--workspace", "--locked", "--no-fail-fast"];
     shell.stream(&[&[name.to_str().unwrap_or("cargo")], &words[..]].concat(), |line| tally.read(line))

@@ -4,9 +4,16 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-use crate::Outcome;
+use crate::{
+    Outcome,
+    shell::{Echo, Shell},
+};
+
+/// The variable that tells tests where the artefacts are.
+pub const ARTEFACTS: &str = "STRONGROOM_ARTEFACTS";
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
@@ -36,6 +43,31 @@ pub struct Artefacts {
 }
 
 impl Artefacts {
+    /// What tests run against: built by `cargo xtask test`, which says where, or else now.
+    ///
+    /// # Errors
+    /// They cannot be built.
+    pub fn built() -> Outcome<Self> {
+        static BUILT: Mutex<Option<Artefacts>> = Mutex::new(None);
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(built) = &*built {
+            return Ok(built.clone());
+        }
+        let folder = match env::var_os(ARTEFACTS) {
+            Some(folder) => folder.into(),
+            None => {
+                let cargo = cargo();
+                let packages = ["strongroom-server", "strongroom-provider", "strongroom-conformance"];
+                let words = packages.iter().flat_map(|package| ["-p", package]);
+                let words: Vec<&str> = ["build", "--quiet", "--locked"].into_iter().chain(words).collect();
+                Shell::new(Echo::Nothing)
+                    .run(&[&[cargo.to_str().unwrap_or("cargo")], &words[..]].concat())?;
+                target().join("debug")
+            }
+        };
+        Ok(built.insert(Self::within(folder)?).clone())
+    }
+
     /// Those in a folder.
     ///
     /// # Errors
@@ -59,6 +91,11 @@ impl Artefacts {
     /// `hsm-server`, as a command line names it.
     pub fn server(&self) -> String {
         shown(&self.path("hsm-server"))
+    }
+
+    /// `p11-conformance`, as a command line names it.
+    pub fn conformance(&self) -> String {
+        self.path("p11-conformance").display().to_string()
     }
 
     /// `hsmctl`, as a command line names it.

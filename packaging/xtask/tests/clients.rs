@@ -3,7 +3,7 @@
 //! with our module is ours and not the test's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{fs, path::Path};
 
 use tempfile::TempDir;
 use xtask::{
@@ -11,7 +11,7 @@ use xtask::{
     server::Server,
     shell::{Echo, Shell},
     token::{PIN, Token},
-    workspace::{self, Artefacts},
+    workspace::Artefacts,
 };
 
 /// A token, and what must live as long as it does.
@@ -25,8 +25,8 @@ impl Bench {
     /// Our server, our module.
     fn strongroom() -> Self {
         let shell = Shell::new(Echo::Nothing);
-        let (artefacts, folder) = (artefacts(), TempDir::new().unwrap());
-        let mut server = Server::create(&shell, artefacts, &folder.path().join("state")).unwrap();
+        let (artefacts, folder) = (Artefacts::built().unwrap(), TempDir::new().unwrap());
+        let mut server = Server::create(&shell, &artefacts, &folder.path().join("state")).unwrap();
         server.start().unwrap();
         let config = server.enrol("trading", "desk").unwrap();
         let shell = shell.with("STRONGROOM_CONFIG", &config.display().to_string());
@@ -59,24 +59,6 @@ impl Bench {
         fs::write(self.path(name), text).unwrap();
         self.path(name)
     }
-}
-
-/// What was built: by `cargo xtask test`, which says where, or else now.
-fn artefacts() -> &'static Artefacts {
-    static BUILT: OnceLock<Artefacts> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = std::env::var_os("STRONGROOM_ARTEFACTS").map_or_else(
-            || {
-                let packages = ["-p", "strongroom-server", "-p", "strongroom-provider"];
-                let cargo = workspace::cargo().into_string().unwrap();
-                let words = [&[cargo.as_str(), "build", "--quiet", "--locked"], &packages[..]].concat();
-                Shell::new(Echo::Nothing).run(&words).unwrap();
-                workspace::target().join("debug")
-            },
-            Into::into,
-        );
-        Artefacts::within(folder).unwrap()
-    })
 }
 
 /// `--test` reports failures and yet ends with success for some of them, so its words are read as well.
