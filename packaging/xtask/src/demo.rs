@@ -4,7 +4,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,6 +26,9 @@ pub enum Afterwards {
     /// It runs on, for the reader's own experiments.
     Keep,
 }
+
+/// How long an earlier demo's server may take to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A key pair of the demo, in the words of `pkcs11-tool` and `openssl`.
 struct Example {
@@ -108,6 +112,10 @@ fn fresh_state() -> Outcome<PathBuf> {
         note(&format!("stopping the server that an earlier `--keep` left (process {pid})"));
         if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
             kill_process(pid, Signal::TERM)?;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while kept_server(&state).is_some() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20));
         }
     }
     if state.exists() {
