@@ -8,7 +8,6 @@
 //! or within `generation_deadline_ms` for calls that make keys or check PINs ([`is_slow`]).
 
 use std::{
-    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +19,7 @@ use std::{
 
 use strongroom_shared::{
     fault::{Fault, FaultCode},
-    message::{Caller, InstanceId, Over},
+    message::{Caller, InstanceId},
     wire::{self, Call, CallId, HEADER, Header, Kind, Retry},
 };
 use zeroize::Zeroizing;
@@ -93,11 +92,13 @@ pub struct RequestIds(Mutex<Issued>);
 
 #[derive(Debug)]
 struct Issued {
-    first: u64,
     next: u64,
-    /// Those that are still waited for.
-    waiting: BTreeSet<u64>,
+    /// Those that have ended and of which the server was not told yet.
+    ended: Vec<u64>,
 }
+
+/// Of how many ended requests the server is told later, when it cannot be told now.
+const MOST_ENDED: usize = 4096;
 
 impl RequestIds {
     /// A new sequence.
@@ -105,35 +106,32 @@ impl RequestIds {
     /// # Errors
     /// The operating system has no random numbers.
     pub fn random() -> Result<Self, Error> {
-        // From the lower half: a process never comes to the end of them.
-        let first = getrandom::u64().map_err(|_| Error::General)? >> 1;
-        Ok(Self(Mutex::new(Issued { first, next: first, waiting: BTreeSet::new() })))
+        let next = getrandom::u64().map_err(|_| Error::General)?;
+        Ok(Self(Mutex::new(Issued { next, ended: Vec::new() })))
     }
 
     fn issued(&self) -> MutexGuard<'_, Issued> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next number, waited for until it is dropped, and those that nobody waits for any more.
-    fn next(&self) -> (RequestId<'_>, Over) {
+    /// The next number, and those that have ended, for the request to carry.
+    fn next(&self) -> (u64, Vec<u64>) {
         let mut issued = self.issued();
         let id = issued.next;
         issued.next = id.wrapping_add(1);
-        issued.waiting.insert(id);
-        let until = issued.waiting.first().copied().unwrap_or(id);
-        (RequestId { ids: self, id }, Over { from: issued.first, until })
+        (id, std::mem::take(&mut issued.ended))
     }
-}
 
-/// The number of a request that is under way.
-struct RequestId<'i> {
-    ids: &'i RequestIds,
-    id: u64,
-}
+    /// A request has ended, one way or another: it will not be sent again.
+    fn ended(&self, id: u64) {
+        self.issued().ended.push(id);
+    }
 
-impl Drop for RequestId<'_> {
-    fn drop(&mut self) {
-        self.ids.issued().waiting.remove(&self.id);
+    /// A request that should have told of these did not arrive.
+    fn untold(&self, mut ended: Vec<u64>) {
+        let mut issued = self.issued();
+        ended.truncate(MOST_ENDED.saturating_sub(issued.ended.len()));
+        issued.ended.append(&mut ended);
     }
 }
 
@@ -195,17 +193,22 @@ impl Hsm {
         call: &C,
         patience: Patience,
     ) -> Result<C::Reply, Error> {
-        let (request, over) = self.ids.next();
-        let id = request.id;
-        let caller = Caller { over: Some(over), ..caller.clone() };
+        let (id, ended) = self.ids.next();
+        let caller = Caller { ended, ..caller.clone() };
         // Both may hold a PIN, a key or a plaintext.
         let mut frame = Zeroizing::new(Vec::with_capacity(512));
         wire::encode_request(&mut frame, id, &caller, call);
         if frame.len().saturating_sub(HEADER) > self.transport.limit() as usize {
+            self.ids.untold(caller.ended);
             return Err(Error::DataLenRange);
         }
         let mut reply = Zeroizing::new(Vec::with_capacity(512));
-        self.deliver(C::ID, &frame, &mut reply, patience)?;
+        let delivered = self.deliver(C::ID, &frame, &mut reply, patience);
+        self.ids.ended(id);
+        if let Err(error) = delivered {
+            self.ids.untold(caller.ended);
+            return Err(error);
+        }
         self.answered.store(true, Ordering::Relaxed);
         match open(C::ID, id, &reply)? {
             (Kind::Reply, body) => wire::decode_body(body).map_err(malformed),

@@ -323,7 +323,7 @@ impl Module {
             session: session.map_or(0, |session| session.handle),
             read_write: session.is_some_and(Session::is_read_write),
             ticket: self.state.load().logins.get(&slot).map(|login| login.ticket.clone()),
-            over: None,
+            ended: Vec::new(),
         }
     }
 }

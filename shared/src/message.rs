@@ -79,20 +79,9 @@ pub struct Caller {
     /// Its login, if it has one.
     #[n(3)]
     pub ticket: Option<Ticket>,
-    /// The numbers whose requests are over for the application: it will not send them again.
+    /// Requests that have ended for the application since it last said so: their answers may be forgotten.
     #[n(4)]
-    pub over: Option<Over>,
-}
-
-/// A run of request numbers, from the first that a process drew to the oldest that it still waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Over {
-    /// The first.
-    #[n(0)]
-    pub from: u64,
-    /// The first that is not over.
-    #[n(1)]
-    pub until: u64,
+    pub ended: Vec<u64>,
 }
 
 macro_rules! messages {

@@ -5,11 +5,11 @@
 //! that a request that was resent after a broken link is answered again and not carried out again.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use strongroom_shared::message::{InstanceId, Over};
+use strongroom_shared::message::InstanceId;
 use zeroize::Zeroizing;
 
 use crate::{door::Peer, platform::Time};
@@ -64,7 +64,7 @@ struct State {
     connections: HashSet<u64>,
     idle_since: Option<Time>,
     /// By the number of the request.
-    answers: BTreeMap<u64, Remembered>,
+    answers: HashMap<u64, Remembered>,
     bytes: usize,
     /// In the order of the log, for what it remembers.
     lost: VecDeque<u64>,
@@ -167,21 +167,6 @@ impl Applications {
     }
 }
 
-impl State {
-    /// Forgets the answers that the application has.
-    fn confirm(&mut self, over: Over) {
-        if over.from >= over.until {
-            return;
-        }
-        let numbers: Vec<u64> =
-            self.answers.range(over.from..over.until).map(|(number, _)| *number).collect();
-        for number in numbers {
-            let known = self.answers.remove(&number);
-            self.bytes -= known.map_or(0, |known| known.answer.bytes());
-        }
-    }
-}
-
 impl Answer {
     fn bytes(&self) -> usize {
         match self {
@@ -192,13 +177,19 @@ impl Answer {
 }
 
 impl Application {
-    /// Whether a request of this number has come before, with what `digest` stands for. A new one is awaited
-    /// from here on, until [`Self::answer`]. `over` says which earlier ones need not be remembered any more.
-    pub fn arrive(&self, request: u64, digest: u64, over: Option<Over>) -> Arrival {
+    /// Forgets the answers of requests that have ended for the application.
+    pub fn confirm(&self, ended: &[u64]) {
         let mut state = lock(&self.state);
-        if let Some(over) = over {
-            state.confirm(over);
+        for number in ended {
+            let known = state.answers.remove(number);
+            state.bytes -= known.map_or(0, |known| known.answer.bytes());
         }
+    }
+
+    /// Whether a request of this number has come before, with what `digest` stands for. A new one is awaited
+    /// from here on, until [`Self::answer`].
+    pub fn arrive(&self, request: u64, digest: u64) -> Arrival {
+        let mut state = lock(&self.state);
         match state.answers.get(&request) {
             Some(remembered) if remembered.digest.is_some_and(|known| known != digest) => Arrival::Reused,
             Some(Remembered { answer: Answer::Known(frame), .. }) => Arrival::Answered(Arc::clone(frame)),
@@ -220,8 +211,12 @@ impl Application {
         } else {
             Answer::Known(Arc::new(Zeroizing::new(frame.to_vec())))
         };
-        state.bytes += answer.bytes();
-        state.answers.insert(request, Remembered { digest: Some(digest), answer });
+        // An application that gave up waiting has said that the request is over: nobody will ask for the answer.
+        let bytes = answer.bytes();
+        if let Some(awaited) = state.answers.get_mut(&request) {
+            *awaited = Remembered { digest: Some(digest), answer };
+            state.bytes += bytes;
+        }
     }
 }
 
@@ -231,34 +226,42 @@ mod tests {
 
     const ID: ApplicationId = ApplicationId { certificate: [1; 8], instance: InstanceId([2; 16]) };
 
-    const NOTHING: Option<Over> = None;
-
     #[test]
     fn a_resent_request_gets_the_same_answer() {
         let applications = Applications::default();
         let application = applications.enter(ID, 1).unwrap();
-        assert!(matches!(application.arrive(7, 1, NOTHING), Arrival::New));
-        assert!(matches!(application.arrive(7, 1, NOTHING), Arrival::Pending));
+        assert!(matches!(application.arrive(7, 1), Arrival::New));
+        assert!(matches!(application.arrive(7, 1), Arrival::Pending));
         application.answer(7, 1, b"answer");
-        let Arrival::Answered(frame) = application.arrive(7, 1, NOTHING) else { panic!("not answered") };
+        let Arrival::Answered(frame) = application.arrive(7, 1) else { panic!("not answered") };
         assert_eq!(frame.as_slice(), b"answer");
-        assert!(matches!(application.arrive(7, 2, NOTHING), Arrival::Reused));
-        assert!(matches!(application.arrive(8, 1, NOTHING), Arrival::New));
+        assert!(matches!(application.arrive(7, 2), Arrival::Reused));
+        assert!(matches!(application.arrive(8, 1), Arrival::New));
     }
 
     #[test]
     fn an_answer_is_kept_until_the_application_has_it_however_many_follow() {
         let application = Application::default();
-        application.arrive(5, 0, NOTHING);
+        application.arrive(5, 0);
         for request in 6..100_000 {
-            let over = Some(Over { from: 6, until: request });
-            assert!(matches!(application.arrive(request, 0, over), Arrival::New));
+            let ended = [request - 1];
+            application.confirm(if request > 6 { &ended } else { &[] });
+            assert!(matches!(application.arrive(request, 0), Arrival::New));
             application.answer(request, 0, b"x");
         }
-        assert!(matches!(application.arrive(5, 0, NOTHING), Arrival::Pending));
+        assert!(matches!(application.arrive(5, 0), Arrival::Pending));
         application.answer(5, 0, b"key");
-        assert!(matches!(application.arrive(5, 0, NOTHING), Arrival::Answered(_)));
+        assert!(matches!(application.arrive(5, 0), Arrival::Answered(_)));
         assert_eq!(lock(&application.state).answers.len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_an_application_that_gave_up() {
+        let application = Application::default();
+        application.arrive(1, 0);
+        application.confirm(&[1]);
+        application.answer(1, 0, b"late");
+        assert!(lock(&application.state).answers.is_empty());
     }
 
     #[test]
@@ -266,17 +269,17 @@ mod tests {
         let application = Application::default();
         let large = vec![0; ANSWER_BYTES / 4];
         for request in 0..8 {
-            application.arrive(request, 0, NOTHING);
+            application.arrive(request, 0);
             application.answer(request, 0, &large);
         }
-        assert!(matches!(application.arrive(0, 0, NOTHING), Arrival::Answered(_)));
-        assert!(matches!(application.arrive(7, 0, NOTHING), Arrival::Lost));
+        assert!(matches!(application.arrive(0, 0), Arrival::Answered(_)));
+        assert!(matches!(application.arrive(7, 0), Arrival::Lost));
         for request in 8..(UNCONFIRMED + LOST) as u64 {
-            assert!(matches!(application.arrive(request, 0, NOTHING), Arrival::New));
+            assert!(matches!(application.arrive(request, 0), Arrival::New));
         }
-        assert!(matches!(application.arrive(1 << 40, 0, NOTHING), Arrival::Full));
-        let over = Some(Over { from: 0, until: 100 });
-        assert!(matches!(application.arrive(1 << 40, 0, over), Arrival::New));
+        assert!(matches!(application.arrive(1 << 40, 0), Arrival::Full));
+        application.confirm(&[0, 1, 2]);
+        assert!(matches!(application.arrive(1 << 40, 0), Arrival::New));
     }
 
     #[test]
@@ -295,6 +298,6 @@ mod tests {
     fn what_was_done_before_a_restart_is_not_done_again() {
         let applications = Applications::default();
         applications.remember_lost(ID, 7, 0);
-        assert!(matches!(applications.enter(ID, 1).unwrap().arrive(7, 1, NOTHING), Arrival::Lost));
+        assert!(matches!(applications.enter(ID, 1).unwrap().arrive(7, 1), Arrival::Lost));
     }
 }

@@ -278,7 +278,7 @@ impl<P: Platform> Vault<P> {
             wire::encode_fault(out, context.request, context.call as u16, &Fault::new(code, detail));
         };
         let digest = self.digests.hash_one((context.call as u16, body));
-        match application.arrive(context.request, digest, context.caller.over) {
+        match application.arrive(context.request, digest) {
             Arrival::Answered(frame) => out.extend_from_slice(&frame),
             Arrival::Lost => {
                 refuse(out, FaultCode::AnswerLost, "carried out before the server was started again")
@@ -333,8 +333,13 @@ impl<P: Platform> Door for Vault<P> {
                 let fault = Fault::new(FaultCode::Full, "this client runs too many applications at once");
                 wire::encode_fault(out, context.request, context.call as u16, &fault);
             }
-            (Some(_), Retry::Safe) => self.carry_out(&mut context, body, out),
-            (Some(application), Retry::Once) => self.carry_out_once(&application, &mut context, body, out),
+            (Some(application), retry) => {
+                application.confirm(&context.caller.ended);
+                match retry {
+                    Retry::Safe => self.carry_out(&mut context, body, out),
+                    Retry::Once => self.carry_out_once(&application, &mut context, body, out),
+                }
+            }
         }
         self.bound(&context, start, out);
     }
