@@ -5,7 +5,7 @@
 //! connection, until an answer comes or the deadline passes: a restarted server is invisible to the application.
 //!
 //! **Deadlines.** The link must come up, or come back, within `deadline_ms`; the answer must come within it too,
-//! or within `generation_deadline_ms` for calls that make keys or check PINs ([`is_slow`]).
+//! or within `generation_deadline_ms` for calls that make keys or check PINs ([`Pace::Patient`]).
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use std::{
 use strongroom_shared::{
     fault::{Fault, FaultCode},
     message::{Caller, InstanceId},
-    wire::{self, Call, CallId, HEADER, Header, Kind, Retry},
+    wire::{self, Call, CallId, HEADER, Header, Kind, Pace, Retry},
 };
 use zeroize::Zeroizing;
 
@@ -230,7 +230,8 @@ impl Hsm {
             Retry::Safe | Retry::Once => patience,
         };
         let now = Instant::now();
-        let answer = now + if is_slow(call) { self.deadlines.generation } else { self.deadlines.call };
+        let answer =
+            now + if call.pace() == Pace::Patient { self.deadlines.generation } else { self.deadlines.call };
         let mut limits = Limits { link: now + self.deadlines.call, answer };
         let mut pause = Duration::from_millis(5);
         loop {
@@ -266,19 +267,6 @@ impl Hsm {
     fn comeback(&self, answer: Instant) -> Instant {
         (Instant::now() + self.deadlines.call).min(answer)
     }
-}
-
-/// Calls that take longer than a round trip: they make keys, or hash PINs slowly on purpose.
-pub const fn is_slow(call: CallId) -> bool {
-    matches!(
-        call,
-        CallId::InitToken
-            | CallId::InitPin
-            | CallId::SetPin
-            | CallId::Login
-            | CallId::GenerateKey
-            | CallId::GenerateKeyPair
-    )
 }
 
 /// The fault of a server that is starting or stopping: it did nothing, and may be asked again.

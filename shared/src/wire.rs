@@ -213,6 +213,28 @@ pub enum Retry {
     Once,
 }
 
+/// How long a call keeps a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Microseconds.
+    Quick,
+    /// Microseconds, or milliseconds with an RSA key.
+    ByKey,
+    /// Milliseconds: it writes to the disk or reads much.
+    Slow,
+    /// Up to seconds: it makes a key or hashes a PIN, slowly on purpose.
+    Patient,
+}
+
+/// Whether a call goes on record when it is refused or fails. What it does goes on record in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// It does.
+    Traced,
+    /// It does not: a question whose refusal changes and reveals nothing.
+    Silent,
+}
+
 /// A call knows its number, who may make it, whether it may be resent, and its reply.
 pub trait Call: for<'b> Decode<'b, ()> + Encode<()> {
     /// Its row in the table.
@@ -239,7 +261,7 @@ pub trait Handle<C: Call>: Service {
 }
 
 macro_rules! calls {
-    ($( $number:literal $call:ident => $reply:ident, $permit:ident, $retry:ident; )*) => {
+    ($( $number:literal $call:ident => $reply:ident, $permit:ident, $retry:ident, $pace:ident, $trace:ident; )*) => {
         /// The number of a call.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u16)]
@@ -262,6 +284,12 @@ macro_rules! calls {
 
             /// Whether it may be resent.
             pub const fn retry(self) -> Retry { match self { $( Self::$call => Retry::$retry, )* } }
+
+            /// How long it keeps a thread.
+            pub const fn pace(self) -> Pace { match self { $( Self::$call => Pace::$pace, )* } }
+
+            /// Whether it goes on record when it is not carried out.
+            pub const fn trace(self) -> Trace { match self { $( Self::$call => Trace::$trace, )* } }
         }
 
         $( impl Call for $call { const ID: CallId = CallId::$call; type Reply = $reply; } )*
@@ -304,48 +332,48 @@ pub enum Undone<E> {
 }
 
 calls! {
-//  number call              reply          who may ask      may it be resent
-    0x0001 Hello           => Welcome,       Anyone,          Safe;
+//  number call              reply           who may ask      resent  pace     refusals on record
+    0x0001 Hello           => Welcome,       Anyone,          Safe, Quick,   Silent;
 
-    0x0100 ReadToken       => Token,         Application,     Safe;
-    0x0101 InitToken       => Done,          Application,     Once;
-    0x0102 InitPin         => Done,          SecurityOfficer, Once;
-    0x0103 SetPin          => PinChanged,    Application,     Once;
-    0x0110 Login           => LoggedIn,      Application,     Once;
-    0x0111 Logout          => Done,          LoggedIn,        Once;
+    0x0100 ReadToken       => Token,         Application,     Safe, Quick,   Silent;
+    0x0101 InitToken       => Done,          Application,     Once, Patient, Traced;
+    0x0102 InitPin         => Done,          SecurityOfficer, Once, Patient, Traced;
+    0x0103 SetPin          => PinChanged,    Application,     Once, Patient, Traced;
+    0x0110 Login           => LoggedIn,      Application,     Once, Patient, Traced;
+    0x0111 Logout          => Done,          LoggedIn,        Once, Quick,   Traced;
 
-    0x0120 CreateObject    => ObjectInfo,    Application,     Once;
-    0x0121 CopyObject      => ObjectInfo,    Application,     Once;
-    0x0122 DestroyObject   => Done,          Application,     Once;
-    0x0123 DescribeObject  => ObjectInfo,    Application,     Safe;
-    0x0124 ReadAttributes  => Attributes,    Application,     Safe;
-    0x0125 WriteAttributes => Done,          Application,     Once;
-    0x0126 FindObjects     => Found,         Application,     Safe;
-    0x0127 CloseSession    => Done,          Application,     Safe;
-    0x0128 EndInstance     => Done,          Application,     Safe;
+    0x0120 CreateObject    => ObjectInfo,    Application,     Once, Slow,    Traced;
+    0x0121 CopyObject      => ObjectInfo,    Application,     Once, Slow,    Traced;
+    0x0122 DestroyObject   => Done,          Application,     Once, Slow,    Traced;
+    0x0123 DescribeObject  => ObjectInfo,    Application,     Safe, Quick,   Silent;
+    0x0124 ReadAttributes  => Attributes,    Application,     Safe, Quick,   Traced;
+    0x0125 WriteAttributes => Done,          Application,     Once, Slow,    Traced;
+    0x0126 FindObjects     => Found,         Application,     Safe, Quick,   Silent;
+    0x0127 CloseSession    => Done,          Application,     Safe, Quick,   Silent;
+    0x0128 EndInstance     => Done,          Application,     Safe, Quick,   Silent;
 
-    0x0130 GenerateKey     => ObjectInfo,    Application,     Once;
-    0x0131 GenerateKeyPair => KeyPair,       Application,     Once;
+    0x0130 GenerateKey     => ObjectInfo,    Application,     Once, Patient, Traced;
+    0x0131 GenerateKeyPair => KeyPair,       Application,     Once, Patient, Traced;
 
-    0x0140 Sign            => Signature,     Application,     Once;
-    0x0141 Verify          => Done,          Application,     Once;
-    0x0142 Encrypt         => Bytes,         Application,     Once;
-    0x0143 Decrypt         => Bytes,         Application,     Once;
-    0x0150 GenerateRandom  => Bytes,         Application,     Safe;
-    0x0151 SeedRandom      => Done,          Application,     Once;
+    0x0140 Sign            => Signature,     Application,     Once, ByKey,   Traced;
+    0x0141 Verify          => Done,          Application,     Once, ByKey,   Traced;
+    0x0142 Encrypt         => Bytes,         Application,     Once, ByKey,   Traced;
+    0x0143 Decrypt         => Bytes,         Application,     Once, ByKey,   Traced;
+    0x0150 GenerateRandom  => Bytes,         Application,     Safe, Quick,   Silent;
+    0x0151 SeedRandom      => Done,          Application,     Once, Quick,   Traced;
 
-    0x0800 CreatePartition => PartitionInfo, Administrator,   Once;
-    0x0801 DeletePartition => Done,          Administrator,   Once;
-    0x0802 ListPartitions  => Partitions,    Administrator,   Safe;
-    0x0810 AddClient       => Certificate,   Administrator,   Once;
-    0x0811 RevokeClient    => Done,          Administrator,   Once;
-    0x0812 ListClients     => Clients,       Administrator,   Safe;
-    0x0820 ListKeys        => Keys,          Administrator,   Safe;
-    0x0830 SetPolicy       => Done,          Administrator,   Once;
-    0x0831 ReadPolicy      => PolicyText,    Administrator,   Safe;
-    0x0832 Freeze          => Done,          Administrator,   Once;
-    0x0833 Thaw            => Done,          Administrator,   Once;
-    0x0840 TailAudit       => AuditRecords,  Administrator,   Safe;
-    0x0841 VerifyAudit     => AuditVerified, Administrator,   Safe;
-    0x0850 ReadStatus      => Status,        Administrator,   Safe;
+    0x0800 CreatePartition => PartitionInfo, Administrator,   Once, Slow,    Traced;
+    0x0801 DeletePartition => Done,          Administrator,   Once, Slow,    Traced;
+    0x0802 ListPartitions  => Partitions,    Administrator,   Safe, Slow,    Traced;
+    0x0810 AddClient       => Certificate,   Administrator,   Once, Slow,    Traced;
+    0x0811 RevokeClient    => Done,          Administrator,   Once, Slow,    Traced;
+    0x0812 ListClients     => Clients,       Administrator,   Safe, Slow,    Traced;
+    0x0820 ListKeys        => Keys,          Administrator,   Safe, Slow,    Traced;
+    0x0830 SetPolicy       => Done,          Administrator,   Once, Slow,    Traced;
+    0x0831 ReadPolicy      => PolicyText,    Administrator,   Safe, Slow,    Traced;
+    0x0832 Freeze          => Done,          Administrator,   Once, Slow,    Traced;
+    0x0833 Thaw            => Done,          Administrator,   Once, Slow,    Traced;
+    0x0840 TailAudit       => AuditRecords,  Administrator,   Safe, Slow,    Traced;
+    0x0841 VerifyAudit     => AuditVerified, Administrator,   Safe, Slow,    Traced;
+    0x0850 ReadStatus      => Status,        Administrator,   Safe, Slow,    Traced;
 }

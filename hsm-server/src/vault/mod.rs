@@ -317,7 +317,11 @@ impl<P: Platform> Door for Vault<P> {
     fn pace(&self, _: &Peer, frame: &[u8]) -> Pace {
         let head = frame.first_chunk::<HEADER>().and_then(|head| Header::decode(head, u32::MAX).ok());
         let call = head.and_then(|header| CallId::from_number(header.call));
-        call.map_or(Pace::Quick, |call| pace(call, frame))
+        match call.map(CallId::pace) {
+            Some(wire::Pace::Slow | wire::Pace::Patient) => Pace::Slow,
+            Some(wire::Pace::ByKey) => sign::pace(frame),
+            Some(wire::Pace::Quick) | None => Pace::Quick,
+        }
     }
 
     fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
@@ -403,47 +407,5 @@ impl<P: Platform> Door for Vault<P> {
         if let Err(error) = written.and_then(|()| self.log.sync()) {
             tracing::error!(%error, "the audit log cannot be written");
         }
-    }
-}
-
-/// Which calls keep a thread for milliseconds: those that write to the disk, hash a PIN, make a key, or
-/// use an RSA key.
-fn pace(call: CallId, frame: &[u8]) -> Pace {
-    match call {
-        CallId::Hello
-        | CallId::ReadToken
-        | CallId::Logout
-        | CallId::DescribeObject
-        | CallId::ReadAttributes
-        | CallId::FindObjects
-        | CallId::CloseSession
-        | CallId::EndInstance
-        | CallId::GenerateRandom
-        | CallId::SeedRandom => Pace::Quick,
-        CallId::Sign | CallId::Verify | CallId::Encrypt | CallId::Decrypt => sign::pace(frame),
-        CallId::InitToken
-        | CallId::InitPin
-        | CallId::SetPin
-        | CallId::Login
-        | CallId::CreateObject
-        | CallId::CopyObject
-        | CallId::DestroyObject
-        | CallId::WriteAttributes
-        | CallId::GenerateKey
-        | CallId::GenerateKeyPair
-        | CallId::CreatePartition
-        | CallId::DeletePartition
-        | CallId::ListPartitions
-        | CallId::AddClient
-        | CallId::RevokeClient
-        | CallId::ListClients
-        | CallId::ListKeys
-        | CallId::SetPolicy
-        | CallId::ReadPolicy
-        | CallId::Freeze
-        | CallId::Thaw
-        | CallId::TailAudit
-        | CallId::VerifyAudit
-        | CallId::ReadStatus => Pace::Slow,
     }
 }

@@ -9,7 +9,7 @@ use minicbor::Encode;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome},
-    wire::CallId,
+    wire::Trace,
 };
 
 use super::{Context, Error, Vault, applications::short, records::encode};
@@ -117,7 +117,7 @@ impl<P: Platform> Vault<P> {
             %error,
             "not done"
         );
-        if !is_recorded(context.call) {
+        if context.call.trace() == Trace::Silent {
             return;
         }
         let mut record = self.record_of(context, outcome(error));
@@ -154,50 +154,6 @@ impl<P: Platform> Vault<P> {
             store_version: None,
             charged: None,
         }
-    }
-}
-
-/// Whether the failure of a call belongs on record. Questions that change and reveal nothing do not.
-fn is_recorded(call: CallId) -> bool {
-    match call {
-        CallId::Hello
-        | CallId::ReadToken
-        | CallId::DescribeObject
-        | CallId::FindObjects
-        | CallId::CloseSession
-        | CallId::EndInstance
-        | CallId::GenerateRandom => false,
-        CallId::InitToken
-        | CallId::InitPin
-        | CallId::SetPin
-        | CallId::Login
-        | CallId::Logout
-        | CallId::CreateObject
-        | CallId::CopyObject
-        | CallId::DestroyObject
-        | CallId::ReadAttributes
-        | CallId::WriteAttributes
-        | CallId::GenerateKey
-        | CallId::GenerateKeyPair
-        | CallId::Sign
-        | CallId::Verify
-        | CallId::Encrypt
-        | CallId::Decrypt
-        | CallId::SeedRandom
-        | CallId::CreatePartition
-        | CallId::DeletePartition
-        | CallId::ListPartitions
-        | CallId::AddClient
-        | CallId::RevokeClient
-        | CallId::ListClients
-        | CallId::ListKeys
-        | CallId::SetPolicy
-        | CallId::ReadPolicy
-        | CallId::Freeze
-        | CallId::Thaw
-        | CallId::TailAudit
-        | CallId::VerifyAudit
-        | CallId::ReadStatus => true,
     }
 }
 
