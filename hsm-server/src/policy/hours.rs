@@ -1,5 +1,7 @@
 //! Opening hours: days of the week and times of day at a fixed offset from UTC.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 /// A day of the week, as written in a policy.
@@ -85,6 +87,18 @@ impl TryFrom<String> for Offset {
     }
 }
 
+impl fmt::Display for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for day in self.days.iter().flatten() {
+            write!(f, "{day:?} ")?;
+        }
+        let time = |TimeOfDay(minutes): TimeOfDay| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+        let sign = if self.utc_offset.0 < 0 { '-' } else { '+' };
+        let offset = self.utc_offset.0.unsigned_abs();
+        write!(f, "{} to {} {sign}{:02}:{:02}", time(self.from), time(self.to), offset / 60, offset % 60)
+    }
+}
+
 impl Hours {
     /// Whether it is open at all: hours that end where they begin say nothing.
     pub fn are_some(&self) -> bool {
@@ -148,6 +162,13 @@ mod tests {
         assert!(night.contain(MONDAY + 23 * HOUR));
         assert!(night.contain(MONDAY + 29 * HOUR));
         assert!(!night.contain(MONDAY + 5 * HOUR));
+    }
+
+    #[test]
+    fn hours_read_as_they_are_written() {
+        let desk =
+            hours("days = [\"Mon\", \"Fri\"]\nfrom = \"08:00\"\nto = \"17:30\"\nutc_offset = \"-03:30\"");
+        assert_eq!(desk.to_string(), "Mon Fri 08:00 to 17:30 -03:30");
     }
 
     #[test]

@@ -39,6 +39,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// Forgets keys that have not signed within the minute before `now`.
+    pub fn prune(&self, now: u64) {
+        let mut signatures = self.signatures.lock().unwrap_or_else(PoisonError::into_inner);
+        signatures.retain(|_, times| times.back().is_some_and(|last| last.saturating_add(WINDOW) > now));
+    }
+
     /// Counts a signature that the audit log remembers.
     pub fn remember(&self, key: ObjectId, time: u64) {
         self.signatures

@@ -5,7 +5,7 @@
 //!
 //! [[rule]]
 //! name = "desk"                           # stands in refusals and audit records
-//! keys = ["desk-*"]                       # by CKA_LABEL; `*` is any text
+//! keys = ["desk-*"]                       # by CKA_LABEL; `*` is any text; every rule says which
 //! mechanisms = ["CKM_EDDSA"]              # which mechanisms; all if absent
 //! signatures_per_minute = 600             # per key, its copies included
 //! hours = { days = ["Mon", "Tue"], from = "08:00", to = "17:30", utc_offset = "+01:00" }
@@ -57,7 +57,7 @@ struct Text {
 #[serde(deny_unknown_fields)]
 struct RuleText {
     name: String,
-    keys: Option<Vec<String>>,
+    keys: Vec<String>,
     mechanisms: Option<Vec<String>>,
     signatures_per_minute: Option<u32>,
     hours: Option<Hours>,
@@ -122,7 +122,7 @@ impl Policy {
             (true, _) | (false, Default::Allow) => Ok(limit),
             (false, Default::Refuse) => Err(Refusal {
                 rule: "default".into(),
-                reason: "no rule of the partition's policy names this key's label".into(),
+                reason: format!("no rule names the key's label \"{}\"", String::from_utf8_lossy(about.label)),
             }),
         }
     }
@@ -150,7 +150,7 @@ impl Rule {
         }
         Ok(Self {
             mechanisms: mechanisms.transpose()?,
-            keys: text.keys.unwrap_or_else(|| vec!["*".into()]),
+            keys: text.keys,
             name: text.name,
             signatures_per_minute: text.signatures_per_minute,
             hours: text.hours,
@@ -166,8 +166,8 @@ impl Rule {
         if self.mechanisms.as_ref().is_some_and(|allowed| !allowed.contains(&intent.mechanism)) {
             return refuse(format!("{} is not among its mechanisms", intent.mechanism.row().name));
         }
-        if self.hours.as_ref().is_some_and(|hours| !hours.contain(now)) {
-            return refuse("outside its opening hours".into());
+        if let Some(hours) = self.hours.as_ref().filter(|hours| !hours.contain(now)) {
+            return refuse(format!("outside its hours, {hours}"));
         }
         Ok(())
     }
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn the_tightest_limit_counts() {
         let ledger = Ledger::default();
-        let policy = "[[rule]]\nname = \"wide\"\nsignatures_per_minute = 5\n\
-                      [[rule]]\nname = \"tight\"\nsignatures_per_minute = 2";
+        let policy = "[[rule]]\nname = \"wide\"\nkeys = [\"*\"]\nsignatures_per_minute = 5\n\
+                      [[rule]]\nname = \"tight\"\nkeys = [\"*\"]\nsignatures_per_minute = 2";
         assert_eq!(decide(policy, &ledger, "x", Mechanism::Ecdsa, 0), Ok(true));
         assert_eq!(decide(policy, &ledger, "x", Mechanism::Ecdsa, 0), Ok(true));
         assert_eq!(decide(policy, &ledger, "x", Mechanism::Ecdsa, 0).unwrap_err().rule, "tight");
@@ -263,14 +263,20 @@ mod tests {
     #[test]
     fn a_wrong_text_says_where() {
         assert!(
-            Policy::parse("[[rule]]\nname = \"a\"\nmechanisms = [\"CKM_NONE\"]")
+            Policy::parse("[[rule]]\nname = \"a\"\nkeys = [\"*\"]\nmechanisms = [\"CKM_NONE\"]")
                 .unwrap_err()
                 .0
                 .contains("CKM_NONE")
         );
-        assert!(Policy::parse("[[rule]]\nname = \"a\"\nlimit = 3").unwrap_err().0.contains("limit"));
-        assert!(Policy::parse("[[rule]]\nname = \"\"").is_err());
-        let empty = "[[rule]]\nname = \"a\"\nhours = { from = \"08:00\", to = \"08:00\" }";
+        assert!(
+            Policy::parse("[[rule]]\nname = \"a\"\nkeys = [\"*\"]\nlimit = 3")
+                .unwrap_err()
+                .0
+                .contains("limit")
+        );
+        assert!(Policy::parse("[[rule]]\nname = \"\"\nkeys = [\"*\"]").is_err());
+        assert!(Policy::parse("[[rule]]\nname = \"a\"").unwrap_err().0.contains("keys"));
+        let empty = "[[rule]]\nname = \"a\"\nkeys = [\"*\"]\nhours = { from = \"08:00\", to = \"08:00\" }";
         assert!(Policy::parse(empty).unwrap_err().0.contains("hours"));
     }
 

@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
-use pkcs11_sys::{CKA_ID, CKA_KEY_TYPE};
+use aws_lc_rs::digest;
+use pkcs11_sys::{CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKO_PRIVATE_KEY, CKO_SECRET_KEY};
 use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
 use super::{
@@ -29,7 +30,7 @@ const TAIL: u32 = 1000;
 impl<P: Platform> Vault<P> {
     /// The partition of this name, which then stands in the call's record.
     fn named(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Partition>, Error> {
-        context.detail = name.into();
+        context.subject = name.into();
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions
             .get(name)
@@ -105,7 +106,7 @@ fn describe(name: &str, partition: &Partition) -> PartitionInfo {
 
 impl<P: Platform> Handle<CreatePartition> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: CreatePartition) -> Result<PartitionInfo, Error> {
-        context.detail.clone_from(&call.name);
+        context.subject.clone_from(&call.name);
         check_name(&call.name)?;
         let _turn = self.administration_turn();
         if self.partitions.read().unwrap_or_else(PoisonError::into_inner).contains_key(&call.name) {
@@ -155,8 +156,8 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         if let Some(partition) = &call.partition {
             self.named(context, partition)?;
         }
-        context.detail =
-            format!("client {} for {}", call.name, call.partition.as_deref().unwrap_or("administration"));
+        let role = if call.partition.is_some() { "application" } else { "administrator" };
+        context.detail = format!("client {}, {role}", call.name);
         if !(1..=MAX_DAYS).contains(&call.days) {
             return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_DAYS} days")));
         }
@@ -234,6 +235,11 @@ impl<P: Platform> Handle<ListKeys> for Vault<P> {
 impl<P: Platform> Handle<SetPolicy> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: SetPolicy) -> Result<Done, Error> {
         let partition = self.named(context, &call.partition)?;
+        context.detail = if call.text.trim().is_empty() {
+            "removed".into()
+        } else {
+            format!("SHA-256 {}", hex(digest::digest(&digest::SHA256, call.text.as_bytes()).as_ref()))
+        };
         let policy = Policy::parse(&call.text)
             .map_err(|error| Error::caller(FaultCode::ConfigurationInvalid, error.to_string()))?;
         self.change_rules(context, &partition, |rules| {
@@ -277,13 +283,22 @@ impl<P: Platform> Handle<Thaw> for Vault<P> {
     }
 }
 
-/// The first of a key's copies, which stands for all of them.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The first of a key's copies, which stands for all of them. A public key is nothing that could be stopped.
 fn lineage(partition: &Partition, key: ObjectId) -> Result<ObjectId, Error> {
     let objects = partition.keyring.token_objects();
     let object = objects.iter().find(|object| object.id == key);
-    object
-        .map(|object| object.lineage)
-        .ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no key {key} in this partition")))
+    match object.map(|object| (object.lineage, object.attributes.ulong(CKA_CLASS))) {
+        Some((lineage, Some(CKO_PRIVATE_KEY | CKO_SECRET_KEY))) => Ok(lineage),
+        Some(_) => Err(Error::caller(
+            FaultCode::ArgumentsBad,
+            format!("{key} is no private or secret key; `hsmctl key list` shows which belongs to it"),
+        )),
+        None => Err(Error::caller(FaultCode::NotFound, format!("no key {key} in this partition"))),
+    }
 }
 
 impl<P: Platform> Handle<TailAudit> for Vault<P> {

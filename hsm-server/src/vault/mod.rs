@@ -102,6 +102,8 @@ pub struct Context<'a> {
     /// Of which epoch the ticket is.
     epoch: u64,
     partition: Option<Arc<Partition>>,
+    /// The partition that an administrator acts on, for the record.
+    subject: String,
     /// What it is about, for the record.
     object: Option<ObjectId>,
     mechanism: Option<u64>,
@@ -179,6 +181,7 @@ impl<P: Platform> Vault<P> {
             role: Role::Public,
             epoch: 0,
             partition: self.partition_of(peer),
+            subject: String::new(),
             object: None,
             mechanism: None,
             message_hash: Vec::new(),
@@ -387,7 +390,11 @@ impl<P: Platform> Door for Vault<P> {
         if let Err(error) = self.log.sync() {
             tracing::error!(%error, "the audit log cannot be synced");
         }
-        let gone = self.applications.expire(self.platform.now());
+        let now = self.platform.now();
+        for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
+            partition.ledger.prune(now);
+        }
+        let gone = self.applications.expire(now);
         if !gone.is_empty() {
             for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
                 partition.keyring.remove_session_objects(|owner, _, _| gone.contains(&owner));

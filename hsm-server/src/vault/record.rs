@@ -139,7 +139,7 @@ impl<P: Platform> Vault<P> {
         AuditRecord {
             sequence: 0,
             time: context.now,
-            partition: context.peer.partition.clone().unwrap_or_default(),
+            partition: context.peer.partition.clone().unwrap_or_else(|| context.subject.clone()),
             client: context.peer.client.clone(),
             certificate: short(&context.peer.fingerprint).to_vec(),
             instance: context.caller.instance,

@@ -47,7 +47,7 @@ fn threads_get_exactly_the_limit() {
     let world = World::new();
     let vault = world.vault();
     let (_, client) = world.desk(&vault);
-    set_policy(&world, &vault, "[[rule]]\nname = \"desk\"\nsignatures_per_minute = 25\n");
+    set_policy(&world, &vault, "[[rule]]\nname = \"desk\"\nkeys = [\"*\"]\nsignatures_per_minute = 25\n");
     let key = world.ask(&vault, &client, &ec_pair("k")).unwrap().private.id;
     let signed: usize = std::thread::scope(|scope| {
         let signer = || (0..10).filter(|_| world.ask(&vault, &client, &sign(key)).is_ok()).count();
@@ -66,6 +66,8 @@ fn a_refusal_is_on_record_with_its_rule() {
     let key = world.ask(&vault, &client, &ec_pair("cold")).unwrap().private.id;
     assert_eq!(code(world.ask(&vault, &client, &sign(key))), FaultCode::PolicyRefused);
     let records = world.records(&vault);
+    let policy = records.iter().find(|record| record.act == "SetPolicy").unwrap();
+    assert_eq!((policy.partition.as_str(), policy.detail.len()), ("trading", "SHA-256 ".len() + 64));
     let last = records.last().unwrap();
     assert_eq!((last.act.as_str(), last.outcome, last.object), ("Sign", Outcome::Refused, Some(key)));
     assert!(last.detail.contains("default"));
@@ -93,6 +95,9 @@ fn a_frozen_key_does_nothing_until_it_is_thawed() {
     let mut vault = world.vault();
     let (certificate, client) = world.desk(&vault);
     let key = world.ask(&vault, &client, &ec_pair("k")).unwrap().private.id;
+    let public = world.ask(&vault, &client, &ec_pair("k")).unwrap().public.id;
+    let freeze = Freeze { partition: "trading".into(), key: Some(public) };
+    assert_eq!(code(world.ask(&vault, &world.administrator(&vault), &freeze)), FaultCode::ArgumentsBad);
     for frozen in [Some(key), None] {
         let partition = || String::from("trading");
         let admin = world.administrator(&vault);
