@@ -5,6 +5,7 @@
 //! the workers, who commit and answer for themselves.
 
 mod activity;
+mod fair;
 mod workers;
 
 use std::{
@@ -278,7 +279,8 @@ impl Keeper {
     pub fn new(door: Arc<dyn Door>, config: &Config) -> io::Result<Arc<Self>> {
         let herald = Arc::new(Herald::new(Arc::clone(&door)));
         let workers = Workers::start(
-            config.lane_count().clamp(2, MAX_WORKERS),
+            // One more than processors: a partition may keep all of them busy, and still leaves a thread to others.
+            (config.lane_count() + 1).clamp(3, MAX_WORKERS),
             Arc::clone(&door),
             Arc::clone(&herald),
         )?;

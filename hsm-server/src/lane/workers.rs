@@ -1,7 +1,6 @@
 //! The threads for slow calls: key generation, PINs, RSA, administration. They answer for themselves.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::JoinHandle,
@@ -10,7 +9,11 @@ use std::{
 use tracing::error;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Guest, Herald, Outlet, vital};
+use super::{
+    Guest, Herald, Outlet,
+    fair::{Fair, Owner},
+    vital,
+};
 use crate::{
     door::Door,
     hop::{self, ToFront},
@@ -24,8 +27,8 @@ pub(super) struct Job {
     pub(super) outlet: Arc<dyn Outlet>,
 }
 
-/// A fixed number of threads and what waits for them. A connection has one frame outstanding, so the number of
-/// connections bounds the queue.
+/// A fixed number of threads and what waits for them, partitions in turn. A connection has one frame outstanding,
+/// so the number of connections bounds the queue.
 pub(super) struct Workers {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -38,9 +41,8 @@ struct Shared {
     ready: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: Fair<Job>,
     closed: bool,
 }
 
@@ -52,8 +54,8 @@ impl fmt::Debug for Workers {
 
 impl Workers {
     pub(super) fn start(count: usize, door: Arc<dyn Door>, herald: Arc<Herald>) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { door, herald, queue: Mutex::new(Queue::default()), ready: Condvar::new() });
+        let queue = Mutex::new(Queue { jobs: Fair::new(count), closed: false });
+        let shared = Arc::new(Shared { door, herald, queue, ready: Condvar::new() });
         let threads = (0..count)
             .map(|_| {
                 let shared = Arc::clone(&shared);
@@ -64,7 +66,7 @@ impl Workers {
     }
 
     pub(super) fn push(&self, job: Job) {
-        self.shared.queue().jobs.push_back(job);
+        self.shared.queue().jobs.push(job.guest.peer.partition.clone(), job);
         self.shared.ready.notify_one();
     }
 
@@ -87,18 +89,24 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(job) = self.next() {
+        while let Some((owner, job)) = self.next() {
             self.carry_out(&job);
+            let mut queue = self.queue();
+            queue.jobs.done(&owner);
+            // What waited for its share may go on, and whoever waits for the end may see it.
+            if queue.closed || !queue.jobs.is_empty() {
+                self.ready.notify_all();
+            }
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<(Owner, Job)> {
         let mut queue = self.queue();
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
+            if let Some(job) = queue.jobs.pop() {
                 return Some(job);
             }
-            if queue.closed {
+            if queue.closed && queue.jobs.is_empty() {
                 return None;
             }
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
