@@ -90,7 +90,7 @@ pub fn run(afterwards: Afterwards) -> Outcome {
     note(server.hsmctl(&["audit", "tail"])?.trim_end());
     note(server.hsmctl(&["audit", "verify"])?.trim_end());
 
-    finish(server, afterwards, &config, &token)?;
+    finish(server, afterwards, &artefacts, &config, &token)?;
     println!("\nDone in {:.1} s.", begun.elapsed().as_secs_f32());
     Ok(())
 }
@@ -119,6 +119,7 @@ fn fresh_state() -> Outcome<PathBuf> {
         }
     }
     if state.exists() {
+        note(&format!("wiping what an earlier demo left in {}, its keys included", shown(&state)));
         fs::remove_dir_all(&state)?;
     }
     fs::create_dir_all(&state)?;
@@ -165,7 +166,13 @@ fn show(token: &Token, state: &Path, example: &Example) -> Outcome {
     Ok(())
 }
 
-fn finish(mut server: Server, afterwards: Afterwards, config: &Path, token: &Token) -> Outcome {
+fn finish(
+    mut server: Server,
+    afterwards: Afterwards,
+    artefacts: &Artefacts,
+    config: &Path,
+    token: &Token,
+) -> Outcome {
     let state = config.ancestors().nth(2).unwrap_or(config).to_path_buf();
     match afterwards {
         Afterwards::Stop => {
@@ -175,15 +182,18 @@ fn finish(mut server: Server, afterwards: Afterwards, config: &Path, token: &Tok
         }
         Afterwards::Keep => {
             heading("The server runs on");
-            let (hsmctl, address) = (server.hsmctl_line(), server.address());
+            let address = server.address();
+            let hsmctl = workspace::root().join(artefacts.hsmctl());
             let pid = server.keep().ok_or("the server is gone")?;
             fs::write(state.join("server.pid"), pid.to_string())?;
             println!("  export STRONGROOM_CONFIG={}", config.display());
+            println!("  export STRONGROOM_ADMIN={}", state.join("admin").display());
             println!("  export M={}", workspace::root().join(&token.module).display());
             println!("  pkcs11-tool --module $M --login --pin {PIN} --list-objects");
-            println!("  {hsmctl} status");
+            println!("  {} status", hsmctl.display());
             println!("  kill -TERM {pid}        # stops it; it listens on {address}");
             note(&format!("the user's PIN is {PIN}, the security officer's {SO_PIN}"));
+            note("the next `cargo xtask demo` stops this server and wipes its keys");
         }
     }
     Ok(())

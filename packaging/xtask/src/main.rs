@@ -8,6 +8,7 @@ use xtask::{Outcome, demo, test, workspace};
 
 const USAGE: &str = "\
 cargo xtask demo [--keep]     start a server, make keys, sign, verify with OpenSSL; --keep leaves it running
+                              each demo stops an earlier kept server and wipes its state
 cargo xtask test              install what the tests need and run every check and test
 cargo xtask bench [options]   measure beside SoftHSM2 and the floor; `bench --help` lists the options";
 
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
         ["demo", "--keep"] => demo::run(demo::Afterwards::Keep),
         ["test"] => test::run(),
         ["bench", options @ ..] => bench(options),
-        [] | ["help" | "--help" | "-h"] => {
+        [] | ["help" | "--help" | "-h"] | ["demo" | "test", "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
         }
