@@ -84,11 +84,6 @@ impl Server {
         self.state.join("server.toml")
     }
 
-    /// How the administrator's `hsmctl` command lines begin.
-    pub fn hsmctl_line(&self) -> String {
-        format!("{} --admin {}", self.artefacts.hsmctl(), shown(&self.state.join("admin")))
-    }
-
     /// Runs `hsmctl` as the administrator.
     ///
     /// # Errors
