@@ -15,6 +15,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Output, Stdio},
     sync::{Arc, Mutex},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -43,11 +45,12 @@ fn main() -> ExitCode {
     if env::var_os("AS_HSMCTL").is_some() {
         return hsmctl::main(initialise);
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
         ("an_administrators_day", an_administrators_day),
         ("clients_get_folders_that_work", clients_get_folders_that_work),
         ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
+        ("a_silent_server_is_not_waited_for", a_silent_server_is_not_waited_for),
         ("usage_is_checked", usage_is_checked),
     ];
     for (name, test) in tests {
@@ -82,6 +85,8 @@ struct Toy {
     clients: Mutex<Vec<(ClientInfo, Vec<u8>)>>,
 }
 
+/// The partition whose end takes longer than anybody waits.
+const STUCK: &str = "stuck";
 const KEY: ObjectId = ObjectId([0xab; 16]);
 
 impl Toy {
@@ -115,7 +120,11 @@ impl Toy {
                 encode_reply::<ListPartitions>(out, header.id, &Partitions { partitions });
             }
             CallId::DeletePartition => {
-                partitions.remove(&read::<DeletePartition>(rest).name).ok_or_else(missing)?;
+                let name = read::<DeletePartition>(rest).name;
+                if name == STUCK {
+                    thread::sleep(Duration::from_secs(12));
+                }
+                partitions.remove(&name).ok_or_else(missing)?;
                 encode_reply::<DeletePartition>(out, header.id, &Done {});
             }
             CallId::SetPolicy => {
@@ -458,6 +467,13 @@ fn whatever_fails_says_what_to_do() {
     let settings = "[[token]]\nserver = \"127.0.0.1:1\"\nca = \"ca.pem\"\ncertificate = \"client.pem\"\nkey = \"client.key\"\n";
     fs::write(Path::new(&stray).join("strongroom.toml"), settings).unwrap();
     assert!(not_done(&hsmctl(&["--admin", &stray, "status"])).contains("is the server running"));
+}
+
+fn a_silent_server_is_not_waited_for() {
+    let house = House::new();
+    house.ask(&["partition", "create", STUCK]);
+    let error = not_done(&house.run(&["partition", "delete", STUCK, "--yes"]));
+    assert!(error.contains("within 10 s; whether it was done is unknown"), "{error}");
 }
 
 fn usage_is_checked() {

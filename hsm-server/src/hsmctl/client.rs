@@ -17,7 +17,7 @@ use rustls::{
 use strongroom_shared::{
     fault::Fault,
     message::{Caller, Hello, InstanceId},
-    wire::{self, ALPN, Call, HEADER, Header, Kind, MINOR, decode_body, encode_request},
+    wire::{self, ALPN, Call, CallId, HEADER, Header, Kind, MINOR, decode_body, encode_request},
 };
 
 use super::{
@@ -28,8 +28,10 @@ use crate::certificates::not_after;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take: `audit verify` reads the whole log.
-const ANSWER: Duration = Duration::from_secs(600);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long it may take where the server reads its whole log first.
+const LONG_ANSWER: Duration = Duration::from_secs(600);
 /// The longest answer that is read, in bytes.
 const LIMIT: u32 = 64 << 20;
 
@@ -89,7 +91,11 @@ impl Connection {
         self.last += 1;
         let mut frame = Vec::new();
         encode_request(&mut frame, self.last, &self.caller, call);
-        let (header, body) = self.exchange(&frame).map_err(|error| self.broken(&error))?;
+        let patience = if C::ID == CallId::VerifyAudit { LONG_ANSWER } else { ANSWER };
+        let (header, body) = self.exchange(&frame, patience).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.silent(C::ID, patience),
+            _ => self.broken(&error),
+        })?;
         let malformed = |error: wire::BodyError| CtlError::new(format!("the server's answer: {error}"));
         match header.kind {
             Kind::Reply if header.id == self.last => decode_body(&body).map_err(malformed),
@@ -98,7 +104,8 @@ impl Connection {
         }
     }
 
-    fn exchange(&mut self, frame: &[u8]) -> io::Result<(Header, Vec<u8>)> {
+    fn exchange(&mut self, frame: &[u8], patience: Duration) -> io::Result<(Header, Vec<u8>)> {
+        self.stream.sock.set_read_timeout(Some(patience))?;
         self.stream.write_all(frame)?;
         self.stream.flush()?;
         let mut header = [0; HEADER];
@@ -107,6 +114,21 @@ impl Connection {
         let mut body = vec![0; header.length as usize];
         self.stream.read_exact(&mut body)?;
         Ok((header, body))
+    }
+
+    fn silent(&self, call: CallId, patience: Duration) -> CtlError {
+        let seconds = patience.as_secs();
+        if call == CallId::Hello {
+            let at = &self.server.address;
+            return CtlError::new(format!(
+                "{at}: the server took the connection and did not answer within {seconds} s; nothing was done"
+            ))
+            .advise("see its log, the vault may be stuck");
+        }
+        CtlError::new(format!(
+            "the server took the call and did not answer within {seconds} s; whether it was done is unknown: \
+             see its log, the vault may be stuck"
+        ))
     }
 
     fn broken(&self, error: &io::Error) -> CtlError {
@@ -132,10 +154,7 @@ fn reach(address: &str) -> Result<TcpStream, CtlError> {
     for candidate in address.to_socket_addrs().map_err(fail)? {
         match TcpStream::connect_timeout(&candidate, CONNECT) {
             Ok(stream) => {
-                let prepared = stream
-                    .set_nodelay(true)
-                    .and_then(|()| stream.set_read_timeout(Some(ANSWER)))
-                    .and_then(|()| stream.set_write_timeout(Some(ANSWER)));
+                let prepared = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(ANSWER)));
                 return prepared.map(|()| stream).map_err(fail);
             }
             Err(error) => last = error,
