@@ -161,7 +161,7 @@ impl Toy {
                 let client = ClientInfo {
                     name: call.name,
                     partition: call.partition,
-                    fingerprint: vec![1, 2, 3],
+                    fingerprint: (1..=32).collect(),
                     not_after: made.not_after,
                     revoked: false,
                 };
@@ -401,6 +401,11 @@ fn an_administrators_day() {
     piped.stdin.take().unwrap().write_all(b"# another\n").unwrap();
     assert!(piped.wait().unwrap().success());
     assert_eq!(house.ask_json(&["policy", "show", "payments"])["text"], "# another\n");
+    fs::write(&policy, " \n").unwrap();
+    let error = not_done(&house.run(&["policy", "set", "payments", &policy]));
+    assert!(error.contains("hsmctl policy clear payments"), "{error}");
+    house.ask(&["policy", "clear", "payments"]);
+    assert!(house.ask(&["policy", "show", "payments"]).starts_with("no policy: the keys' attributes"));
 
     let tail = house.ask(&["audit", "tail"]);
     assert_eq!(tail.lines().count(), 6);
@@ -437,6 +442,8 @@ fn clients_get_folders_that_work() {
     let error = not_done(&hsmctl(&["--admin", &second, "status"]));
     assert!(error.contains("does not let this certificate in"), "{error}");
     assert_eq!(house.ask_json(&["client", "list"])[1]["revoked"], true);
+    assert!(house.ask(&["client", "revoke", "second"]).contains("already revoked"));
+    assert_eq!(house.ask_json(&["client", "list"])[1]["certificate"], "0102030405060708");
 
     let remote = house.path("remote");
     let place = ["--server", "hsm.example:7373", "--server-name", "hsm.example"];
