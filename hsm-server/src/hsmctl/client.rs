@@ -4,9 +4,10 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustls::{
@@ -28,6 +29,10 @@ use crate::certificates::not_after;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
+/// For how long a refused connection is tried again: a server just started does not listen yet.
+const STARTING: Duration = Duration::from_secs(2);
+/// How long before it is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long it may take where the server reads its whole log first.
@@ -38,6 +43,7 @@ const LIMIT: u32 = 64 << 20;
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connection {
+    folder: PathBuf,
     stream: StreamOwned<ClientConnection, TcpStream>,
     server: Server,
     caller: Caller,
@@ -65,11 +71,30 @@ impl Connection {
         let tcp = reach(&server.address)?;
         let session = ClientConnection::new(Arc::new(config), name)
             .map_err(|error| CtlError::new(format!("{}: {error}", server.address)))?;
-        let mut connection =
-            Self { stream: StreamOwned::new(session, tcp), server, caller: caller()?, last: 0 };
+        let mut connection = Self {
+            folder: folder.into(),
+            stream: StreamOwned::new(session, tcp),
+            server,
+            caller: caller()?,
+            last: 0,
+        };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
         connection.call(&Hello { minor: MINOR, client })?;
         Ok(connection)
+    }
+
+    /// Connects again, for at most `patience`.
+    ///
+    /// # Errors
+    /// The server did not come back, or does not let this certificate in any more.
+    pub fn reopen(&mut self, patience: Duration) -> Result<(), CtlError> {
+        let started = Instant::now();
+        loop {
+            match Self::open(&self.folder) {
+                Err(error) if error.is_lost() && started.elapsed() < patience => thread::sleep(PAUSE),
+                result => return result.map(|connection| *self = connection),
+            }
+        }
     }
 
     /// Where it leads.
@@ -141,26 +166,44 @@ impl Connection {
             Some(error) => CtlError::new(format!("{at} is not the server it should be: {error}"))
                 .advise("check `server_name` and `ca` in strongroom.toml"),
             None => CtlError::new(format!("{at}: the connection broke: {error}"))
-                .advise("the server's log may say why"),
+                .advise("the server's log may say why")
+                .lost(),
         }
     }
 }
 
 fn reach(address: &str) -> Result<TcpStream, CtlError> {
     let fail = |error: io::Error| {
-        CtlError::new(format!("{address}: {error}")).advise("is the server running, and is this its address?")
+        CtlError::new(format!("{address}: {error}"))
+            .advise("is the server running, and is this its address?")
+            .lost()
     };
+    let started = Instant::now();
+    loop {
+        match reach_once(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && started.elapsed() < STARTING =>
+            {
+                thread::sleep(PAUSE);
+            }
+            result => return result.map_err(fail),
+        }
+    }
+}
+
+fn reach_once(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("no such address");
-    for candidate in address.to_socket_addrs().map_err(fail)? {
+    for candidate in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&candidate, CONNECT) {
             Ok(stream) => {
-                let prepared = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(ANSWER)));
-                return prepared.map(|()| stream).map_err(fail);
+                stream.set_nodelay(true)?;
+                stream.set_write_timeout(Some(ANSWER))?;
+                return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
-    Err(fail(last))
+    Err(last)
 }
 
 fn tls(token: &Token) -> Result<ClientConfig, CtlError> {
