@@ -9,7 +9,7 @@ mod support;
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -45,12 +45,13 @@ fn main() -> ExitCode {
     if env::var_os("AS_HSMCTL").is_some() {
         return hsmctl::main(initialise);
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
         ("an_administrators_day", an_administrators_day),
         ("clients_get_folders_that_work", clients_get_folders_that_work),
         ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
         ("a_silent_server_is_not_waited_for", a_silent_server_is_not_waited_for),
+        ("following_survives_a_restart", following_survives_a_restart),
         ("usage_is_checked", usage_is_checked),
     ];
     for (name, test) in tests {
@@ -83,6 +84,8 @@ struct Toy {
     ca: Authority,
     partitions: Mutex<BTreeMap<String, (String, bool)>>,
     clients: Mutex<Vec<(ClientInfo, Vec<u8>)>>,
+    /// How many audit records there are.
+    records: u64,
 }
 
 /// The partition whose end takes longer than anybody waits.
@@ -205,7 +208,7 @@ impl Toy {
             CallId::TailAudit => {
                 let call = read::<TailAudit>(rest);
                 let first = call.after.map_or(1, |after| after + 1);
-                let records = (first..=5).map(|sequence| AuditRecord {
+                let records = (first..=self.records).map(|sequence| AuditRecord {
                     sequence,
                     time: 1_700_000_000_000_000,
                     act: "Sign".into(),
@@ -286,7 +289,7 @@ impl Door for Toy {
 struct House {
     place: TempDir,
     state: PathBuf,
-    _front: Front,
+    front: Option<Front>,
 }
 
 impl House {
@@ -296,17 +299,24 @@ impl House {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
         done(&hsmctl(&["init", "--state", state.to_str().unwrap(), "--listen", &listen]));
-        let mut config = Config::load(&state.join("server.toml")).unwrap();
+        let mut house = Self { place, state, front: None };
+        house.serve(5);
+        house
+    }
+
+    /// Starts the server, whose audit log has so many records.
+    fn serve(&mut self, records: u64) {
+        let mut config = Config::load(&self.state.join("server.toml")).unwrap();
         config.isolation = Isolation::Thread;
-        let file = |name: &str| fs::read(state.join(name)).unwrap();
+        let file = |name: &str| fs::read(self.state.join(name)).unwrap();
         let echo = Echo::default();
         echo.let_in(&file("admin.der"));
         let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
-        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default() };
+        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default(), records };
         let front = Front::start(&config).unwrap();
         let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
         front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
-        Self { place, state, _front: front }
+        self.front = Some(front);
     }
 
     fn path(&self, name: &str) -> String {
@@ -481,6 +491,24 @@ fn a_silent_server_is_not_waited_for() {
     house.ask(&["partition", "create", STUCK]);
     let error = not_done(&house.run(&["partition", "delete", STUCK, "--yes"]));
     assert!(error.contains("within 10 s; whether it was done is unknown"), "{error}");
+}
+
+fn following_survives_a_restart() {
+    let mut house = House::new();
+    let admin = house.state.join("admin");
+    let words = ["--admin", admin.to_str().unwrap(), "--json", "audit", "tail", "--follow"];
+    let mut child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next =
+        || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["sequence"].clone();
+    (1..=5).for_each(|sequence| assert_eq!(next(), sequence));
+    house.front = None;
+    house.serve(7);
+    (6..=7).for_each(|sequence| assert_eq!(next(), sequence));
+    // For good.
+    house.front = None;
+    let error = not_done(&child.wait_with_output().unwrap());
+    assert!(error.contains("the server ended the connection; run it again"), "{error}");
 }
 
 fn usage_is_checked() {
