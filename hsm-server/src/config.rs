@@ -193,7 +193,8 @@ impl Config {
     /// The file cannot be read, or says something that it may not: the error names the place.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let fail = |reason: String| ConfigError { path: path.to_path_buf(), reason };
-        let text = fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| fail(format!("{error}; name one by --config; `hsmctl init` makes one")))?;
         let mut config: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
         config.check().map_err(fail)?;
         config.resolve(path.parent().unwrap_or(Path::new(".")));
@@ -210,7 +211,8 @@ impl Config {
             &mut self.tls.authority,
         ];
         for path in paths {
-            *path = folder.join(&*path);
+            // By its components, because they leave `/./` out.
+            *path = folder.join(&*path).components().collect();
         }
     }
 
@@ -329,10 +331,16 @@ mod tests {
     fn paths_start_at_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.toml");
-        fs::write(&path, "state = \"vault\"\n[root_key]\nfile = \"/run/key\"").unwrap();
+        fs::write(
+            &path,
+            "state = \"vault\"\n[root_key]\nfile = \"/run/key\"\n[tls]\nkey = \"./tls/server.key\"",
+        )
+        .unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!(config.state, folder.path().join("vault"));
         assert_eq!(config.root_key.file, Path::new("/run/key"));
-        assert_eq!(config.tls.key, folder.path().join("tls/server.key"));
+        assert_eq!(config.tls.key.as_os_str(), folder.path().join("tls/server.key").as_os_str());
+        let error = Config::load(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("--config"), "{error}");
     }
 }

@@ -9,12 +9,14 @@ mod support;
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Output, Stdio},
     sync::{Arc, Mutex},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -43,11 +45,13 @@ fn main() -> ExitCode {
     if env::var_os("AS_HSMCTL").is_some() {
         return hsmctl::main(initialise);
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 7] = [
         ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
         ("an_administrators_day", an_administrators_day),
         ("clients_get_folders_that_work", clients_get_folders_that_work),
         ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
+        ("a_silent_server_is_not_waited_for", a_silent_server_is_not_waited_for),
+        ("following_survives_a_restart", following_survives_a_restart),
         ("usage_is_checked", usage_is_checked),
     ];
     for (name, test) in tests {
@@ -80,8 +84,12 @@ struct Toy {
     ca: Authority,
     partitions: Mutex<BTreeMap<String, (String, bool)>>,
     clients: Mutex<Vec<(ClientInfo, Vec<u8>)>>,
+    /// How many audit records there are.
+    records: u64,
 }
 
+/// The partition whose end takes longer than anybody waits.
+const STUCK: &str = "stuck";
 const KEY: ObjectId = ObjectId([0xab; 16]);
 
 impl Toy {
@@ -115,7 +123,11 @@ impl Toy {
                 encode_reply::<ListPartitions>(out, header.id, &Partitions { partitions });
             }
             CallId::DeletePartition => {
-                partitions.remove(&read::<DeletePartition>(rest).name).ok_or_else(missing)?;
+                let name = read::<DeletePartition>(rest).name;
+                if name == STUCK {
+                    thread::sleep(Duration::from_secs(12));
+                }
+                partitions.remove(&name).ok_or_else(missing)?;
                 encode_reply::<DeletePartition>(out, header.id, &Done {});
             }
             CallId::SetPolicy => {
@@ -152,7 +164,7 @@ impl Toy {
                 let client = ClientInfo {
                     name: call.name,
                     partition: call.partition,
-                    fingerprint: vec![1, 2, 3],
+                    fingerprint: (1..=32).collect(),
                     not_after: made.not_after,
                     revoked: false,
                 };
@@ -196,7 +208,7 @@ impl Toy {
             CallId::TailAudit => {
                 let call = read::<TailAudit>(rest);
                 let first = call.after.map_or(1, |after| after + 1);
-                let records = (first..=5).map(|sequence| AuditRecord {
+                let records = (first..=self.records).map(|sequence| AuditRecord {
                     sequence,
                     time: 1_700_000_000_000_000,
                     act: "Sign".into(),
@@ -277,7 +289,7 @@ impl Door for Toy {
 struct House {
     place: TempDir,
     state: PathBuf,
-    _front: Front,
+    front: Option<Front>,
 }
 
 impl House {
@@ -287,17 +299,24 @@ impl House {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
         done(&hsmctl(&["init", "--state", state.to_str().unwrap(), "--listen", &listen]));
-        let mut config = Config::load(&state.join("server.toml")).unwrap();
+        let mut house = Self { place, state, front: None };
+        house.serve(5);
+        house
+    }
+
+    /// Starts the server, whose audit log has so many records.
+    fn serve(&mut self, records: u64) {
+        let mut config = Config::load(&self.state.join("server.toml")).unwrap();
         config.isolation = Isolation::Thread;
-        let file = |name: &str| fs::read(state.join(name)).unwrap();
+        let file = |name: &str| fs::read(self.state.join(name)).unwrap();
         let echo = Echo::default();
         echo.let_in(&file("admin.der"));
         let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
-        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default() };
+        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default(), records };
         let front = Front::start(&config).unwrap();
         let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
         front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
-        Self { place, state, _front: front }
+        self.front = Some(front);
     }
 
     fn path(&self, name: &str) -> String {
@@ -392,6 +411,11 @@ fn an_administrators_day() {
     piped.stdin.take().unwrap().write_all(b"# another\n").unwrap();
     assert!(piped.wait().unwrap().success());
     assert_eq!(house.ask_json(&["policy", "show", "payments"])["text"], "# another\n");
+    fs::write(&policy, " \n").unwrap();
+    let error = not_done(&house.run(&["policy", "set", "payments", &policy]));
+    assert!(error.contains("hsmctl policy clear payments"), "{error}");
+    house.ask(&["policy", "clear", "payments"]);
+    assert!(house.ask(&["policy", "show", "payments"]).starts_with("no policy: the keys' attributes"));
 
     let tail = house.ask(&["audit", "tail"]);
     assert_eq!(tail.lines().count(), 6);
@@ -428,6 +452,8 @@ fn clients_get_folders_that_work() {
     let error = not_done(&hsmctl(&["--admin", &second, "status"]));
     assert!(error.contains("does not let this certificate in"), "{error}");
     assert_eq!(house.ask_json(&["client", "list"])[1]["revoked"], true);
+    assert!(house.ask(&["client", "revoke", "second"]).contains("already revoked"));
+    assert_eq!(house.ask_json(&["client", "list"])[1]["certificate"], "0102030405060708");
 
     let remote = house.path("remote");
     let place = ["--server", "hsm.example:7373", "--server-name", "hsm.example"];
@@ -458,6 +484,31 @@ fn whatever_fails_says_what_to_do() {
     let settings = "[[token]]\nserver = \"127.0.0.1:1\"\nca = \"ca.pem\"\ncertificate = \"client.pem\"\nkey = \"client.key\"\n";
     fs::write(Path::new(&stray).join("strongroom.toml"), settings).unwrap();
     assert!(not_done(&hsmctl(&["--admin", &stray, "status"])).contains("is the server running"));
+}
+
+fn a_silent_server_is_not_waited_for() {
+    let house = House::new();
+    house.ask(&["partition", "create", STUCK]);
+    let error = not_done(&house.run(&["partition", "delete", STUCK, "--yes"]));
+    assert!(error.contains("within 10 s; whether it was done is unknown"), "{error}");
+}
+
+fn following_survives_a_restart() {
+    let mut house = House::new();
+    let admin = house.state.join("admin");
+    let words = ["--admin", admin.to_str().unwrap(), "--json", "audit", "tail", "--follow"];
+    let mut child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next =
+        || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["sequence"].clone();
+    (1..=5).for_each(|sequence| assert_eq!(next(), sequence));
+    house.front = None;
+    house.serve(7);
+    (6..=7).for_each(|sequence| assert_eq!(next(), sequence));
+    // For good.
+    house.front = None;
+    let error = not_done(&child.wait_with_output().unwrap());
+    assert!(error.contains("the server ended the connection; run it again"), "{error}");
 }
 
 fn usage_is_checked() {

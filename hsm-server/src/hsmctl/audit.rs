@@ -17,6 +17,8 @@ use super::{
 
 /// How often `audit tail --follow` asks.
 const FOLLOW: Duration = Duration::from_millis(500);
+/// For how long it tries to reach a server that ended the connection.
+const RETURN: Duration = Duration::from_secs(10);
 /// How many records one answer may bring.
 const PAGE: u32 = 1000;
 
@@ -84,7 +86,20 @@ fn follow(server: &mut Connection, count: u32, format: Format) -> Result<(), Ctl
     loop {
         told(table(records).print_more(format, heading))?;
         heading = Heading::Omitted;
-        records = server.call(&TailAudit { count: PAGE, after: Some(last) })?.records;
+        records = match server.call(&TailAudit { count: PAGE, after: Some(last) }) {
+            Ok(answer) => answer.records,
+            Err(error) if error.is_lost() => {
+                server.reopen(RETURN).map_err(|error| {
+                    if error.is_lost() {
+                        CtlError::new("the server ended the connection; run it again")
+                    } else {
+                        error
+                    }
+                })?;
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
         match records.last() {
             Some(record) => last = record.sequence,
             None => thread::sleep(FOLLOW),

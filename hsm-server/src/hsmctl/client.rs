@@ -4,9 +4,10 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustls::{
@@ -17,7 +18,7 @@ use rustls::{
 use strongroom_shared::{
     fault::Fault,
     message::{Caller, Hello, InstanceId},
-    wire::{self, ALPN, Call, HEADER, Header, Kind, MINOR, decode_body, encode_request},
+    wire::{self, ALPN, Call, CallId, HEADER, Header, Kind, MINOR, decode_body, encode_request},
 };
 
 use super::{
@@ -28,14 +29,21 @@ use crate::certificates::not_after;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take: `audit verify` reads the whole log.
-const ANSWER: Duration = Duration::from_secs(600);
+/// For how long a refused connection is tried again: a server just started does not listen yet.
+const STARTING: Duration = Duration::from_secs(2);
+/// How long before it is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long it may take where the server reads its whole log first.
+const LONG_ANSWER: Duration = Duration::from_secs(600);
 /// The longest answer that is read, in bytes.
 const LIMIT: u32 = 64 << 20;
 
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connection {
+    folder: PathBuf,
     stream: StreamOwned<ClientConnection, TcpStream>,
     server: Server,
     caller: Caller,
@@ -63,11 +71,30 @@ impl Connection {
         let tcp = reach(&server.address)?;
         let session = ClientConnection::new(Arc::new(config), name)
             .map_err(|error| CtlError::new(format!("{}: {error}", server.address)))?;
-        let mut connection =
-            Self { stream: StreamOwned::new(session, tcp), server, caller: caller()?, last: 0 };
+        let mut connection = Self {
+            folder: folder.into(),
+            stream: StreamOwned::new(session, tcp),
+            server,
+            caller: caller()?,
+            last: 0,
+        };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
         connection.call(&Hello { minor: MINOR, client })?;
         Ok(connection)
+    }
+
+    /// Connects again, for at most `patience`.
+    ///
+    /// # Errors
+    /// The server did not come back, or does not let this certificate in any more.
+    pub fn reopen(&mut self, patience: Duration) -> Result<(), CtlError> {
+        let started = Instant::now();
+        loop {
+            match Self::open(&self.folder) {
+                Err(error) if error.is_lost() && started.elapsed() < patience => thread::sleep(PAUSE),
+                result => return result.map(|connection| *self = connection),
+            }
+        }
     }
 
     /// Where it leads.
@@ -89,7 +116,11 @@ impl Connection {
         self.last += 1;
         let mut frame = Vec::new();
         encode_request(&mut frame, self.last, &self.caller, call);
-        let (header, body) = self.exchange(&frame).map_err(|error| self.broken(&error))?;
+        let patience = if C::ID == CallId::VerifyAudit { LONG_ANSWER } else { ANSWER };
+        let (header, body) = self.exchange(&frame, patience).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.silent(C::ID, patience),
+            _ => self.broken(&error),
+        })?;
         let malformed = |error: wire::BodyError| CtlError::new(format!("the server's answer: {error}"));
         match header.kind {
             Kind::Reply if header.id == self.last => decode_body(&body).map_err(malformed),
@@ -98,7 +129,8 @@ impl Connection {
         }
     }
 
-    fn exchange(&mut self, frame: &[u8]) -> io::Result<(Header, Vec<u8>)> {
+    fn exchange(&mut self, frame: &[u8], patience: Duration) -> io::Result<(Header, Vec<u8>)> {
+        self.stream.sock.set_read_timeout(Some(patience))?;
         self.stream.write_all(frame)?;
         self.stream.flush()?;
         let mut header = [0; HEADER];
@@ -107,6 +139,21 @@ impl Connection {
         let mut body = vec![0; header.length as usize];
         self.stream.read_exact(&mut body)?;
         Ok((header, body))
+    }
+
+    fn silent(&self, call: CallId, patience: Duration) -> CtlError {
+        let seconds = patience.as_secs();
+        if call == CallId::Hello {
+            let at = &self.server.address;
+            return CtlError::new(format!(
+                "{at}: the server took the connection and did not answer within {seconds} s; nothing was done"
+            ))
+            .advise("see its log, the vault may be stuck");
+        }
+        CtlError::new(format!(
+            "the server took the call and did not answer within {seconds} s; whether it was done is unknown: \
+             see its log, the vault may be stuck"
+        ))
     }
 
     fn broken(&self, error: &io::Error) -> CtlError {
@@ -119,29 +166,44 @@ impl Connection {
             Some(error) => CtlError::new(format!("{at} is not the server it should be: {error}"))
                 .advise("check `server_name` and `ca` in strongroom.toml"),
             None => CtlError::new(format!("{at}: the connection broke: {error}"))
-                .advise("the server's log may say why"),
+                .advise("the server's log may say why")
+                .lost(),
         }
     }
 }
 
 fn reach(address: &str) -> Result<TcpStream, CtlError> {
     let fail = |error: io::Error| {
-        CtlError::new(format!("{address}: {error}")).advise("is the server running, and is this its address?")
+        CtlError::new(format!("{address}: {error}"))
+            .advise("is the server running, and is this its address?")
+            .lost()
     };
+    let started = Instant::now();
+    loop {
+        match reach_once(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && started.elapsed() < STARTING =>
+            {
+                thread::sleep(PAUSE);
+            }
+            result => return result.map_err(fail),
+        }
+    }
+}
+
+fn reach_once(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("no such address");
-    for candidate in address.to_socket_addrs().map_err(fail)? {
+    for candidate in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&candidate, CONNECT) {
             Ok(stream) => {
-                let prepared = stream
-                    .set_nodelay(true)
-                    .and_then(|()| stream.set_read_timeout(Some(ANSWER)))
-                    .and_then(|()| stream.set_write_timeout(Some(ANSWER)));
-                return prepared.map(|()| stream).map_err(fail);
+                stream.set_nodelay(true)?;
+                stream.set_write_timeout(Some(ANSWER))?;
+                return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
-    Err(fail(last))
+    Err(last)
 }
 
 fn tls(token: &Token) -> Result<ClientConfig, CtlError> {

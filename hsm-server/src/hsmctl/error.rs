@@ -9,18 +9,30 @@ use strongroom_shared::fault::{Fault, FaultCode};
 pub struct CtlError {
     message: String,
     advice: Option<&'static str>,
+    lost: bool,
 }
 
 impl CtlError {
     /// An error without advice.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), advice: None }
+        Self { message: message.into(), advice: None, lost: false }
     }
 
     /// The same with advice.
     #[must_use]
     pub fn advise(self, advice: &'static str) -> Self {
         Self { advice: Some(advice), ..self }
+    }
+
+    /// The same, told apart as a server that is gone and may come back.
+    #[must_use]
+    pub fn lost(self) -> Self {
+        Self { lost: true, ..self }
+    }
+
+    /// Whether the server is gone and may come back.
+    pub const fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Something about a file or folder.
@@ -44,6 +56,7 @@ impl From<Fault> for CtlError {
         match fault.code {
             FaultCode::Forbidden => error.advise("this needs an administrator's folder: --admin DIR"),
             FaultCode::NotFound => error.advise("see `hsmctl partition list` and `hsmctl client list`"),
+            FaultCode::Unavailable => error.lost(),
             FaultCode::UnknownCall => error.advise("the server is older than this hsmctl"),
             FaultCode::IntegrityViolated => {
                 error.advise("stop the server, keep the state folder as evidence, and restore a backup")

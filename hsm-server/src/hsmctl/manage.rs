@@ -134,6 +134,7 @@ const CLIENTS: &[(&str, For)] = &[
     ("role", For::All),
     ("not_after", For::All),
     ("revoked", For::All),
+    ("certificate", For::All),
     ("fingerprint", For::Machines),
 ];
 
@@ -154,12 +155,19 @@ impl Client {
                         Cell::text(role),
                         Cell::seconds(client.not_after),
                         Cell::Flag(client.revoked),
+                        // What audit records name it by.
+                        Cell::bytes(client.fingerprint.get(..8).unwrap_or(&client.fingerprint)),
                         Cell::bytes(&client.fingerprint),
                     ]
                 });
                 told(Table::new(CLIENTS).rows(rows).print(format))
             }
             Self::Revoke { name } => {
+                let mut clients = server.call(&ListClients {})?.clients;
+                clients.retain(|client| client.name == *name);
+                if !clients.is_empty() && clients.iter().all(|client| client.revoked) {
+                    return told(say(format, &format!("{name} is already revoked")));
+                }
                 server.call(&RevokeClient { name: name.clone() })?;
                 told(say(format, &format!("revoked {name}")))
             }
@@ -282,6 +290,11 @@ pub enum Policy {
         /// The partition's name.
         partition: String,
     },
+    /// Removes the policy: the keys' attributes alone decide again.
+    Clear {
+        /// The partition's name.
+        partition: String,
+    },
 }
 
 const POLICY: &[(&str, For)] = &[("partition", For::All), ("text", For::All)];
@@ -295,6 +308,11 @@ impl Policy {
         match self {
             Self::Set { partition, file } => {
                 let text = read(file)?;
+                if text.trim().is_empty() {
+                    return Err(CtlError::new(format!(
+                        "the policy is empty; to remove the policy: hsmctl policy clear {partition}"
+                    )));
+                }
                 server.call(&SetPolicy { partition: partition.clone(), text })?;
                 told(say(format, &format!("the policy of {partition} is in force")))
             }
@@ -302,7 +320,7 @@ impl Policy {
                 let text = server.call(&ReadPolicy { partition: partition.clone() })?.text;
                 match format {
                     Format::Human if text.is_empty() => {
-                        told(say(format, "no policy was set: all uses are allowed"))
+                        told(say(format, "no policy: the keys' attributes alone decide"))
                     }
                     Format::Human => told(put(&text)),
                     Format::Json => {
@@ -310,6 +328,11 @@ impl Policy {
                         told(Table::new(POLICY).row(row).print_one(format))
                     }
                 }
+            }
+            Self::Clear { partition } => {
+                // What removes a policy is an empty one.
+                server.call(&SetPolicy { partition: partition.clone(), text: String::new() })?;
+                told(say(format, &format!("the policy of {partition} is removed")))
             }
         }
     }

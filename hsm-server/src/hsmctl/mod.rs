@@ -29,7 +29,7 @@ use self::{
 #[derive(Debug, Parser)]
 #[command(name = "hsmctl", version, about = "Administers a Strongroom HSM server")]
 struct Arguments {
-    /// An administrator's folder, as `hsmctl init` and `hsmctl client add --admin` make them.
+    /// An administrator's folder, as `hsmctl init` and `hsmctl client add --admin` make them; before the command.
     #[arg(long = "admin", value_name = "DIR", env = "STRONGROOM_ADMIN")]
     folder: Option<PathBuf>,
     /// Answer in JSON.

@@ -48,7 +48,10 @@ impl Cell {
 
     fn human(&self) -> String {
         match self {
-            Self::Text(text) => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+            Self::Text(text) => {
+                let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+                lines.join("; ").chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+            }
             Self::Number(number) => number.to_string(),
             Self::Flag(true) => "yes".into(),
             Self::Flag(false) => "no".into(),
@@ -253,6 +256,7 @@ mod tests {
             table.aligned(Heading::Shown),
             "NAME       NOT AFTER\na          2023-11-14T22:13:20Z\nlong?name  -\n"
         );
+        assert_eq!(Cell::text("line 1\n\nline 2\r\n").human(), "line 1; line 2");
         let json = table.object(&table.rows[1]);
         assert_eq!(json.to_string(), r#"{"name":"long\u001bname","not_after":null,"secret":true}"#);
     }
