@@ -40,6 +40,8 @@ macro_rules! errors {
                 match self {
                     $( Self::$name )|* => Level::Debug,
                     Self::Fault(fault) => fault_level(fault.code),
+                    // Said once, where it was found out.
+                    Self::Link(Link::Administrator) => Level::Debug,
                     Self::Link(_) => Level::Warn,
                 }
             }
@@ -202,6 +204,7 @@ fn link_rv(link: &Link) -> CK_RV {
         | Link::Broken(_)
         | Link::TimedOut
         | Link::Refused(_)
+        | Link::Administrator
         | Link::Unusable(_)
         | Link::Malformed(_) => CKR_DEVICE_ERROR,
     }
@@ -212,8 +215,8 @@ impl Error {
     /// not there. Why goes to the log.
     pub fn of_slot(self) -> Self {
         match self {
-            Self::Link(link) => {
-                log::write(Level::Warn, format_args!("token not present: {link}"));
+            Self::Link(ref link) => {
+                log::write(self.level(), format_args!("token not present: {link}"));
                 Self::TokenNotPresent
             }
             other => other,

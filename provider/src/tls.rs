@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
@@ -110,6 +110,8 @@ pub struct Tls {
     token: Arc<Token>,
     traffic: Arc<Traffic>,
     limit: AtomicU32,
+    /// Whether the log knows that the certificate is an administrator's.
+    told_administrator: AtomicBool,
     credentials: ArcSwapOption<Credentials>,
     idle: Mutex<Vec<Connection>>,
 }
@@ -121,6 +123,7 @@ impl Tls {
             token,
             traffic,
             limit: AtomicU32::new(DEFAULT_LIMIT),
+            told_administrator: AtomicBool::new(false),
             credentials: ArcSwapOption::empty(),
             idle: Mutex::default(),
         }
@@ -160,7 +163,14 @@ impl Tls {
         wire::encode_request(&mut frame, 0, &Caller::default(), &hello);
         let mut reply = Vec::new();
         stream.exchange(&frame, &mut reply, DEFAULT_LIMIT, deadline, Wait::Block)?;
-        self.limit.store(welcome(&reply)?.limit.max(DEFAULT_LIMIT / 16), Ordering::Relaxed);
+        let welcome = welcome(&reply)?;
+        if welcome.partition.is_none() {
+            if !self.told_administrator.swap(true, Ordering::Relaxed) {
+                log::write(Level::Warn, format_args!("{}: {}", self.token.server, Link::Administrator));
+            }
+            return Err(Link::Administrator);
+        }
+        self.limit.store(welcome.limit.max(DEFAULT_LIMIT / 16), Ordering::Relaxed);
         Ok(Connection { number: self.traffic.connections.fetch_add(1, Ordering::Relaxed), stream })
     }
 
