@@ -146,8 +146,20 @@ impl Tls {
         drop(dead);
     }
 
-    /// Opens a connection and says hello.
+    /// Opens a connection and says hello. A refusal names what an operator should look at.
     fn connect(&self, limits: Limits) -> Result<Connection, Link> {
+        self.shake_hands(limits).map_err(|link| match link {
+            Link::Refused(why) => Link::Refused(format!(
+                "{why} (server {}, certificate {}): was it made by this server's `hsmctl client add`? was it \
+                 revoked, or has it expired?",
+                self.token.server,
+                self.token.certificate.display()
+            )),
+            other => other,
+        })
+    }
+
+    fn shake_hands(&self, limits: Limits) -> Result<Connection, Link> {
         let deadline = limits.link.min(limits.answer);
         let name = ServerName::try_from(self.token.server_name.clone())
             .map_err(|error| Link::Unusable(format!("server_name: {error}")))?;

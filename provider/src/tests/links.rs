@@ -113,6 +113,8 @@ fn the_wrong_certificate_on_either_side_is_refused_at_once() {
     for token in [wrong_name, wrong_authority, wrong_client] {
         let error = refusal(token.clone());
         assert!(matches!(error, Error::Link(Link::Refused(_))), "{token:?}: {error}");
+        let (text, file) = (error.to_string(), token.certificate.display().to_string());
+        assert!(text.contains(&token.server) && text.contains(&file) && text.contains("revoked"), "{text}");
     }
     let missing = Token { key: "/nowhere/client.key".into(), ..token };
     assert!(matches!(refusal(missing), Error::Link(Link::Unusable(_))));
