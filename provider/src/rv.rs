@@ -189,9 +189,11 @@ fn fault_rv(code: FaultCode) -> CK_RV {
     }
 }
 
-/// A server in trouble and a refusal by policy are an operator's business; the rest is the application's.
+/// A server in trouble, a refusal by policy and a PIN that loses tries are an operator's business; the rest is the
+/// application's.
 fn fault_level(code: FaultCode) -> Level {
     match fault_rv(code) {
+        CKR_PIN_INCORRECT | CKR_PIN_LOCKED => Level::Warn,
         CKR_DEVICE_ERROR | CKR_DEVICE_MEMORY | CKR_FUNCTION_REJECTED => Level::Warn,
         _ => Level::Info,
     }
