@@ -68,6 +68,14 @@ pub struct Bench {
     rsa: Cell<Option<KeyPair>>,
 }
 
+fn reason(stop: Stop) -> String {
+    match stop {
+        Stop::Skipped(why) => why,
+        Stop::Fail { seen, .. } => seen,
+        Stop::NotOffered => "the module does not offer it".to_owned(),
+    }
+}
+
 impl Bench {
     /// Loads the module.
     ///
@@ -132,7 +140,32 @@ impl Bench {
         self.reset(Stage::Loaded);
     }
 
-    fn reset(&self, stage: Stage) {
+    /// Sees whether the module can be initialised, shows the token and takes the PINs that were given. Each costs one
+    /// try at most.
+    ///
+    /// # Errors
+    /// The first thing that is in the way, as a sentence.
+    pub fn preflight(&self) -> Result<(), String> {
+        self.prepare(Stage::Token).map_err(reason)?;
+        let pins = [
+            (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
+            (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),
+        ];
+        for (user, pin, name) in pins {
+            let Some(pin) = pin else { continue };
+            let session = self.session().map_err(reason)?;
+            let rv = session.login(user, pin);
+            if !rv.was(CKR_OK) {
+                return Err(format!("the {name} is not accepted: {rv}"));
+            }
+            let _logged_out = session.logout();
+            self.conclude();
+        }
+        Ok(())
+    }
+
+    /// Takes the module back to a stage that it has passed.
+    pub fn reset(&self, stage: Stage) {
         self.anchor.set(None);
         self.rsa.set(None);
         if stage < Stage::Initialized {
@@ -166,7 +199,14 @@ impl Bench {
         };
         let slot = slots.into_iter().find(wanted);
         self.slot.set(slot);
-        slot.map(|_| Stage::Token).ok_or_else(|| Stop::Skipped("the module shows no such token".to_owned()))
+        slot.map(|_| Stage::Token).ok_or_else(|| Stop::Skipped(self.no_token()))
+    }
+
+    fn no_token(&self) -> String {
+        match &self.target.token_label {
+            Some(label) => format!("the module shows no token with the label {label:?}"),
+            None => "the module shows no initialised token".to_owned(),
+        }
     }
 
     fn log_in(&self) -> Result<Stage, Stop> {
@@ -185,7 +225,7 @@ impl Bench {
     /// # Errors
     /// `Skipped`, if none was given.
     pub fn pin(&self) -> Result<Pin, Stop> {
-        self.target.pin.clone().ok_or_else(|| Stop::Skipped("no user PIN was given".to_owned()))
+        self.target.pin.clone().ok_or_else(|| Stop::Skipped("no user PIN was given (--pin-file)".to_owned()))
     }
 
     /// The security officer's PIN.
@@ -193,7 +233,10 @@ impl Bench {
     /// # Errors
     /// `Skipped`, if none was given.
     pub fn so_pin(&self) -> Result<Pin, Stop> {
-        self.target.so_pin.clone().ok_or_else(|| Stop::Skipped("no SO PIN was given".to_owned()))
+        self.target
+            .so_pin
+            .clone()
+            .ok_or_else(|| Stop::Skipped("no SO PIN was given (--so-pin-file)".to_owned()))
     }
 
     /// The slot of the token under test.
@@ -201,7 +244,7 @@ impl Bench {
     /// # Errors
     /// `Skipped`, if there is none.
     pub fn slot(&self) -> Result<CK_SLOT_ID, Stop> {
-        self.slot.get().ok_or_else(|| Stop::Skipped("the module shows no such token".to_owned()))
+        self.slot.get().ok_or_else(|| Stop::Skipped(self.no_token()))
     }
 
     /// The slots of the module.

@@ -28,6 +28,8 @@ use crate::check::{Check, all};
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
+/// Use a token that you can lose: it makes keys and changes PINs.
+///
 /// Exit code 0: no findings. 1: findings. 2: the checks could not be made.
 #[derive(Parser)]
 #[command(name = "p11-conformance", version)]
@@ -62,6 +64,9 @@ struct Options {
     /// Make the checks that the input names, in this process
     #[arg(long, hide = true)]
     child: bool,
+    /// See whether the token can be checked, in this process
+    #[arg(long, hide = true)]
+    preflight: bool,
 }
 
 fn main() -> ExitCode {
@@ -86,7 +91,12 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     if options.child {
         return runner::child(target).map(|()| ExitCode::SUCCESS);
     }
-    let reports = runner::run(&chosen, Duration::from_secs(options.timeout))?;
+    if options.preflight {
+        return runner::preflight_child(target).map(|()| ExitCode::SUCCESS);
+    }
+    let limit = Duration::from_secs(options.timeout);
+    runner::preflight(limit)?;
+    let reports = runner::run(&chosen, limit)?;
     if let Some(file) = &options.json {
         report::json(&target.module, &reports, file).map_err(|error| error.to_string())?;
     }

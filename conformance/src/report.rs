@@ -50,10 +50,9 @@ pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Re
             writeln!(output, "     seen:     {seen}")?;
         }
     }
-    for report in reports {
-        if let Outcome::Skipped { why } = &report.outcome {
-            writeln!(output, "SKIP {}: {why}", report.check.id)?;
-        }
+    for (why, count) in skipped(reports) {
+        let checks = if count == 1 { "check" } else { "checks" };
+        writeln!(output, "SKIP {count} {checks}: {why}")?;
     }
     let tally = Tally::of(reports);
     let verdict = match (tally.failed, tally.passed) {
@@ -70,6 +69,19 @@ pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Re
         tally.skipped,
         tally.not_offered
     )
+}
+
+/// How many checks were skipped for each reason, in the order in which the reasons came up.
+fn skipped(reports: &[Report]) -> Vec<(&str, usize)> {
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for report in reports {
+        let Outcome::Skipped { why } = &report.outcome else { continue };
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((why, 1)),
+        }
+    }
+    reasons
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,8 @@
 //!
 //! The parent never loads the module. A child reads the ids of its checks from its standard input and prints one
 //! line for each; when it dies or falls silent, the check whose line is missing takes the blame, and another child
-//! goes on with the rest.
+//! goes on with the rest. Before them all, one child sees whether the token can be checked: a wrong PIN costs one
+//! try, and a module that cannot be initialised is one line.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Write};
@@ -12,13 +13,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Bench, Target};
+use crate::bench::{Bench, Stage, Target};
 use crate::check::{Check, Outcome, all};
 
 /// What a child's lines begin with, so that a module may print too.
 const MARK: &str = "p11-conformance: ";
+
+/// How long the preflight may take at least: a check's time may be set to nothing.
+const PREFLIGHT: Duration = Duration::from_secs(30);
 
 /// What a child has to say of a check.
 #[derive(Serialize, Deserialize)]
@@ -36,6 +41,34 @@ pub struct Report {
     pub outcome: Outcome,
     /// How long it took.
     pub time: Duration,
+}
+
+/// Sees in a child whether the module can be initialised, shows the token and takes the PINs that were given.
+///
+/// # Errors
+/// A sentence, if no check should be made.
+pub fn preflight(limit: Duration) -> Result<(), String> {
+    let limit = limit.max(PREFLIGHT);
+    let mut child =
+        spawn("--preflight", []).map_err(|error| format!("cannot start a child process: {error}"))?;
+    let lines = read_lines(&mut child)?;
+    let seen: Outcome = match lines.recv_timeout(limit) {
+        Ok(verdict) => {
+            end(&mut child, limit)?;
+            return verdict;
+        }
+        Err(RecvTimeoutError::Timeout) => {
+            end(&mut child, Duration::ZERO)?;
+            silence(limit)
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            end(&mut child, limit)?.map_or_else(|| silence(limit), |status| death(status, ""))
+        }
+    };
+    match seen {
+        Outcome::Fail { seen, .. } => Err(format!("no check was made, the module failed at once: {seen}")),
+        Outcome::Pass | Outcome::Skipped { .. } | Outcome::NotOffered => Ok(()),
+    }
 }
 
 /// Makes these checks.
@@ -59,8 +92,9 @@ fn run_child(
     limit: Duration,
     reports: &mut Vec<Report>,
 ) -> Result<(), String> {
-    let mut child = spawn(pending).map_err(|error| format!("cannot start a child process: {error}"))?;
-    let lines = read_lines(&mut child)?;
+    let mut child = spawn("--child", pending.iter().copied())
+        .map_err(|error| format!("cannot start a child process: {error}"))?;
+    let lines: Receiver<Line> = read_lines(&mut child)?;
     let before = reports.len();
     let mut since = Instant::now();
     while let Some(check) = pending.front().copied() {
@@ -123,10 +157,10 @@ fn death(status: ExitStatus, expected: &str) -> Outcome {
     Outcome::Fail { expected: expected.to_owned(), seen }
 }
 
-fn spawn(pending: &VecDeque<&'static Check>) -> io::Result<Child> {
+fn spawn(task: &str, pending: impl IntoIterator<Item = &'static Check>) -> io::Result<Child> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .arg("--child")
+        .arg(task)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -138,7 +172,7 @@ fn spawn(pending: &VecDeque<&'static Check>) -> io::Result<Child> {
     Ok(child)
 }
 
-fn read_lines(child: &mut Child) -> Result<Receiver<Line>, String> {
+fn read_lines<T: DeserializeOwned + Send + 'static>(child: &mut Child) -> Result<Receiver<T>, String> {
     let output = child.stdout.take().ok_or("a child has no output")?;
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -165,13 +199,29 @@ pub fn child(target: Target) -> Result<(), String> {
         let Some(check) = all().find(|check| check.id == name) else { continue };
         let outcome = Outcome::from(bench.prepare(check.stage).and_then(|()| (check.run)(&bench)));
         bench.conclude();
-        let line = Line { id: name, outcome };
-        let json = serde_json::to_string(&line).map_err(|error| error.to_string())?;
-        let mut output = io::stdout().lock();
-        writeln!(output, "\n{MARK}{json}")
-            .and_then(|()| output.flush())
-            .map_err(|error| error.to_string())?;
+        tell(&Line { id: name, outcome })?;
     }
     bench.leave();
     Ok(())
+}
+
+/// The child's side of the preflight. A module that cannot be loaded is its answer, too.
+///
+/// # Errors
+/// A sentence, when the parent does not listen.
+pub fn preflight_child(target: Target) -> Result<(), String> {
+    let bench = Bench::new(target);
+    let verdict = bench.as_ref().map_err(String::clone).and_then(Bench::preflight);
+    tell(&verdict)?;
+    if let Ok(bench) = bench {
+        bench.reset(Stage::Loaded);
+    }
+    Ok(())
+}
+
+/// Says a line to the parent.
+fn tell(line: &impl Serialize) -> Result<(), String> {
+    let json = serde_json::to_string(line).map_err(|error| error.to_string())?;
+    let mut output = io::stdout().lock();
+    writeln!(output, "\n{MARK}{json}").and_then(|()| output.flush()).map_err(|error| error.to_string())
 }

@@ -306,6 +306,56 @@ fn a_hang_is_one_finding_and_the_next_check_is_made() {
     assert!(text.matches("no answer within 0 s").count() == 2 && text.contains("2 failed"), "{text}");
 }
 
+/// A wrong PIN, a token that is not there and a module that cannot start are one line, and no check is made.
+#[test]
+fn the_preflight_answers_before_any_check() {
+    let token = Token::new();
+    std::fs::write(token.path("wrong"), "9999").unwrap();
+    let refused = |settings: &Path, arguments: &[&str], why: &str| {
+        let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(["--module", module().to_str().unwrap()])
+            .args(arguments)
+            .env("SOFTHSM2_CONF", settings)
+            .env_remove("P11_CONFORMANCE_PIN")
+            .env_remove("P11_CONFORMANCE_SO_PIN")
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{error}");
+        assert!(run.stdout.is_empty() && error.matches("p11-conformance: ").count() == 1, "{error}");
+        assert!(error.contains(why), "{error}");
+    };
+    let settings = token.path("softhsm2.conf");
+    let wrong = token.path("wrong");
+    let wrong = wrong.to_str().unwrap();
+    let right = token.path("pin");
+    let right = right.to_str().unwrap();
+    refused(
+        &settings,
+        &["--pin-file", wrong],
+        "the user PIN (--pin-file) is not accepted: C_Login: CKR_PIN_INCORRECT",
+    );
+    refused(&settings, &["--pin-file", right, "--so-pin-file", wrong], "the SO PIN (--so-pin-file)");
+    refused(&settings, &["--token-label", "other"], "no token with the label \"other\"");
+    let empty = token.path("empty.conf");
+    std::fs::write(&empty, format!("directories.tokendir = {}\n", token.path("none").display())).unwrap();
+    refused(&empty, &[], "C_Initialize: ");
+}
+
+#[test]
+fn what_is_skipped_is_one_line_for_each_reason() {
+    let token = Token::new();
+    let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["--module", module().to_str().unwrap(), "--group", "find", "--group", "slots"])
+        .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+        .env_remove("P11_CONFORMANCE_PIN")
+        .env_remove("P11_CONFORMANCE_SO_PIN")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(text.matches("checks: no user PIN was given (--pin-file)").count(), 1, "{text}");
+}
+
 #[test]
 fn what_cannot_be_checked_is_exit_code_2() {
     let token = Token::new();

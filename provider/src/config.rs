@@ -29,7 +29,7 @@ use std::{
 use rustix::process::{getegid, geteuid, getgid, getuid};
 use serde::Deserialize;
 
-use crate::log::Level;
+use crate::log::{self, Level};
 
 /// The environment variable that names the file.
 pub const PATH_VARIABLE: &str = "STRONGROOM_CONFIG";
@@ -104,14 +104,22 @@ impl Config {
     /// # Errors
     /// There is none, or it cannot be understood; the text says what to do.
     pub fn load() -> Result<Self, ConfigError> {
-        let path = find()?;
-        let text = fs::read_to_string(&path)
-            .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?;
+        let (path, named) = find()?;
+        let text = fs::read_to_string(&path).map_err(|error| {
+            let by = if named { format!(", which {PATH_VARIABLE} names") } else { String::new() };
+            ConfigError(format!("cannot read {}{by}: {error}", path.display()))
+        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut config = Self::parse(&text, folder)
             .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
-        if let Some(level) = variable(LOG_VARIABLE).and_then(|name| Level::from_name(name.to_str()?)) {
-            config.log = level;
+        if let Some(name) = variable(LOG_VARIABLE) {
+            match name.to_str().and_then(Level::from_name) {
+                Some(level) => config.log = level,
+                None => log::write(
+                    Level::Warn,
+                    format_args!("{LOG_VARIABLE} = {name:?} is none of off, error, warn, info, debug"),
+                ),
+            }
         }
         Ok(config)
     }
@@ -119,9 +127,12 @@ impl Config {
     /// Reads a configuration whose paths are relative to `folder`.
     ///
     /// # Errors
-    /// The text is not one, holds an unknown key, or an address without a port.
+    /// The text is not one, names no token, holds an unknown key, or an address without a port.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
+        if file.token.is_empty() {
+            return Err(ConfigError("no [[token]] table; `hsmctl client add` writes one".to_owned()));
+        }
         let tokens = file.token.into_iter().map(|token| token.resolved(folder)).collect::<Result<_, _>>()?;
         let milliseconds = |set: Option<u64>, default| Duration::from_millis(set.unwrap_or(default).max(1));
         let call = milliseconds(file.deadline_ms, 2_000);
@@ -157,9 +168,10 @@ fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| trusted && !value.is_empty())
 }
 
-fn find() -> Result<PathBuf, ConfigError> {
+/// The file, and whether the environment names it.
+fn find() -> Result<(PathBuf, bool), ConfigError> {
     if let Some(path) = variable(PATH_VARIABLE) {
-        return Ok(path.into());
+        return Ok((path.into(), true));
     }
     let home = || variable("HOME").map(|home| Path::new(&home).join(".config"));
     let user = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
@@ -170,7 +182,7 @@ fn find() -> Result<PathBuf, ConfigError> {
     let mut looked = Vec::new();
     for path in candidates {
         if path.is_file() {
-            return Ok(path);
+            return Ok((path, false));
         }
         looked.push(path.display().to_string());
     }
@@ -206,9 +218,15 @@ mod tests {
             "dead_line = 1\n".to_owned() + TOKEN,
             TOKEN.to_owned() + "pin = \"1234\"\n",
             TOKEN.replace("[::1]:7411", "localhost"),
-            "log = \"loud\"\n".to_owned(),
+            "log = \"loud\"\n".to_owned() + TOKEN,
         ] {
             assert!(Config::parse(&text, Path::new("/")).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_an_error_that_says_what_writes_one() {
+        let error = Config::parse("log = \"warn\"\n", Path::new("/")).unwrap_err();
+        assert_eq!(error.to_string(), "no [[token]] table; `hsmctl client add` writes one");
     }
 }

@@ -63,6 +63,8 @@ pub enum Link {
     TimedOut,
     /// One side did not accept the other's certificate or protocol.
     Refused(String),
+    /// The certificate is an administrator's, who has no token.
+    Administrator,
     /// Our own certificate files cannot be used.
     Unusable(String),
     /// What came back is not an answer.
@@ -77,6 +79,9 @@ impl fmt::Display for Link {
             Self::Broken(why) => write!(f, "the connection broke: {why}"),
             Self::TimedOut => f.write_str("the server did not answer within the deadline"),
             Self::Refused(why) => write!(f, "the handshake failed: {why}"),
+            Self::Administrator => f.write_str(
+                "this certificate is an administrator's; use a folder made by `hsmctl client add --partition`",
+            ),
             Self::Unusable(why) => write!(f, "the client's certificate cannot be used: {why}"),
             Self::Malformed(why) => write!(f, "the server's answer cannot be understood: {why}"),
         }
@@ -251,9 +256,13 @@ impl Hsm {
                     Error::Link(link)
                 }
                 Err(link @ Link::Unreachable(_)) => Error::Link(link),
-                Err(link @ (Link::TimedOut | Link::Refused(_) | Link::Unusable(_) | Link::Malformed(_))) => {
-                    return Err(Error::Link(link));
-                }
+                Err(
+                    link @ (Link::TimedOut
+                    | Link::Refused(_)
+                    | Link::Administrator
+                    | Link::Unusable(_)
+                    | Link::Malformed(_)),
+                ) => return Err(Error::Link(link)),
             };
             if resend == Patience::None || Instant::now() + pause >= limits.link.min(answer) {
                 return Err(failure);

@@ -4,9 +4,12 @@
 //! and replaced whole too, so a `fork` at any moment leaves the child nothing half-written and no lock held.
 //! The only locks are one per session and one per connection pool; [`Module::forked`] tells what becomes of them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -114,7 +117,8 @@ pub fn initialize(arguments: InitializeArguments) -> Result<(), Error> {
         Error::General
     })?;
     log::open(config.log, config.log_file.as_deref()).map_err(|error| {
-        log::write(Level::Error, format_args!("cannot open the log file: {error}"));
+        let path = config.log_file.as_deref().unwrap_or(Path::new("")).display();
+        log::write(Level::Error, format_args!("cannot open the log file {path}: {error}"));
         Error::General
     })?;
     let traffic = Arc::new(Traffic::default());

@@ -11,7 +11,14 @@ use strongroom_shared::{
 use zeroize::Zeroizing;
 
 use crate::{
-    decrypt::Decryption, digest::Digest, encrypt::Encryption, object::Find, rv::Error, session::Context,
+    decrypt::Decryption,
+    digest::Digest,
+    encrypt::Encryption,
+    ffi::pointers::Input,
+    log::{self, Level},
+    object::Find,
+    rv::Error,
+    session::Context,
 };
 
 /// A mechanism and its parameter, as a caller chose it.
@@ -190,9 +197,9 @@ impl Signing {
     }
 
     /// Adds a part.
-    pub fn update(&mut self, part: &[u8], limit: usize) -> Result<After, Error> {
+    pub fn update(&mut self, part: &Input<'_>, limit: usize) -> Result<After, Error> {
         let parts = self.parts.get_or_insert_default();
-        append(parts, part, limit)?;
+        append(parts, whole_message(part, parts.len(), limit)?, limit)?;
         Ok(After::Active)
     }
 
@@ -205,6 +212,22 @@ impl Signing {
     pub fn signature_length(&self) -> usize {
         self.keyed.row().output_length(&self.keyed.key, &self.keyed.params, 0)
     }
+}
+
+/// The rest of a message of which `before` bytes have come, if a frame takes it all. If not, the log says what to do.
+pub(crate) fn whole_message<'a>(rest: &Input<'a>, before: usize, limit: usize) -> Result<&'a [u8], Error> {
+    rest.slice(limit.saturating_sub(before)).inspect_err(|error| {
+        if *error == Error::DataLenRange {
+            let length = rest.length().saturating_add(before as CK_ULONG);
+            log::write(
+                Level::Warn,
+                format_args!(
+                    "the message has {length} bytes, a frame takes {limit}: hash it first (CKM_ECDSA), or raise \
+                     the server's frame_bytes"
+                ),
+            );
+        }
+    })
 }
 
 /// Adds to a buffer whose size is bounded by what one frame can carry.

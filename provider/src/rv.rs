@@ -40,6 +40,8 @@ macro_rules! errors {
                 match self {
                     $( Self::$name )|* => Level::Debug,
                     Self::Fault(fault) => fault_level(fault.code),
+                    // Said once, where it was found out.
+                    Self::Link(Link::Administrator) => Level::Debug,
                     Self::Link(_) => Level::Warn,
                 }
             }
@@ -187,9 +189,11 @@ fn fault_rv(code: FaultCode) -> CK_RV {
     }
 }
 
-/// A server in trouble and a refusal by policy are an operator's business; the rest is the application's.
+/// A server in trouble, a refusal by policy and a PIN that loses tries are an operator's business; the rest is the
+/// application's.
 fn fault_level(code: FaultCode) -> Level {
     match fault_rv(code) {
+        CKR_PIN_INCORRECT | CKR_PIN_LOCKED => Level::Warn,
         CKR_DEVICE_ERROR | CKR_DEVICE_MEMORY | CKR_FUNCTION_REJECTED => Level::Warn,
         _ => Level::Info,
     }
@@ -202,6 +206,7 @@ fn link_rv(link: &Link) -> CK_RV {
         | Link::Broken(_)
         | Link::TimedOut
         | Link::Refused(_)
+        | Link::Administrator
         | Link::Unusable(_)
         | Link::Malformed(_) => CKR_DEVICE_ERROR,
     }
@@ -212,8 +217,8 @@ impl Error {
     /// not there. Why goes to the log.
     pub fn of_slot(self) -> Self {
         match self {
-            Self::Link(link) => {
-                log::write(Level::Warn, format_args!("token not present: {link}"));
+            Self::Link(ref link) => {
+                log::write(self.level(), format_args!("token not present: {link}"));
                 Self::TokenNotPresent
             }
             other => other,

@@ -5,7 +5,7 @@ use strongroom_shared::{message, object::Usage};
 
 use crate::{
     ffi::pointers::{Input, Output},
-    operation::{After, Chosen, Keyed, Signing, begin, step},
+    operation::{After, Chosen, Keyed, Signing, begin, step, whole_message},
     rv::Error,
     session::Context,
 };
@@ -27,7 +27,7 @@ pub fn init(context: &Context<'_>, chosen: Option<Chosen>, key: CK_OBJECT_HANDLE
 pub fn sign(context: &Context<'_>, data: &Input<'_>, signature: &Output<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().sign, |signing| {
         signing.require_whole()?;
-        let input = data.slice(context.slot.hsm.input_limit())?;
+        let input = whole_message(data, 0, context.slot.hsm.input_limit())?;
         let Some(place) = signature.reserve(signing.signature_length())? else { return Ok(After::Active) };
         place.write(&request(context, &signing.keyed, input.to_vec())?)?;
         Ok(After::Over)
@@ -40,7 +40,7 @@ pub fn sign(context: &Context<'_>, data: &Input<'_>, signature: &Output<'_>) -> 
 /// `OperationNotInitialized`, `DataLenRange` when the message no longer fits into one call.
 pub fn update(context: &Context<'_>, part: &Input<'_>) -> Result<(), Error> {
     let limit = context.slot.hsm.input_limit();
-    step(&mut context.session.operations().sign, |signing| signing.update(part.slice(limit)?, limit))
+    step(&mut context.session.operations().sign, |signing| signing.update(part, limit))
 }
 
 /// `C_SignFinal`.

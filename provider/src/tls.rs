@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
@@ -110,6 +110,8 @@ pub struct Tls {
     token: Arc<Token>,
     traffic: Arc<Traffic>,
     limit: AtomicU32,
+    /// Whether the log knows that the certificate is an administrator's.
+    told_administrator: AtomicBool,
     credentials: ArcSwapOption<Credentials>,
     idle: Mutex<Vec<Connection>>,
 }
@@ -121,6 +123,7 @@ impl Tls {
             token,
             traffic,
             limit: AtomicU32::new(DEFAULT_LIMIT),
+            told_administrator: AtomicBool::new(false),
             credentials: ArcSwapOption::empty(),
             idle: Mutex::default(),
         }
@@ -143,8 +146,20 @@ impl Tls {
         drop(dead);
     }
 
-    /// Opens a connection and says hello.
+    /// Opens a connection and says hello. A refusal names what an operator should look at.
     fn connect(&self, limits: Limits) -> Result<Connection, Link> {
+        self.shake_hands(limits).map_err(|link| match link {
+            Link::Refused(why) => Link::Refused(format!(
+                "{why} (server {}, certificate {}): was it made by this server's `hsmctl client add`? was it \
+                 revoked, or has it expired?",
+                self.token.server,
+                self.token.certificate.display()
+            )),
+            other => other,
+        })
+    }
+
+    fn shake_hands(&self, limits: Limits) -> Result<Connection, Link> {
         let deadline = limits.link.min(limits.answer);
         let name = ServerName::try_from(self.token.server_name.clone())
             .map_err(|error| Link::Unusable(format!("server_name: {error}")))?;
@@ -160,7 +175,14 @@ impl Tls {
         wire::encode_request(&mut frame, 0, &Caller::default(), &hello);
         let mut reply = Vec::new();
         stream.exchange(&frame, &mut reply, DEFAULT_LIMIT, deadline, Wait::Block)?;
-        self.limit.store(welcome(&reply)?.limit.max(DEFAULT_LIMIT / 16), Ordering::Relaxed);
+        let welcome = welcome(&reply)?;
+        if welcome.partition.is_none() {
+            if !self.told_administrator.swap(true, Ordering::Relaxed) {
+                log::write(Level::Warn, format_args!("{}: {}", self.token.server, Link::Administrator));
+            }
+            return Err(Link::Administrator);
+        }
+        self.limit.store(welcome.limit.max(DEFAULT_LIMIT / 16), Ordering::Relaxed);
         Ok(Connection { number: self.traffic.connections.fetch_add(1, Ordering::Relaxed), stream })
     }
 

@@ -5,7 +5,7 @@ use strongroom_shared::{message, object::Usage};
 
 use crate::{
     ffi::pointers::Input,
-    operation::{After, Chosen, Keyed, Signing, begin, step},
+    operation::{After, Chosen, Keyed, Signing, begin, step, whole_message},
     rv::Error,
     session::Context,
 };
@@ -30,7 +30,7 @@ pub fn init(context: &Context<'_>, chosen: Option<Chosen>, key: CK_OBJECT_HANDLE
 pub fn verify(context: &Context<'_>, data: &Input<'_>, signature: &Input<'_>) -> Result<(), Error> {
     step(&mut context.session.operations().verify, |verifying| {
         verifying.require_whole()?;
-        let input = data.slice(context.slot.hsm.input_limit())?.to_vec();
+        let input = whole_message(data, 0, context.slot.hsm.input_limit())?.to_vec();
         request(context, verifying, input, signature)
     })
 }
@@ -41,7 +41,7 @@ pub fn verify(context: &Context<'_>, data: &Input<'_>, signature: &Input<'_>) ->
 /// `OperationNotInitialized`, `DataLenRange` when the message no longer fits into one call.
 pub fn update(context: &Context<'_>, part: &Input<'_>) -> Result<(), Error> {
     let limit = context.slot.hsm.input_limit();
-    step(&mut context.session.operations().verify, |verifying| verifying.update(part.slice(limit)?, limit))
+    step(&mut context.session.operations().verify, |verifying| verifying.update(part, limit))
 }
 
 /// `C_VerifyFinal`.

@@ -24,6 +24,11 @@ impl<'a> Input<'a> {
         Self { data, length, memory: PhantomData }
     }
 
+    /// How many bytes the caller says there are.
+    pub const fn length(&self) -> CK_ULONG {
+        self.length
+    }
+
     /// The bytes, if there are at most `most`.
     ///
     /// # Errors

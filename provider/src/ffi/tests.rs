@@ -202,6 +202,9 @@ fn initialize_checks_its_arguments_and_finalize_too() {
         );
         assert_eq!(C_Initialize(null_mut()), CKR_GENERAL_ERROR, "there is no such file");
         std::fs::write(&file, "log = \"off\"\n").unwrap();
+        assert_eq!(C_Initialize(null_mut()), CKR_GENERAL_ERROR, "the file names no token");
+        let token = "[[token]]\nserver = \"127.0.0.1:1\"\nca = \"c\"\ncertificate = \"c\"\nkey = \"k\"\n";
+        std::fs::write(&file, format!("log = \"off\"\n{token}")).unwrap();
         let reserved = CK_C_INITIALIZE_ARGS { pReserved: (&raw mut info).cast(), ..plain };
         assert_eq!(initialize(reserved), CKR_ARGUMENTS_BAD);
         let some = CK_C_INITIALIZE_ARGS { LockMutex: Some(mutex), UnlockMutex: Some(mutex), ..plain };

@@ -9,7 +9,10 @@ use std::{
 };
 
 use pkcs11_sys::*;
-use strongroom_shared::mechanism::{Mechanism, Params};
+use strongroom_shared::{
+    mechanism::{Mechanism, Params},
+    wire::CallId,
+};
 
 use super::{
     RW, chosen, secret_key,
@@ -110,11 +113,23 @@ fn the_wrong_certificate_on_either_side_is_refused_at_once() {
     for token in [wrong_name, wrong_authority, wrong_client] {
         let error = refusal(token.clone());
         assert!(matches!(error, Error::Link(Link::Refused(_))), "{token:?}: {error}");
+        let (text, file) = (error.to_string(), token.certificate.display().to_string());
+        assert!(text.contains(&token.server) && text.contains(&file) && text.contains("revoked"), "{text}");
     }
     let missing = Token { key: "/nowhere/client.key".into(), ..token };
     assert!(matches!(refusal(missing), Error::Link(Link::Unusable(_))));
     assert!(start.elapsed() < Duration::from_secs(3));
     assert_eq!(vault.calls(), vec![]);
+}
+
+#[test]
+fn an_administrator_has_no_token() {
+    let (pki, vault) = (Pki::new(), Arc::new(ScriptedVault::for_administrators()));
+    let server = TestServer::start(&pki, &vault);
+    let module = module(pki.token(server.address));
+    assert_eq!(slot::with_token(&module), Vec::<CK_SLOT_ID>::new());
+    assert_eq!(session::open(&module, 0, RW).unwrap_err(), Error::TokenNotPresent);
+    assert_eq!(vault.calls().iter().filter(|call| **call != CallId::Hello).count(), 0);
 }
 
 #[test]

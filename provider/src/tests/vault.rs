@@ -38,6 +38,7 @@ struct State {
     answered: HashMap<(InstanceId, u64), Vec<u8>>,
     script: VecDeque<Event>,
     epoch: u8,
+    administrator: bool,
 }
 
 /// What goes wrong with the next exchange.
@@ -54,6 +55,11 @@ pub(crate) enum Event {
 }
 
 impl ScriptedVault {
+    /// A server to which every certificate is an administrator's.
+    pub fn for_administrators() -> Self {
+        Self { state: Mutex::new(State { administrator: true, ..State::default() }) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -165,7 +171,8 @@ impl State {
         match call {
             CallId::Hello => answer::<Hello>(out, id, body, |hello| {
                 let (minor, server) = (hello.minor, "scripted".into());
-                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition: Some("test".into()) })
+                let partition = (!self.administrator).then(|| "test".into());
+                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition })
             }),
             CallId::ReadToken => answer::<ReadToken>(out, id, body, |_| Ok(token())),
             CallId::InitToken => answer::<InitToken>(out, id, body, |call| checked(&call.pin)),
