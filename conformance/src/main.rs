@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod checks;
+mod marks;
 mod raw;
 mod report;
 mod runner;
@@ -25,6 +26,7 @@ use clap::Parser;
 
 use crate::bench::{Pin, Target};
 use crate::check::{Check, all};
+use crate::marks::{Effect, Tag};
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
@@ -52,9 +54,16 @@ struct Options {
     /// Make only this check; may be repeated
     #[arg(long, value_name = "ID")]
     check: Vec<String>,
-    /// Make only the checks of this chapter; may be repeated
+    /// Make only the checks of this chapter or group of abuse cases (a letter, its word, or `attacks` for all of them); may
+    /// be repeated
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
+    /// Make only checks that write nothing to the token and cost no try of a PIN
+    #[arg(long)]
+    read_only: bool,
+    /// Make also the checks that lock a PIN or the token
+    #[arg(long, conflicts_with = "read_only")]
+    allow_lockout: bool,
     /// Write every result to a file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -111,9 +120,11 @@ fn run(options: &Options) -> Result<ExitCode, String> {
 
 impl Options {
     fn chooses(&self, check: &Check) -> bool {
+        let harmless = check.effect.is_read_only() || !self.read_only;
+        let allowed = harmless && (self.allow_lockout || check.effect != Effect::Lockout);
         let all = self.check.is_empty() && self.group.is_empty();
-        all || self.check.iter().any(|id| id == check.id)
-            || self.group.iter().any(|group| group == check.group())
+        let named = self.check.iter().any(|id| *id == check.id);
+        allowed && (all || named || self.group.iter().any(|group| belongs(check, group)))
     }
 
     fn target(&self) -> Result<Target, String> {
@@ -124,6 +135,12 @@ impl Options {
             so_pin: pin(self.so_pin_file.as_deref(), "P11_CONFORMANCE_SO_PIN")?,
         })
     }
+}
+
+fn belongs(check: &Check, group: &str) -> bool {
+    let tagged =
+        check.tag.is_some_and(|tag| group == "attacks" || group == tag.word() || group == tag.letter());
+    tagged || group == check.group()
 }
 
 fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
@@ -139,7 +156,10 @@ fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
 fn list(chosen: &[&Check]) -> io::Result<ExitCode> {
     let mut output = io::stdout().lock();
     for check in chosen {
-        writeln!(output, "{:<44} {:<40} {}", check.id, check.clause, check.title)?;
+        let (severity, effect) = (check.severity.word(), check.effect.word());
+        let tag = check.tag.map_or("-", Tag::letter);
+        let Check { id, clause, title, .. } = check;
+        writeln!(output, "{id:<44} {tag} {severity:<13} {effect:<15} {clause:<40} {title}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::check::Outcome;
+use crate::marks::Severity;
 use crate::runner::Report;
 
 /// How many checks came to what.
@@ -43,8 +44,9 @@ impl Tally {
 /// When the output cannot be written.
 pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Result<()> {
     for report in reports {
-        if let Outcome::Fail { expected, seen } = &report.outcome {
-            writeln!(output, "FAIL {}  ({})", report.check.id, report.check.clause)?;
+        if let Outcome::Fail { severity, expected, seen } = &report.outcome {
+            let word = severity.word();
+            writeln!(output, "FAIL {}  ({}) {word}", report.check.id, report.check.clause)?;
             writeln!(output, "     {}", report.check.title)?;
             writeln!(output, "     expected: {expected}")?;
             writeln!(output, "     seen:     {seen}")?;
@@ -53,6 +55,13 @@ pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Re
     for (why, count) in skipped(reports) {
         let checks = if count == 1 { "check" } else { "checks" };
         writeln!(output, "SKIP {count} {checks}: {why}")?;
+    }
+    for severity in Severity::ALL.iter().rev() {
+        let as_grave = |report: &&Report| matches!(&report.outcome, Outcome::Fail { severity: of, .. } if of == severity);
+        let count = reports.iter().filter(as_grave).count();
+        if count > 0 {
+            writeln!(output, "{count:>4} {:<13} {}", severity.word(), severity.meaning())?;
+        }
     }
     let tally = Tally::of(reports);
     let verdict = match (tally.failed, tally.passed) {
@@ -106,10 +115,10 @@ impl<'a> From<&'a Report> for Row<'a> {
     fn from(report: &'a Report) -> Self {
         let Report { check, outcome, time } = report;
         Self {
-            id: check.id,
+            id: &check.id,
             group: check.group(),
-            clause: check.clause,
-            title: check.title,
+            clause: &check.clause,
+            title: &check.title,
             milliseconds: time.as_millis(),
             outcome,
         }

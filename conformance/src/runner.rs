@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{Bench, Stage, Target};
-use crate::check::{Check, Outcome, all};
+use crate::check::{Check, Outcome, by_id};
+use crate::marks::Severity;
 
 /// What a child's lines begin with, so that a module may print too.
 const MARK: &str = "p11-conformance: ";
@@ -98,6 +99,7 @@ fn run_child(
     let before = reports.len();
     let mut since = Instant::now();
     while let Some(check) = pending.front().copied() {
+        let limit = limit.max(Duration::from_secs(check.patience));
         let outcome = match lines.recv_timeout(limit) {
             Ok(line) if line.id == check.id => line.outcome,
             Ok(line) => return Err(format!("a child answered {} where {} was due", line.id, check.id)),
@@ -130,7 +132,7 @@ fn run_child(
 
 fn silence(limit: Duration) -> Outcome {
     let seen = format!("no answer within {} s", limit.as_secs());
-    Outcome::Fail { expected: "an answer".to_owned(), seen }
+    Outcome::Fail { severity: Severity::High, expected: "an answer".to_owned(), seen }
 }
 
 /// Waits for a child that should be at its end. `None` if it had to be killed.
@@ -154,7 +156,7 @@ fn death(status: ExitStatus, expected: &str) -> Outcome {
         Some(other) => format!("the process died of signal {other}"),
         None => format!("the process was ended ({status})"),
     };
-    Outcome::Fail { expected: expected.to_owned(), seen }
+    Outcome::Fail { severity: Severity::High, expected: expected.to_owned(), seen }
 }
 
 fn spawn(task: &str, pending: impl IntoIterator<Item = &'static Check>) -> io::Result<Child> {
@@ -196,8 +198,8 @@ pub fn child(target: Target) -> Result<(), String> {
     let bench = Bench::new(target)?;
     let names: Vec<String> = io::stdin().lines().map_while(Result::ok).collect();
     for name in names {
-        let Some(check) = all().find(|check| check.id == name) else { continue };
-        let outcome = Outcome::from(bench.prepare(check.stage).and_then(|()| (check.run)(&bench)));
+        let Some(check) = by_id(&name) else { continue };
+        let outcome = Outcome::of(check, bench.prepare(check.stage).and_then(|()| check.make(&bench)));
         bench.conclude();
         tell(&Line { id: name, outcome })?;
     }

@@ -8,11 +8,11 @@ use crate::raw::{Arg, Function as F};
 use crate::template::{Mechanism, Out, UNAVAILABLE};
 
 table! {
-    "digest.sha1" User sha1, "6.20 SHA-1", "the hash of abc is that of FIPS 180-4";
-    "digest.sha224" User sha224, "6.21 SHA-224", "the hash of abc is that of FIPS 180-4";
-    "digest.sha256" User sha256, "6.22 SHA-256", "the hash of abc is that of FIPS 180-4";
-    "digest.sha384" User sha384, "6.23 SHA-384", "the hash of abc is that of FIPS 180-4";
-    "digest.sha512" User sha512, "6.24 SHA-512", "the hash of abc is that of FIPS 180-4";
+    "digest.sha1" User sha1, "6.20 SHA-1", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha224" User sha224, "6.21 SHA-224", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha256" User sha256, "6.22 SHA-256", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha384" User sha384, "6.23 SHA-384", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha512" User sha512, "6.24 SHA-512", "the hash of abc is that of FIPS 180-4" => high;
     "digest.nothing" User nothing, "5.12.2 C_Digest", "the hash of nothing is that of FIPS 180-4, in one part or none";
     "digest.with-key" User key, "5.12.4 C_DigestKey", "a key's value is digested, or is CKR_KEY_INDIGESTIBLE";
     "digest.with-key-unknown" User key_unknown, "5.12.4 C_DigestKey", "a handle that is no key's is refused";
