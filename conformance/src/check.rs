@@ -21,11 +21,11 @@
 //! The id says the chapter and what is checked and never changes; the stage is the state that the check finds; the
 //! clause is what a vendor will look up; the title is a sentence about a module that does well. Words after `=>`, or
 //! after `all` for a whole chapter, are the methods of [`Check`]: a severity (`medium` without one), an effect
-//! (`session_objects` in stage `User`, `writes_nothing` before it), a group of abuse cases, `patience(60)`.
+//! (`session_objects` in stage `User`, `writes_nothing` before it), a group of abuse cases, `patience(60)`, `alone`.
 //! Say the effect truly: `--read-only` and the runner, which makes checks side by side, believe it.
 //!
 //! Many checks of one kind: `Chapter::Generated(cases)` in the list below, where `cases` makes a [`Check::case`] for each.
-//! Many vectors of one mechanism: one check with [`each`], which names the vectors that fail. Where the standard allows
+//! Data that should be random comes from [`Bench::random`], which `--seed` makes repeatable. Many vectors of one mechanism: one check with [`each`], which names the vectors that fail. Where the standard allows
 //! a set of return values, so does the check; what the module need not have is [`Stop::NotOffered`]; what
 //! cannot be known without more is [`Stop::Skipped`]. Nothing is left on the token: objects carry `bench::LABEL` and PINs are
 //! set back. A new file is named in `checks/mod.rs`, and its table in `CHAPTERS`.
@@ -164,6 +164,16 @@ impl Outcome {
     }
 }
 
+/// Whether other checks may be made at the same time, by other processes. What writes more than session objects is
+/// made alone in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// They may.
+    Any,
+    /// They may not.
+    Alone,
+}
+
 /// How a check is made.
 pub enum Run {
     /// By a function, for a row of a table.
@@ -191,6 +201,8 @@ pub struct Check {
     pub tag: Option<Tag>,
     /// How long it may take at least, in seconds, where that is more than `--timeout`.
     pub patience: u64,
+    /// Whether others may be made at the same time.
+    pub company: Company,
     /// How it is made.
     pub run: Run,
 }
@@ -213,6 +225,7 @@ impl Check {
             effect: usual_effect(stage),
             tag: None,
             patience: 0,
+            company: Company::Any,
             run: Run::Function(run),
         }
     }
@@ -234,6 +247,7 @@ impl Check {
             effect: usual_effect(stage),
             tag: None,
             patience: 0,
+            company: Company::Any,
             run: Run::Case(Box::new(run)),
         }
     }
@@ -252,6 +266,12 @@ impl Check {
             Run::Function(run) => run(bench),
             Run::Case(run) => run(bench),
         }
+    }
+
+    /// Makes it while no other check is made, because it measures time or fills the token.
+    pub const fn alone(mut self) -> Self {
+        self.company = Company::Alone;
+        self
     }
 
     /// Waits this many seconds before it counts as hanging.

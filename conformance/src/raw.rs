@@ -18,6 +18,7 @@ use cryptoki_sys::*;
 use libloading::Library;
 
 use crate::rv::Rv;
+use crate::trace::Recorder;
 
 macro_rules! functions {
     (2.40: $( $classic:ident )*; 3.0: $( $newer:ident )*; 3.2: $( $newest:ident )*;) => {
@@ -100,40 +101,58 @@ functions! {
 
 /// One argument of a call: a number, or the address of memory that outlives the call.
 #[derive(Clone, Copy, Debug)]
-pub struct Arg<'a>(usize, PhantomData<&'a mut ()>);
+pub struct Arg<'a> {
+    word: usize,
+    extent: usize,
+    lifetime: PhantomData<&'a mut ()>,
+}
 
 impl<'a> Arg<'a> {
     /// The null pointer.
-    pub const NULL: Self = Self(0, PhantomData);
+    pub const NULL: Self = Self::new(0, 0);
+
+    const fn new(word: usize, extent: usize) -> Self {
+        Self { word, extent, lifetime: PhantomData }
+    }
 
     /// A handle, length, flag or other number.
     pub const fn number(number: CK_ULONG) -> Self {
-        Self(number as usize, PhantomData)
+        Self::new(number as usize, 0)
     }
 
     /// The address of memory that the module reads.
     pub fn slice<T>(memory: &'a [T]) -> Self {
-        Self(memory.as_ptr().expose_provenance(), PhantomData)
+        Self::new(memory.as_ptr().expose_provenance(), size_of_val(memory))
     }
 
     /// The address of memory that the module writes.
     pub fn slice_mut<T>(memory: &'a mut [T]) -> Self {
-        Self(memory.as_mut_ptr().expose_provenance(), PhantomData)
+        Self::new(memory.as_mut_ptr().expose_provenance(), size_of_val(memory))
     }
 
     /// The address of a structure that the module reads.
     pub fn of<T>(value: &'a T) -> Self {
-        Self(ptr::from_ref(value).expose_provenance(), PhantomData)
+        Self::new(ptr::from_ref(value).expose_provenance(), size_of::<T>())
     }
 
     /// The address of a structure that the module writes.
     pub fn of_mut<T>(value: &'a mut T) -> Self {
-        Self(ptr::from_mut(value).expose_provenance(), PhantomData)
+        Self::new(ptr::from_mut(value).expose_provenance(), size_of::<T>())
     }
 
     /// An argument that points this many bytes further.
     pub const fn plus(self, bytes: usize) -> Self {
-        Self(self.0.wrapping_add(bytes), PhantomData)
+        Self::new(self.word.wrapping_add(bytes), self.extent.saturating_sub(bytes))
+    }
+
+    /// The number or address.
+    pub const fn word(self) -> usize {
+        self.word
+    }
+
+    /// How many bytes of memory there are at the address.
+    pub const fn extent(self) -> usize {
+        self.extent
     }
 }
 
@@ -156,6 +175,7 @@ pub struct Module {
     classic: &'static CK_FUNCTION_LIST,
     newer: Option<&'static CK_FUNCTION_LIST_3_0>,
     newest: Option<&'static CK_FUNCTION_LIST_3_2>,
+    recorder: Recorder,
 }
 
 impl Module {
@@ -163,7 +183,7 @@ impl Module {
     ///
     /// # Errors
     /// A sentence, when the file is not a module.
-    pub fn load(path: &Path) -> Result<Self, String> {
+    pub fn load(path: &Path, recorder: Recorder) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers; the user named it in order to run it.
         let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
         let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
@@ -178,7 +198,7 @@ impl Module {
         let classic = unsafe { list.as_ref() }
             .filter(|_| code == CKR_OK)
             .ok_or_else(|| format!("C_GetFunctionList answers {}", crate::rv::name(code)))?;
-        let mut module = Self { library, classic, newer: None, newest: None };
+        let mut module = Self { library, classic, newer: None, newest: None, recorder };
         let newer = module.list_of(3, 0).or_else(|| module.list_of(3, 1));
         // SAFETY: the interface was asked for, and says that it is, version 3.0 or 3.1, which have one list; it lives as
         // the library does.
@@ -213,6 +233,18 @@ impl Module {
     /// Whether the module has an interface of version 3.2.
     pub const fn has_3_2(&self) -> bool {
         self.newest.is_some()
+    }
+
+    /// The versions of its function lists.
+    pub fn versions(&self) -> Vec<&'static str> {
+        let newer = self.newer.map(|_| "3.0");
+        let newest = self.newest.map(|_| "3.2");
+        std::iter::once("2.40").chain(newer).chain(newest).collect()
+    }
+
+    /// Whether a function has an address.
+    pub fn has(&self, function: Function) -> bool {
+        self.address(function).is_some()
     }
 
     /// The functions whose pointers are null in the list of 2.40.
@@ -258,13 +290,20 @@ impl Module {
     /// Calls a function with these arguments, whatever they are. A function that the module lacks answers
     /// `CKR_FUNCTION_NOT_SUPPORTED`.
     pub fn call(&self, function: Function, arguments: &[Arg<'_>]) -> Rv {
+        let record = self.recorder.before(function, arguments);
         let code = match self.address(function) {
             // SAFETY: the caller gives as many arguments as the function has. What they point to is the check's
             // business, and the process is there to be lost.
             Some(address) => unsafe { invoke(address, arguments) },
             None => CKR_FUNCTION_NOT_SUPPORTED,
         };
+        self.recorder.after(function, arguments, record, code);
         Rv { function, code }
+    }
+
+    /// The record of its calls.
+    pub const fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// Asks `C_GetInterface` (5.4.6) and reads the answer.
@@ -343,7 +382,7 @@ unsafe fn invoke(address: *const (), arguments: &[Arg<'_>]) -> CK_RV {
             unsafe {
                 let function: unsafe extern "C" fn($( with!(@word $argument) ),*) -> CK_RV =
                     std::mem::transmute(address);
-                function($( $argument.0 ),*)
+                function($( $argument.word ),*)
             }
         }};
         (@word $argument:ident) => { usize };

@@ -1,5 +1,6 @@
 //! What a person reads, and what a machine reads.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use serde::Serialize;
 
 use crate::check::Outcome;
 use crate::marks::Severity;
-use crate::runner::Report;
+use crate::runner::{Report, Results};
+use crate::trace::{Answer, Trace};
 
 /// How many checks came to what.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -98,6 +100,7 @@ struct Json<'a> {
     module: &'a Path,
     tally: Tally,
     checks: Vec<Row<'a>>,
+    answers: &'a BTreeSet<Answer>,
 }
 
 #[derive(Serialize)]
@@ -107,19 +110,22 @@ struct Row<'a> {
     clause: &'a str,
     title: &'a str,
     milliseconds: u128,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a Trace>,
     #[serde(flatten)]
     outcome: &'a Outcome,
 }
 
 impl<'a> From<&'a Report> for Row<'a> {
     fn from(report: &'a Report) -> Self {
-        let Report { check, outcome, time } = report;
+        let Report { check, outcome, time, trace } = report;
         Self {
             id: &check.id,
             group: check.group(),
             clause: &check.clause,
             title: &check.title,
             milliseconds: time.as_millis(),
+            trace: trace.as_ref(),
             outcome,
         }
     }
@@ -129,8 +135,9 @@ impl<'a> From<&'a Report> for Row<'a> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn json(module: &Path, reports: &[Report], file: &Path) -> io::Result<()> {
+pub fn json(module: &Path, results: &Results, file: &Path) -> io::Result<()> {
+    let Results { reports, answers } = results;
     let checks = reports.iter().map(Row::from).collect();
-    let whole = Json { module, tally: Tally::of(reports), checks };
+    let whole = Json { module, tally: Tally::of(reports), checks, answers };
     std::fs::write(file, serde_json::to_vec_pretty(&whole)?)
 }

@@ -404,6 +404,46 @@ fn a_finding_has_a_severity() {
     }
 }
 
+/// A finding comes with the calls that led to it, to the one that never returned, and no PIN is among them.
+#[test]
+fn a_finding_has_its_calls_and_no_pin() {
+    let token = Token::new();
+    let json = token.path("report.json");
+    let checks =
+        ["ciphers.gcm-null-iv", "login.logout-first", "lengths.set-pin", "nulls.login", "lengths.login"];
+    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
+    token.check(&[&named[..], &["--json", json.to_str().unwrap()]].concat());
+    let text = std::fs::read_to_string(json).unwrap();
+    let hex = |pin: &str| pin.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for pin in [PIN, SO_PIN] {
+        assert!(!text.contains(pin) && !text.contains(&hex(pin)), "a PIN is in the report");
+    }
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let rows = report["checks"].as_array().unwrap();
+    let last_call = |id: &str| {
+        let row = rows.iter().find(|row| row["id"] == id).unwrap();
+        row["trace"]["calls"].as_array().unwrap().last().unwrap().clone()
+    };
+    let crash = last_call("ciphers.gcm-null-iv");
+    assert_eq!((&crash["function"], &crash["result"]), (&"C_EncryptInit".into(), &Value::Null), "{crash}");
+    let wrong = last_call("login.logout-first");
+    assert_eq!((&wrong["function"], &wrong["result"]), (&"C_Logout".into(), &0.into()), "{wrong}");
+}
+
+#[test]
+fn checks_side_by_side_are_those_one_by_one() {
+    let token = Token::new();
+    let made = |jobs: &str| {
+        let json = token.path("report.json");
+        let groups = ["--group", "general", "--group", "random", "--group", "slots"];
+        token.check(&[&groups[..], &["--jobs", jobs, "--json", json.to_str().unwrap()]].concat());
+        let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        let rows = report["checks"].as_array().unwrap();
+        rows.iter().map(|row| (row["id"].clone(), row["outcome"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(made("2"), made("1"));
+}
+
 #[test]
 fn what_cannot_be_checked_is_exit_code_2() {
     let token = Token::new();

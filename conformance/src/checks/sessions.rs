@@ -19,7 +19,7 @@ table! {
     "sessions.use-unknown" Token use_unknown, "5.1.2 CKR_SESSION_HANDLE_INVALID", "every function refuses a handle that never was";
     "sessions.close-all" Token close_all, "5.6.3 C_CloseAllSessions", "all sessions of the slot close";
     "sessions.count" Token count, "3.2 CK_TOKEN_INFO", "the token counts its sessions";
-    "sessions.many" Token many, "5.6.1 C_OpenSession", "two hundred sessions open, or CKR_SESSION_COUNT says how few";
+    "sessions.many" Token many, "5.6.1 C_OpenSession", "two hundred sessions open, or CKR_SESSION_COUNT says how few" => alone;
     "sessions.end-with-finalize" Token end_with_finalize, "5.4.2 C_Finalize", "a session does not outlive C_Finalize" => high;
     "sessions.read-only-token-object" User read_only_token_object, "5.6 Session management", "a read-only session makes no token object" => token_objects high;
     "sessions.read-only-token-key" User read_only_token_key, "5.6 Session management", "a read-only session generates no token key" => token_objects high;
