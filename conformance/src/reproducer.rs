@@ -11,6 +11,7 @@ use crate::names;
 use crate::raw::Function;
 use crate::signature::{self, Kind};
 use crate::trace::{Attribute, Block, Call, Content, Null, Trace, Value};
+use crate::witness::WRONG_LENGTH;
 
 /// What the program is about.
 pub struct Story<'a> {
@@ -171,9 +172,9 @@ impl Writer {
     ) -> String {
         match value {
             Value::Number(number) => match before {
-                Some(Value::Input(Content::Secret(what, length))) if length == number => match pin(what) {
-                    Some(pin) => format!("strlen({pin})"),
-                    None => format!("{number:#x}UL"),
+                Some(Value::Input(Content::Secret(what, _))) => match pin(what) {
+                    Some(pin) if what != WRONG_LENGTH => format!("strlen({pin})"),
+                    Some(_) | None => format!("{number:#x}UL"),
                 },
                 _ => format!("{number:#x}UL"),
             },
@@ -321,7 +322,7 @@ impl Writer {
 /// The variable of a PIN that the program has.
 fn pin(what: &str) -> Option<&'static str> {
     match what {
-        "the user PIN" | "a PIN with a wrong length" => Some("pin"),
+        "the user PIN" | WRONG_LENGTH => Some("pin"),
         "the SO PIN" => Some("so_pin"),
         _ => None,
     }

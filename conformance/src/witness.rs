@@ -20,6 +20,9 @@ const SHOWN: u64 = 512;
 /// A length above this is a lie: nothing is read.
 const LIKELY: u64 = 1 << 20;
 
+/// What a PIN is called whose length cannot be its own.
+pub const WRONG_LENGTH: &str = "a PIN with a wrong length";
+
 /// Attributes of one template that are recorded.
 const ATTRIBUTES: u64 = 64;
 
@@ -117,7 +120,7 @@ impl Witness {
         let what = match known {
             Some((name, _)) => name,
             None if whole.is_some() => "another PIN",
-            None => "a PIN with a wrong length",
+            None => WRONG_LENGTH,
         };
         Content::Secret(what.to_owned(), length)
     }
