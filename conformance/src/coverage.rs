@@ -21,15 +21,15 @@ pub struct Code {
 }
 
 /// See [`Code`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Listed by the standard and seen.
     Seen,
-    /// Listed and never seen.
-    NeverSeen,
     /// Seen and not listed.
     Unlisted,
+    /// Listed and never seen.
+    NeverSeen,
 }
 
 /// A function.
@@ -55,10 +55,13 @@ pub fn functions(survey: &Survey, answers: &BTreeSet<Answer>) -> Vec<FunctionRow
             state: match (listed.contains(code), seen.contains(code)) {
                 (true, true) => State::Seen,
                 (true, false) => State::NeverSeen,
+                // Any function may be unsupported; the lists do not say so.
+                (false, _) if *code == CKR_FUNCTION_NOT_SUPPORTED => State::Seen,
                 (false, _) => State::Unlisted,
             },
         };
-        let codes = listed.union(&seen).map(code).collect();
+        let mut codes: Vec<Code> = listed.union(&seen).map(code).collect();
+        codes.sort_by_key(|code| code.state);
         FunctionRow {
             name: name.to_owned(),
             offered: survey.functions.iter().any(|known| known == name),

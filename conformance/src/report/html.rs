@@ -14,6 +14,9 @@ use crate::trace::Trace;
 /// Calls that a finding shows.
 const CALLS: usize = 40;
 
+/// Letters of what was seen that stand on the finding's first lines.
+const SEEN: usize = 130;
+
 /// The page.
 pub fn text(document: &Document) -> String {
     let name = escape(file_name(&document.manifest.module));
@@ -129,6 +132,12 @@ fn findings(document: &Document) -> String {
             "<p class=\"lead\">Every check that could be made passed, or its failure is waived.</p>",
         );
     }
+    if !all.is_empty() {
+        text.push_str(
+            "<p class=\"lead\">Each says what a module should do and, below it, what this one did. Open it for the clause, \
+             the calls and a C program that shows the same without this suite.</p>",
+        );
+    }
     for severity in Severity::ALL.iter().rev() {
         let of_it: Vec<&&Row> = all.iter().filter(|row| row.severity() == Some(*severity)).collect();
         if of_it.is_empty() {
@@ -157,7 +166,7 @@ fn finding(row: &Row) -> String {
         None => String::new(),
     };
     format!(
-        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}</summary><div class=\"inside\"><dl>\
+        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}<span class=\"seen\">{short}</span></summary><div class=\"inside\"><dl>\
          <dt>Clause</dt><dd>{clause}</dd><dt>Expected</dt><dd>{expected}</dd><dt>Seen</dt><dd><b>{seen}</b></dd>{group}\
          </dl>{calls}{program}</div></details>",
         id = escape(&row.id),
@@ -165,8 +174,16 @@ fn finding(row: &Row) -> String {
         clause = escape(&row.clause),
         expected = escape(expected),
         seen = escape(seen),
+        short = escape(&shortened(seen)),
         calls = row.trace.as_ref().map(calls).unwrap_or_default(),
     )
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    let mut letters = text.chars();
+    let short: String = letters.by_ref().take(SEEN).collect();
+    if letters.next().is_some() { format!("{short}…") } else { short }
 }
 
 fn calls(trace: &Trace) -> String {
