@@ -90,6 +90,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         jobs: options.jobs,
         seed: target.seed,
         folder: folder.path().to_owned(),
+        secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
     };
     let since = Instant::now();
     let survey = runner.preflight()?;

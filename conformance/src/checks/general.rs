@@ -60,7 +60,11 @@ pub fn padded(field: &str, text: &[u8]) -> Verdict {
 }
 
 fn initialize(bench: &Bench, flags: CK_FLAGS, mutexes: u8, reserved: usize) -> Rv {
-    bench.module.call(F::C_Initialize, &[Arg::of(&initialize_args(flags, mutexes, reserved))])
+    let arguments = match reserved {
+        0 => bench.initialize_args(flags, mutexes),
+        _ => initialize_args(flags, mutexes, reserved),
+    };
+    bench.module.call(F::C_Initialize, &[Arg::of(&arguments)])
 }
 
 fn finalize(bench: &Bench) -> Rv {
@@ -191,6 +195,9 @@ fn interface_null(bench: &Bench) -> Verdict {
 }
 
 fn initialize_null(bench: &Bench) -> Verdict {
+    if bench.target.init_string.is_some() {
+        return Err(Stop::Skipped("C_Initialize is given a string (--init-string)".to_owned()));
+    }
     bench.module.call(F::C_Initialize, &[Arg::NULL]).ok()?;
     get_info(bench).ok()
 }

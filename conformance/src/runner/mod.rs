@@ -12,17 +12,18 @@ mod process;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::Standing;
+use crate::bench::{Pin, Standing};
 use crate::check::{Check, Company, Outcome};
 use crate::marks::Effect;
 use crate::progress::Progress;
 use crate::runner::child::Line;
-use crate::runner::process::{Task, death, end, read_lines, silence, spawn};
+use crate::runner::process::{Task, death, end, last_words, read_lines, silence, spawn};
 use crate::survey::Survey;
 use crate::trace::{Answer, Trace};
 
@@ -62,6 +63,8 @@ pub struct Runner {
     pub seed: u64,
     /// Where children write their calls.
     pub folder: PathBuf,
+    /// What no report may show.
+    pub secrets: Vec<Pin>,
 }
 
 /// What is found so far.
@@ -90,7 +93,7 @@ impl Runner {
                 silence(limit)
             }
             Err(RecvTimeoutError::Disconnected) => {
-                end(&mut child, limit)?.map_or_else(|| silence(limit), |status| death(status, ""))
+                end(&mut child, limit)?.map_or_else(|| silence(limit), |status| self.death(0, status, ""))
             }
         };
         let Outcome::Fail { seen, .. } = seen else { return Err("the module gave no answer".to_owned()) };
@@ -197,13 +200,18 @@ impl Runner {
         if pending.is_empty() && status.is_some_and(|status| status.success()) {
             return Ok(());
         }
-        let outcome = status.map_or_else(|| silence(self.limit), |status| death(status, expected));
+        let outcome =
+            status.map_or_else(|| silence(self.limit), |status| self.death(worker, status, expected));
         match pending.pop_front().or(last) {
             Some(check) => {
                 note(findings, check, Line::of_the_dead(check, outcome, read_calls(&calls)), since.elapsed())
             }
             None => Ok(()),
         }
+    }
+
+    fn death(&self, worker: usize, status: ExitStatus, expected: &str) -> Outcome {
+        death(status, expected, last_words(&self.calls_of(worker), &self.secrets))
     }
 
     fn sweep(&self) -> Result<(), String> {
