@@ -22,7 +22,9 @@ use strongroom_server::{
     lane::Keeper,
 };
 use strongroom_shared::wire::{HEADER, Header, Kind};
-use support::{Ca, Client, Credentials, Echo, QUICK, SLOW, UNWRITABLE, config, eventually, now};
+use support::{
+    Ca, Client, Credentials, Echo, QUICK, SLOW, UNKNOWN, UNKNOWN_SLOW, UNWRITABLE, config, eventually, now,
+};
 use tempfile::TempDir;
 
 /// A front with an echo behind it.
@@ -271,6 +273,22 @@ fn what_is_not_a_request_ends_its_connection_and_no_other() {
         );
         assert_eq!(other.ask(QUICK, b"undisturbed").unwrap(), b"undisturbed");
         assert_eq!(house.echo.handled.load(SeqCst), 8);
+    });
+}
+
+#[test]
+fn a_call_that_the_vault_does_not_know_ends_its_connection_and_no_other() {
+    in_both(|isolation| {
+        let house = House::new(isolation);
+        let mut other = house.connect();
+        for call in [UNKNOWN, UNKNOWN_SLOW] {
+            let mut client = house.connect();
+            assert_eq!(client.ask(QUICK, b"known").unwrap(), b"known");
+            client.send(call, b"what is this?").unwrap();
+            client.wait_for_end().unwrap();
+            assert_eq!(other.ask(QUICK, b"undisturbed").unwrap(), b"undisturbed");
+        }
+        assert_eq!(house.echo.handled.load(SeqCst), 4);
     });
 }
 

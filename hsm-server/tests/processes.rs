@@ -21,7 +21,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_server::{
     config::{Config, Isolation},
-    door::{Admission, Door, Pace, Peer},
+    door::{Admission, Door, Pace, Peer, Verdict},
     process,
 };
 use strongroom_shared::{
@@ -87,7 +87,7 @@ impl Door for Probe {
         self.echo.pace(peer, frame)
     }
 
-    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
         let (header, body) = frame.split_first_chunk::<HEADER>().unwrap();
         let header = Header::decode(header, u32::MAX).unwrap();
         let argument = String::from_utf8_lossy(body).into_owned();
@@ -103,6 +103,7 @@ impl Door for Probe {
         let length = u32::try_from(body.len()).unwrap();
         out.extend(Header { length, kind: Kind::Reply, ..header }.encode());
         out.extend(body.as_bytes());
+        Verdict::Answered
     }
 
     fn commit(&self) -> Result<(), Fault> {

@@ -50,7 +50,7 @@ use self::{
 use crate::{
     audit::Log,
     certificates::{self, Authority},
-    door::{Admission, Door, Pace, Peer},
+    door::{Admission, Door, Pace, Peer, Verdict},
     platform::{Platform, Time},
     store::SealedStore,
 };
@@ -149,34 +149,41 @@ impl<P: Platform> Handle<Hello> for Vault<P> {
     }
 }
 
-impl<P: Platform> Vault<P> {
-    /// The frame's call and who makes it, if they may.
-    fn receive<'a, 'f>(
-        &self,
-        peer: &'a Peer,
-        frame: &'f [u8],
-    ) -> Result<(Context<'a>, &'f [u8]), (Header, Error)> {
-        let nothing = Header { length: 0, kind: Kind::Fault, call: 0, id: 0 };
-        let malformed = |text: String| Error::caller(FaultCode::Malformed, text);
-        let (head, body) = frame
-            .split_first_chunk::<HEADER>()
-            .ok_or_else(|| (nothing, malformed("a frame without a header".into())))?;
-        let header = Header::decode(head, self.settings.frame_bytes)
-            .map_err(|error| (nothing, malformed(error.to_string())))?;
-        let at = |error: Error| (header, error);
+/// A frame of which at least the header is understood.
+struct Asked<'f> {
+    header: Header,
+    call: CallId,
+    body: &'f [u8],
+}
+
+impl<'f> Asked<'f> {
+    /// What a frame asks for.
+    ///
+    /// # Errors
+    /// Why its sender does not speak this protocol: nothing that it sends is to be trusted to be a frame.
+    fn read(frame: &'f [u8], limit: u32) -> Result<Self, String> {
+        let (head, body) = frame.split_first_chunk::<HEADER>().ok_or("a frame without a header")?;
+        let header = Header::decode(head, limit).map_err(|error| error.to_string())?;
         if header.kind != Kind::Request || body.len() != header.length as usize {
-            return Err(at(malformed("not a whole request".into())));
+            return Err("not a whole request".into());
         }
         let call = CallId::from_number(header.call).ok_or_else(|| {
-            tracing::warn!(client = peer.client, address = %peer.address, call = header.call, "unknown call");
-            at(Error::caller(FaultCode::UnknownCall, format!("call {:#06x}", header.call)))
+            format!("call {:#06x} is unknown: a client newer than the server?", header.call)
         })?;
-        let (caller, rest) = wire::decode_caller(body).map_err(|error| at(malformed(error.to_string())))?;
+        Ok(Self { header, call, body })
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Who makes a call, if they may, and the call's own bytes.
+    fn receive<'a, 'f>(&self, peer: &'a Peer, asked: &Asked<'f>) -> Result<(Context<'a>, &'f [u8]), Error> {
+        let (caller, rest) = wire::decode_caller(asked.body)
+            .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
         let mut context = Context {
             peer,
             caller,
-            request: header.id,
-            call,
+            request: asked.header.id,
+            call: asked.call,
             now: self.platform.now(),
             role: Role::Public,
             epoch: 0,
@@ -191,7 +198,7 @@ impl<P: Platform> Vault<P> {
         let entered = self.enter(&mut context);
         if let Err(error) = entered {
             self.record_failure(&mut context, &error);
-            return Err(at(error));
+            return Err(error);
         }
         Ok((context, rest))
     }
@@ -327,11 +334,16 @@ impl<P: Platform> Door for Vault<P> {
         }
     }
 
-    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
-        let (mut context, body) = match self.receive(peer, frame) {
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
+        let asked = match Asked::read(frame, self.settings.frame_bytes) {
+            Ok(asked) => asked,
+            Err(reason) => return Verdict::Close(reason),
+        };
+        let (mut context, body) = match self.receive(peer, &asked) {
             Ok(received) => received,
-            Err((header, error)) => {
-                return wire::encode_fault(out, header.id, header.call, &Fault::from(&error));
+            Err(error) => {
+                wire::encode_fault(out, asked.header.id, asked.header.call, &Fault::from(&error));
+                return Verdict::Answered;
             }
         };
         let start = out.len();
@@ -349,6 +361,7 @@ impl<P: Platform> Door for Vault<P> {
             }
         }
         self.bound(&context, start, out);
+        Verdict::Answered
     }
 
     fn commit(&self) -> Result<(), Fault> {

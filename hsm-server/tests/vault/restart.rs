@@ -132,14 +132,31 @@ fn a_deleted_partition_is_gone_for_good() {
 }
 
 #[test]
-fn broken_frames_get_a_fault_and_no_panic() {
-    use strongroom_server::door::Door;
+fn what_is_no_request_of_this_protocol_closes_the_connection() {
+    use strongroom_server::door::{Door, Verdict};
+    use strongroom_shared::wire::{Header, Kind};
     let world = World::new();
     let vault = world.vault();
     let (_, client) = world.desk(&vault);
-    for frame in [&[][..], &[0; 15], &[0; 16], &[0xff; 64]] {
+    let header = |kind, call, length| Header { length, kind, call, id: 7 }.encode().to_vec();
+    let unknown = header(Kind::Request, 0x7fff, 0);
+    for (frame, hint) in [
+        (vec![], "without a header"),
+        (vec![0; 15], "without a header"),
+        (vec![0; 16], "version"),
+        (vec![0xff; 64], "version"),
+        (header(Kind::Reply, 1, 0), "whole request"),
+        (header(Kind::Request, 1, 5), "whole request"),
+        (unknown, "0x7fff is unknown"),
+    ] {
         let mut reply = Vec::new();
-        vault.handle(&client.peer, frame, &mut reply);
-        assert!(!reply.is_empty());
+        let Verdict::Close(reason) = vault.handle(&client.peer, &frame, &mut reply) else {
+            panic!("{frame:?} was answered");
+        };
+        assert!(reply.is_empty() && reason.contains(hint), "{reason}");
     }
+    // A call that is known keeps its connection, whatever its body is.
+    let mut reply = Vec::new();
+    let verdict = vault.handle(&client.peer, &header(Kind::Request, 1, 0), &mut reply);
+    assert_eq!((verdict, reply.is_empty()), (Verdict::Answered, false));
 }
