@@ -14,6 +14,7 @@ mod login;
 mod object;
 mod partition;
 mod random;
+mod readers;
 mod record;
 mod records;
 mod sign;
@@ -44,6 +45,7 @@ use self::{
     applications::{Application, ApplicationId, Applications, Arrival, short},
     login::Role,
     partition::Partition,
+    readers::Readers,
     records::ClientRecord,
     tickets::Tickets,
 };
@@ -73,6 +75,7 @@ pub struct Vault<P: Platform> {
     admissions: AtomicU64,
     authority: Authority,
     applications: Applications,
+    readers: Readers,
     tickets: Tickets,
     connections: AtomicU64,
     /// Tells a resent request from another one with its number.
@@ -258,11 +261,14 @@ impl<P: Platform> Vault<P> {
     /// Carries out a call whose caller may make it, and appends the reply or fault frame.
     fn carry_out(&self, context: &mut Context<'_>, body: &[u8], out: &mut Vec<u8>) {
         let (call, request) = (context.call, context.request);
-        let error = match wire::dispatch(self, context, call, request, body, out) {
-            Ok(()) => return,
-            Err(Undone::Malformed(error)) => Error::caller(FaultCode::Malformed, error.to_string()),
-            Err(Undone::Refused(error)) => error,
+        let start = out.len();
+        let answered = match wire::dispatch(self, context, call, request, body, out) {
+            Ok(()) => self.record_answered(context),
+            Err(Undone::Malformed(error)) => Err(Error::caller(FaultCode::Malformed, error.to_string())),
+            Err(Undone::Refused(error)) => Err(error),
         };
+        let Err(error) = answered else { return };
+        out.truncate(start);
         self.record_failure(context, &error);
         wire::encode_fault(out, request, call as u16, &Fault::from(&error));
     }
@@ -373,6 +379,7 @@ impl<P: Platform> Door for Vault<P> {
 
     fn disconnect(&self, peer: &Peer) {
         self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.now());
+        self.readers.leave(peer.connection);
     }
 
     fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str) {

@@ -9,7 +9,7 @@ use minicbor::Encode;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome},
-    wire::Trace,
+    wire::{Permit, Trace},
 };
 
 use super::{Context, Error, Vault, applications::short, records::encode};
@@ -102,6 +102,22 @@ impl<P: Platform> Vault<P> {
         context.recorded = true;
         self.log.append(record)?;
         Ok(())
+    }
+
+    /// Puts an administrator's question on record that was answered: whatever an administrator asks for is an act.
+    pub(super) fn record_answered(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        match context.call.permit() {
+            Permit::Administrator if !context.recorded => {
+                context.recorded = true;
+                self.log.append(self.record_of(context, Outcome::Done))?;
+                Ok(())
+            }
+            Permit::Anyone
+            | Permit::Application
+            | Permit::LoggedIn
+            | Permit::SecurityOfficer
+            | Permit::Administrator => Ok(()),
+        }
     }
 
     /// Puts an act on record that was refused or that failed, unless it is there already.

@@ -18,6 +18,7 @@ use super::{
     applications::{ApplicationId, Applications},
     keyring::{Object, Owner},
     partition::{Partition, Rules},
+    readers::Readers,
     records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
     tickets::Tickets,
 };
@@ -215,6 +216,7 @@ impl<P: Platform> Vault<P> {
             clients: RwLock::new(contents.clients),
             admissions: AtomicU64::new(1),
             applications: Applications::default(),
+            readers: Readers::default(),
             connections: AtomicU64::new(1),
             digests: RandomState::new(),
             started: now,

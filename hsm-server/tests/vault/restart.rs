@@ -1,6 +1,10 @@
 //! What survives the process, what is not done twice, and what is not served.
 
-use strongroom_shared::{fault::FaultCode, message::*};
+use strongroom_shared::{
+    fault::FaultCode,
+    message::*,
+    wire::{CallId, Permit, Retry},
+};
 
 use crate::world::*;
 
@@ -67,7 +71,82 @@ fn every_act_is_one_record() {
     assert_eq!((signature.client.as_str(), signature.partition.as_str()), ("desk", "trading"));
     assert_eq!(signature.message_hash.len(), 32);
     let verified = world.ask(&vault, &world.administrator(&vault), &VerifyAudit {}).unwrap();
-    assert_eq!(verified.records, expected.len() as u64);
+    assert_eq!(verified.records, expected.len() as u64 + 1, "the reading too");
+}
+
+#[test]
+fn every_question_of_an_administrator_is_one_record() {
+    let world = World::new();
+    let vault = world.vault();
+    world.desk(&vault);
+    let admin = world.administrator(&vault);
+    let before = world.records(&vault).len() + 1;
+    let partition = || String::from("trading");
+    world.ask(&vault, &admin, &ListPartitions {}).unwrap();
+    world.ask(&vault, &admin, &ListClients {}).unwrap();
+    world.ask(&vault, &admin, &ListKeys { partition: partition() }).unwrap();
+    world.ask(&vault, &admin, &ReadPolicy { partition: partition() }).unwrap();
+    world.ask(&vault, &admin, &ReadStatus {}).unwrap();
+    world.ask(&vault, &admin, &VerifyAudit {}).unwrap();
+    world.ask(&vault, &admin, &TailAudit { count: 3, after: None }).unwrap();
+    let records = world.records(&vault).split_off(before);
+    let acts: Vec<_> =
+        records.iter().map(|record| (record.act.as_str(), record.partition.as_str())).collect();
+    let expected = [
+        ("ListPartitions", ""),
+        ("ListClients", ""),
+        ("ListKeys", "trading"),
+        ("ReadPolicy", "trading"),
+        ("ReadStatus", ""),
+        ("VerifyAudit", ""),
+        ("TailAudit", ""),
+    ];
+    assert_eq!(acts, expected);
+    assert!(records.iter().all(|record| record.client == "admin" && record.outcome == Outcome::Done));
+    // Every one of them is in the table: a new question is a new line here.
+    let questions = CallId::ALL
+        .iter()
+        .filter(|call| call.permit() == Permit::Administrator && call.retry() == Retry::Safe);
+    assert_eq!(questions.count(), expected.len());
+}
+
+#[test]
+fn following_the_log_is_one_act_and_nothing_else_is_read_with_it() {
+    use strongroom_server::door::Door;
+    let world = World::new();
+    let vault = world.vault();
+    let admin = world.administrator(&vault);
+    let tail = |client: &Client, count, after| {
+        world.ask(&vault, client, &TailAudit { count, after }).unwrap().records
+    };
+    let last = |records: &[AuditRecord]| records.last().unwrap().sequence;
+    let mut after = last(&tail(&admin, 1, None));
+    // Its own record comes first, and then nothing more for as long as it only reads on.
+    let own = tail(&admin, 100, Some(after));
+    assert_eq!((own.len(), own[0].act.as_str()), (1, "TailAudit"));
+    assert_eq!(own[0].detail, format!("from record {after} on"));
+    after = own[0].sequence;
+    for _ in 0..20 {
+        assert_eq!(tail(&admin, 100, Some(after)), []);
+    }
+    world.ask(&vault, &admin, &CreatePartition { name: "new".into() }).unwrap();
+    let news = tail(&admin, 100, Some(after));
+    assert_eq!((news.len(), news[0].act.as_str()), (1, "CreatePartition"));
+    after = news[0].sequence;
+    // To go back, to jump and to read on another's behalf are acts of their own.
+    let other = world.administrator(&vault);
+    for (client, from) in [(&admin, 0), (&admin, after + 50), (&other, after)] {
+        let before = world.ask(&vault, &admin, &VerifyAudit {}).unwrap().records;
+        tail(client, 1, Some(from));
+        let since = world.ask(&vault, &admin, &VerifyAudit {}).unwrap().records - before;
+        assert_eq!(since, 2, "VerifyAudit, and reading after {from}");
+    }
+    // A connection that ended has read nothing.
+    let end = last(&tail(&admin, 1000, Some(0)));
+    vault.disconnect(&admin.peer);
+    tail(&admin, 100, Some(end));
+    let record = tail(&other, 1, None).remove(0);
+    assert_eq!((record.act, record.detail), ("TailAudit".into(), format!("from record {} on", end + 1)));
 }
 
 #[test]
