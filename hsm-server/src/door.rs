@@ -81,7 +81,10 @@ pub trait Door: Send + Sync + 'static {
     fn admissions(&self) -> (u64, Vec<Admission>);
 
     /// The housekeeping of every 50 ms: sync the log, forget applications that went away.
-    fn tick(&self);
+    ///
+    /// # Errors
+    /// The vault can do nothing more before its process is started anew; the fault says what to mend.
+    fn tick(&self) -> Result<(), Fault>;
 
     /// Writes everything down; no frame follows.
     fn close(&self);

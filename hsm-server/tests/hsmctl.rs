@@ -281,7 +281,9 @@ impl Door for Toy {
         self.echo.admissions()
     }
 
-    fn tick(&self) {}
+    fn tick(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     fn close(&self) {}
 }

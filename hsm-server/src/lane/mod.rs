@@ -209,7 +209,7 @@ impl Lane {
         if taken > 0
             && let Err(fault) = self.keeper.door.commit()
         {
-            error!(%fault, replies = self.answered.len(), "replies were not released");
+            debug!(%fault, replies = self.answered.len(), "replies were not released");
             out.get_mut(start..).unwrap_or_default().fill(0);
             out.truncate(start);
             self.answered.iter().for_each(|c| hop::write(out, *c, &ToFront::Close(NOT_WRITTEN)));
@@ -306,7 +306,10 @@ impl Keeper {
             let (door, herald) = (Arc::clone(&door), Arc::clone(&herald));
             move || {
                 while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    door.tick();
+                    if let Err(fault) = door.tick() {
+                        error!(%fault, "the vault cannot go on");
+                        give_up();
+                    }
                     herald.tell();
                 }
             }

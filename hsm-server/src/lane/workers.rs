@@ -6,7 +6,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tracing::error;
+use tracing::{debug, error};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -117,7 +117,7 @@ impl Shared {
         let mut out = Vec::new();
         let verdict = job.guest.ask(job.connection, &job.frame, &mut out);
         if let Err(fault) = self.door.commit() {
-            error!(client = job.guest.peer.client, %fault, "a reply was not released");
+            debug!(client = job.guest.peer.client, %fault, "a reply was not released");
             out.zeroize();
             hop::write(&mut out, job.connection, &ToFront::Close(super::NOT_WRITTEN));
         } else if let Verdict::Close(reason) = verdict {

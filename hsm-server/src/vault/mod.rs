@@ -371,10 +371,8 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn commit(&self) -> Result<(), Fault> {
-        self.log.last().and_then(|last| self.log.commit(last)).map_err(|error| {
-            tracing::error!(%error, "the audit log cannot be written: nothing is answered; mend the disk and restart");
-            Fault::from(&Error::Audit(error))
-        })
+        let written = self.log.last().and_then(|last| self.log.commit(last));
+        written.map_err(|error| Fault::from(&Error::Audit(error)))
     }
 
     fn disconnect(&self, peer: &Peer) {
@@ -406,10 +404,14 @@ impl<P: Platform> Door for Vault<P> {
         (self.admissions.load(Ordering::Acquire), clients.values().map(ClientRecord::admission).collect())
     }
 
-    fn tick(&self) {
-        if let Err(error) = self.log.sync() {
-            tracing::error!(%error, "the audit log cannot be synced");
-        }
+    fn tick(&self) -> Result<(), Fault> {
+        let stuck = |error: String| {
+            let todo =
+                "make room on its disk or mend it; until then the server answers nothing and tries again";
+            Fault::new(FaultCode::NotDurable, format!("{error}: {todo}"))
+        };
+        self.log.sync().map_err(|error| stuck(error.to_string()))?;
+        self.store.check().map_err(|error| stuck(error.to_string()))?;
         let now = self.platform.now();
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.ledger.prune(now);
@@ -420,6 +422,7 @@ impl<P: Platform> Door for Vault<P> {
                 partition.keyring.remove_session_objects(|owner, _, _| gone.contains(&owner));
             }
         }
+        Ok(())
     }
 
     fn close(&self) {

@@ -117,7 +117,9 @@ impl Door for Echo {
         self.admissions.lock().unwrap().clone()
     }
 
-    fn tick(&self) {}
+    fn tick(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);

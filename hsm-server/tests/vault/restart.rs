@@ -1,9 +1,16 @@
 //! What survives the process, what is not done twice, and what is not served.
 
+use strongroom_server::{
+    audit::memory,
+    door::{Door, Verdict},
+    platform::Fake,
+    store,
+    vault::Vault,
+};
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
-    wire::{CallId, Permit, Retry},
+    wire::{CallId, Header, Kind, Permit, Retry, encode_request},
 };
 
 use crate::world::*;
@@ -112,7 +119,6 @@ fn every_question_of_an_administrator_is_one_record() {
 
 #[test]
 fn following_the_log_is_one_act_and_nothing_else_is_read_with_it() {
-    use strongroom_server::door::Door;
     let world = World::new();
     let vault = world.vault();
     let admin = world.administrator(&vault);
@@ -167,7 +173,7 @@ fn a_log_older_than_its_store_is_not_served() {
     let world = World::new();
     let vault = world.vault();
     let (_, client) = world.desk(&vault);
-    vault_tick(&vault);
+    vault.tick().unwrap();
     let old = world.sink.copy();
     for label in ["a", "b"] {
         world.ask(&vault, &client, &ec_pair(label)).unwrap();
@@ -178,13 +184,57 @@ fn a_log_older_than_its_store_is_not_served() {
     assert!(error.contains("older than its store"), "{error}");
 }
 
-fn vault_tick(vault: &impl strongroom_server::door::Door) {
-    vault.tick();
+/// Has an administrator change something, whatever comes of it.
+fn try_to_change(world: &World, vault: &Vault<Fake>) {
+    let admin = world.administrator(vault);
+    let mut frame = Vec::new();
+    encode_request(&mut frame, 1, &admin.caller, &CreatePartition { name: "new".into() });
+    let mut reply = Vec::new();
+    assert_eq!(vault.handle(&admin.peer, &frame, &mut reply), Verdict::Answered);
+    assert_eq!(reply[5], Kind::Fault as u8);
+}
+
+#[test]
+fn a_vault_whose_log_failed_says_what_to_do_and_the_next_one_works_as_soon_as_it_can() {
+    let world = World::new();
+    let vault = world.vault();
+    let (certificate, client) = world.desk(&vault);
+    let key = world.ask(&vault, &client, &ec_pair("k")).unwrap().private.id;
+    vault.tick().unwrap();
+    world.sink.set_disk(memory::Disk::Full);
+    try_to_change(&world, &vault);
+    assert!(vault.commit().is_err());
+    let told = vault.tick().unwrap_err();
+    assert_eq!(told.code, FaultCode::NotDurable);
+    assert!(told.detail.contains("make room on its disk"), "{told}");
+    drop(vault);
+    assert!(world.try_vault().is_err());
+
+    world.sink.set_disk(memory::Disk::Good);
+    let vault = world.vault();
+    let client = Client { peer: world.connect(&vault, &certificate, 1).peer, caller: client.caller };
+    world.ask(&vault, &client, &sign(key)).unwrap();
+    vault.tick().unwrap();
+}
+
+#[test]
+fn a_vault_whose_store_is_unsure_says_what_to_do_and_the_next_one_works() {
+    let world = World::new();
+    let vault = world.vault();
+    world.store.set_disk(store::memory::Disk::Failing);
+    try_to_change(&world, &vault);
+    world.store.set_disk(store::memory::Disk::Good);
+    let told = vault.tick().unwrap_err();
+    assert!(told.detail.contains("make room on its disk"), "{told}");
+    drop(vault);
+    let vault = world.vault();
+    vault.tick().unwrap();
+    // It had come to the disk after all, and is on record now.
+    assert_eq!(world.records(&vault).iter().filter(|record| record.act == "CreatePartition").count(), 1);
 }
 
 #[test]
 fn revoked_clients_are_not_admitted() {
-    use strongroom_server::door::Door;
     let world = World::new();
     let vault = world.vault();
     let (certificate, _) = world.desk(&vault);
@@ -212,8 +262,6 @@ fn a_deleted_partition_is_gone_for_good() {
 
 #[test]
 fn what_is_no_request_of_this_protocol_closes_the_connection() {
-    use strongroom_server::door::{Door, Verdict};
-    use strongroom_shared::wire::{Header, Kind};
     let world = World::new();
     let vault = world.vault();
     let (_, client) = world.desk(&vault);
