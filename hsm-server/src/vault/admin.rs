@@ -22,8 +22,8 @@ use crate::{
     store::{PartitionId, Path},
 };
 
-/// The longest life of a client certificate, in days.
-const MAX_DAYS: u32 = 825;
+/// The longest life that a client's certificate is given while the server runs, in days.
+const MAX_CLIENT_DAYS: u32 = 825;
 /// Records per answer of `TailAudit`: well below the frame limit.
 const TAIL: u32 = 1000;
 
@@ -158,8 +158,8 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         }
         let role = if call.partition.is_some() { "application" } else { "administrator" };
         context.detail = format!("client {}, {role}", call.name);
-        if !(1..=MAX_DAYS).contains(&call.days) {
-            return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_DAYS} days")));
+        if !(1..=MAX_CLIENT_DAYS).contains(&call.days) {
+            return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_CLIENT_DAYS} days")));
         }
         let same = |client: &ClientRecord| client.name == call.name && !client.revoked;
         if self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(same) {

@@ -87,10 +87,12 @@ impl<P: Platform> Vault<P> {
         // A log that cannot be written must stop the change before it is made.
         self.log.commit(self.log.last()?)?;
         outbox.sequence = self.log.durable().0;
-        let version = self.store.commit(change.batch, &encode(&outbox));
-        version.map_err(|error| {
-            tracing::error!(%error, "the store cannot be written");
-            error.into()
+        self.store.commit(change.batch, &encode(&outbox)).map_err(|error| {
+            let error = Error::from(error);
+            if matches!(error, Error::Store(_)) {
+                tracing::error!(%error, "the store cannot be written");
+            }
+            error
         })
     }
 
@@ -191,7 +193,38 @@ fn outcome(error: &Error) -> Outcome {
             | FaultCode::KeyFunctionNotPermitted
             | FaultCode::PolicyRefused
             | FaultCode::Frozen => Outcome::Refused,
-            _ => Outcome::Failed,
+            FaultCode::Internal
+            | FaultCode::Malformed
+            | FaultCode::Unavailable
+            | FaultCode::AnswerLost
+            | FaultCode::ArgumentsBad
+            | FaultCode::NotDurable
+            | FaultCode::Full
+            | FaultCode::TokenNotInitialized
+            | FaultCode::TokenBusy
+            | FaultCode::PinLength
+            | FaultCode::PinInvalid
+            | FaultCode::UserPinNotInitialized
+            | FaultCode::AttributeTypeInvalid
+            | FaultCode::AttributeValueInvalid
+            | FaultCode::TemplateIncomplete
+            | FaultCode::TemplateInconsistent
+            | FaultCode::SessionReadOnly
+            | FaultCode::CurveNotSupported
+            | FaultCode::MechanismInvalid
+            | FaultCode::MechanismParamInvalid
+            | FaultCode::KeyTypeInconsistent
+            | FaultCode::KeySizeRange
+            | FaultCode::DataLengthRange
+            | FaultCode::DataInvalid
+            | FaultCode::EncryptedDataInvalid
+            | FaultCode::EncryptedDataLengthRange
+            | FaultCode::SignatureInvalid
+            | FaultCode::SignatureLengthRange
+            | FaultCode::AlreadyExists
+            | FaultCode::NotFound
+            | FaultCode::ConfigurationInvalid
+            | FaultCode::IntegrityViolated => Outcome::Failed,
         },
         Error::Crypto(_) | Error::Certificate(_) | Error::Store(_) | Error::Audit(_) => Outcome::Failed,
     }

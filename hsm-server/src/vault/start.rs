@@ -30,8 +30,6 @@ use crate::{
     store::{Batch, PartitionId, Path, SealedStore},
 };
 
-/// How long the CA and the server's first certificate are good, in days.
-const CA_DAYS: u32 = 3650;
 /// What the audit log's key is derived for.
 const AUDIT: &str = "audit log";
 /// The name of the first administrator.
@@ -89,7 +87,7 @@ pub fn initialise<P: Platform>(
 ) -> Result<Initialised, Error> {
     let now = platform.now();
     let seconds = now / 1_000_000;
-    let pair = Authority::create("Strongroom CA", seconds, CA_DAYS)?;
+    let pair = Authority::create("Strongroom CA", seconds, certificates::MAX_DAYS)?;
     let authority = Authority::load(&pair.certificate, &pair.key)?;
     let server = authority.issue_server(&requests.server, &requests.names, seconds, requests.days)?;
     let administrator =

@@ -1,5 +1,6 @@
 //! What survives the process, what is not done twice, and what is not served.
 
+use pkcs11_sys::*;
 use strongroom_server::{
     audit::memory,
     door::{Door, Verdict},
@@ -9,7 +10,9 @@ use strongroom_server::{
 };
 use strongroom_shared::{
     fault::FaultCode,
+    mechanism::Params,
     message::*,
+    object::{Template, Value},
     wire::{CallId, Header, Kind, Permit, Retry, encode_request},
 };
 
@@ -258,6 +261,34 @@ fn a_deleted_partition_is_gone_for_good() {
         world.ask(&vault, &world.administrator(&vault), &ListPartitions {}).unwrap().partitions.len(),
         0
     );
+}
+
+#[test]
+fn whoever_is_at_work_in_a_partition_that_is_deleted_is_told_so() {
+    let world = World::new();
+    let vault = world.vault();
+    let (_, client) = world.desk(&vault);
+    let public = Template::new()
+        .with(CKA_MODULUS_BITS, Value::Ulong(2048))
+        .with(CKA_PUBLIC_EXPONENT, Value::bytes(vec![1, 0, 1]))
+        .with(CKA_TOKEN, Value::Bool(true));
+    let private = Template::new().with(CKA_TOKEN, Value::Bool(true));
+    let mechanism = CKM_RSA_PKCS_KEY_PAIR_GEN;
+    let slow = GenerateKeyPair { mechanism, params: Params::None, public, private };
+    std::thread::scope(|scope| {
+        // Each is in the middle of a key nearly all of the time.
+        let workers: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| (0..1000).find_map(|_| world.ask(&vault, &client, &slow).err())))
+            .collect();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let delete = DeletePartition { name: "trading".into() };
+        world.ask(&vault, &world.administrator(&vault), &delete).unwrap();
+        for worker in workers {
+            let told = worker.join().unwrap().unwrap();
+            assert_eq!(told.code, FaultCode::Forbidden, "{told}");
+        }
+    });
+    vault.tick().unwrap();
 }
 
 #[test]
