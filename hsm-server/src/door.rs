@@ -77,8 +77,12 @@ pub trait Door: Send + Sync + 'static {
     /// A handshake was refused: goes on record. `certificate` is absent if none was shown.
     fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str);
 
-    /// The certificates that may shake hands, and a number that grows whenever the list changes.
+    /// The certificates that may shake hands, and the list's version. The list may be newer than the version, never
+    /// older.
     fn admissions(&self) -> (u64, Vec<Admission>);
+
+    /// The version of the list: a number that grows after every change. It costs nothing to ask.
+    fn admissions_version(&self) -> u64;
 
     /// The housekeeping of every 50 ms: sync the log, forget applications that went away.
     ///

@@ -233,6 +233,24 @@ fn a_new_client_may_come_in_as_soon_as_its_addition_was_answered() {
 }
 
 #[test]
+fn the_list_of_clients_is_only_copied_when_it_changed() {
+    in_both(|isolation| {
+        let house = House::new(isolation);
+        let mut admin = house.connect();
+        admin.ask(SLOW, b"the first").unwrap();
+        let before = house.echo.copied.load(SeqCst);
+        for _ in 0..50 {
+            admin.ask(SLOW, b"what changes nothing").unwrap();
+        }
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(house.echo.copied.load(SeqCst), before);
+        house.echo.let_in(&house.ca.client("new").certificate);
+        admin.ask(SLOW, b"what changed something").unwrap();
+        assert_eq!(house.echo.copied.load(SeqCst), before + 1);
+    });
+}
+
+#[test]
 fn what_is_not_a_request_ends_its_connection_and_no_other() {
     in_both(|isolation| {
         let house = House::with(isolation, |config| config.limits.frame_bytes = 1024);

@@ -281,6 +281,10 @@ impl Door for Toy {
         self.echo.admissions()
     }
 
+    fn admissions_version(&self) -> u64 {
+        self.echo.admissions_version()
+    }
+
     fn tick(&self) -> Result<(), Fault> {
         Ok(())
     }

@@ -128,6 +128,10 @@ impl Door for Probe {
         self.echo.admissions()
     }
 
+    fn admissions_version(&self) -> u64 {
+        self.echo.admissions_version()
+    }
+
     fn tick(&self) -> Result<(), Fault> {
         match self.state.join("full").exists() {
             true => Err(Fault::new(FaultCode::NotDurable, "make room on the disk")),

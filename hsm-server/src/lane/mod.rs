@@ -115,11 +115,12 @@ impl Herald {
     /// Tells the lanes if anything changed. When it returns, they have been told, by whomever.
     fn tell(&self) {
         let mut told = self.told();
-        let (version, message) = self.message();
-        if told.version != Some(version) {
-            told.version = Some(version);
-            told.outlets.iter().filter_map(Weak::upgrade).for_each(|outlet| outlet.deliver(&message));
+        if told.version == Some(self.door.admissions_version()) {
+            return;
         }
+        let (version, message) = self.message();
+        told.version = Some(version);
+        told.outlets.iter().filter_map(Weak::upgrade).for_each(|outlet| outlet.deliver(&message));
     }
 
     fn message(&self) -> (u64, Vec<u8>) {

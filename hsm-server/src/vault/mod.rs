@@ -401,7 +401,11 @@ impl<P: Platform> Door for Vault<P> {
 
     fn admissions(&self) -> (u64, Vec<Admission>) {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        (self.admissions.load(Ordering::Acquire), clients.values().map(ClientRecord::admission).collect())
+        (self.admissions_version(), clients.values().map(ClientRecord::admission).collect())
+    }
+
+    fn admissions_version(&self) -> u64 {
+        self.admissions.load(Ordering::Acquire)
     }
 
     fn tick(&self) -> Result<(), Fault> {

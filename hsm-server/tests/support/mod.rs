@@ -44,6 +44,8 @@ pub struct Echo {
     pub admissions: Mutex<(u64, Vec<Admission>)>,
     pub refusals: Mutex<Vec<(Option<[u8; 32]>, String)>>,
     pub handled: AtomicU64,
+    /// How often the list of admissions was copied.
+    pub copied: AtomicU64,
     pub connected: AtomicU64,
     pub disconnected: AtomicU64,
     pub closed: AtomicBool,
@@ -114,7 +116,12 @@ impl Door for Echo {
     }
 
     fn admissions(&self) -> (u64, Vec<Admission>) {
+        self.copied.fetch_add(1, Ordering::SeqCst);
         self.admissions.lock().unwrap().clone()
+    }
+
+    fn admissions_version(&self) -> u64 {
+        self.admissions.lock().unwrap().0
     }
 
     fn tick(&self) -> Result<(), Fault> {
