@@ -345,6 +345,55 @@ fn no_more_connections_than_are_allowed() {
 }
 
 #[test]
+fn a_silent_crowd_keeps_nobody_out() {
+    let house = House::with(Isolation::Process, |config| {
+        config.limits.connections = 4;
+        config.limits.handshake_seconds = 600;
+    });
+    let mut inside = house.connect();
+    inside.ask(QUICK, b"in").unwrap();
+    let mut silent: Vec<_> = (0..3).map(|_| TcpStream::connect(house.address()).unwrap()).collect();
+    // One after the other takes the place of the one that waited longest; more of the crowd change nothing.
+    for round in 0..3 {
+        let mut client = house.connect();
+        assert_eq!(client.ask(QUICK, b"me too").unwrap(), b"me too");
+        let mut oldest = silent.remove(0);
+        oldest.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert!(matches!(oldest.read(&mut [0; 9]), Ok(0)), "the oldest of round {round} is still there");
+        drop(client);
+        silent.extend((0..3).map(|_| TcpStream::connect(house.address()).unwrap()));
+    }
+    assert_eq!(inside.ask(QUICK, b"undisturbed").unwrap(), b"undisturbed");
+}
+
+#[test]
+fn a_flood_of_refused_handshakes_is_a_trickle_on_record_and_none_is_forgotten() {
+    in_both(|isolation| {
+        let house = House::with(isolation, |config| config.lanes = 4);
+        let mallory = house.ca.client("mallory");
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    (0..25).for_each(|_| assert!(house.attempt(&house.ca, Some(&mallory)).is_err()));
+                });
+            }
+        });
+        // "reason", "reason (7 more …)" or "7 more …".
+        let counted = |reason: &str| {
+            let before = reason.split(" more refusals").next().filter(|before| *before != reason);
+            let more = before.and_then(|before| before.rsplit(['(', ' ']).next()?.parse().ok());
+            more.unwrap_or(0) + u32::from(more.is_none() || reason.contains('('))
+        };
+        let sum = || house.echo.refusals().iter().map(|(_, reason)| counted(reason)).sum::<u32>();
+        eventually("every refusal is on record, if only by number", || sum() == 100);
+        let most = 20 + start.elapsed().as_secs() as usize;
+        let records = house.echo.refusals().len();
+        assert!(records <= most, "{records} records, at most {most}");
+    });
+}
+
+#[test]
 fn a_reply_that_could_not_be_written_down_is_not_sent() {
     in_both(|isolation| {
         let house = House::new(isolation);
