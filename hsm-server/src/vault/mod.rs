@@ -7,6 +7,7 @@
 mod admin;
 mod applications;
 mod attributes;
+mod clock;
 mod error;
 mod keyring;
 mod keys;
@@ -81,6 +82,7 @@ pub struct Vault<P: Platform> {
     /// Tells a resent request from another one with its number.
     digests: RandomState,
     started: Time,
+    clock: clock::Watch,
 }
 
 impl<P: Platform> std::fmt::Debug for Vault<P> {
@@ -376,7 +378,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn disconnect(&self, peer: &Peer) {
-        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.now());
+        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.uptime());
         self.readers.leave(peer.connection);
     }
 
@@ -416,11 +418,17 @@ impl<P: Platform> Door for Vault<P> {
         };
         self.log.sync().map_err(|error| stuck(error.to_string()))?;
         self.store.check().map_err(|error| stuck(error.to_string()))?;
-        let now = self.platform.now();
-        for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
-            partition.ledger.prune(now);
+        let uptime = self.platform.uptime();
+        if let Some(step) = self.clock.look(self.platform.now(), uptime) {
+            tracing::warn!(
+                "the clock was set {step}: opening hours, tickets, certificates and the times of audit records \
+                 follow it, limits per minute do not; if that is not the time of day, set the clock again"
+            );
         }
-        let gone = self.applications.expire(now);
+        for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
+            partition.ledger.prune(uptime);
+        }
+        let gone = self.applications.expire(uptime);
         if !gone.is_empty() {
             for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
                 partition.keyring.remove_session_objects(|owner, _, _| gone.contains(&owner));

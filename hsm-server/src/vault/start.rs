@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{
     Error, Vault,
     applications::{ApplicationId, Applications},
+    clock::{Step, Watch, step},
     keyring::{Object, Owner},
     partition::{Partition, Rules},
     readers::Readers,
@@ -218,6 +219,7 @@ impl<P: Platform> Vault<P> {
             connections: AtomicU64::new(1),
             digests: RandomState::new(),
             started: now,
+            clock: Watch::new(now, platform.uptime()),
             platform,
             settings,
             store,
@@ -239,16 +241,24 @@ impl<P: Platform> Vault<P> {
     fn replay(&self) -> Result<(), Error> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
+        if let Some(step @ Step::Back(_)) = step(last, self.started) {
+            tracing::warn!(
+                "the clock is set {step} of the last audit record: opening hours, tickets and certificates follow \
+                 it; if that is not the time of day, set the clock"
+            );
+        }
         let since = last.saturating_sub(REPLAY);
+        let uptime = self.platform.uptime();
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
-                partition.ledger.remember(key, record.time);
+                // What the clock says of the time since the last record is not relied on: as if it were none.
+                partition.ledger.remember(key, uptime, last.saturating_sub(record.time));
             }
             if let (Outcome::Done, Ok(certificate)) =
                 (record.outcome, record.certificate.as_slice().try_into())
             {
                 let id = ApplicationId { certificate, instance: record.instance };
-                self.applications.remember_lost(id, record.request, self.started);
+                self.applications.remember_lost(id, record.request, uptime);
             }
         })?;
         Ok(())
