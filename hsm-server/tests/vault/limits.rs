@@ -1,6 +1,9 @@
 //! Policy: what it refuses, whom it charges, what a restart does not forgive, and the freeze switch.
 
-use strongroom_server::platform::{Fake, Platform};
+use strongroom_server::{
+    door::Door,
+    platform::{Fake, Platform},
+};
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
