@@ -309,6 +309,32 @@ fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
     assert!(error.contains("not accepted any more"), "{error}");
 }
 
+#[test]
+fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
+    let token = Token::new();
+    let nowhere = token.path("no-folder/report.json");
+    let text = token.path("pin");
+    let softhsm = module().to_str().unwrap();
+    for (arguments, why) in [
+        (vec!["--module", "/nowhere.so"], "No such file"),
+        (vec!["--module", text.to_str().unwrap()], "no library that can be loaded here"),
+        (vec!["--module", softhsm, "--json", nowhere.to_str().unwrap()], "make its folder first"),
+        (
+            vec!["--module", softhsm, "--sign-with", text.to_str().unwrap(), "--manifest", "m"],
+            "openssl genpkey",
+        ),
+    ] {
+        let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(&arguments)
+            .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{error}");
+    }
+}
+
 /// A token of certificates, say: no PIN, nothing to write.
 #[test]
 fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
