@@ -335,6 +335,18 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     }
 }
 
+/// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
+#[test]
+fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
+    let checks = ["general.clean-end", "general.info", "slots.token-info"];
+    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
+    let run = run_stub("DIES_LAST", &named);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL general.clean-end  (5.4.2 C_Finalize) high"), "{text}");
+    assert!(text.contains("2 passed, 1 failed"), "{text}");
+}
+
 /// A token of certificates, say: no PIN, nothing to write.
 #[test]
 fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
