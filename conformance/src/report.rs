@@ -1,12 +1,15 @@
 //! What a person reads, and what a machine reads.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::check::Outcome;
-use crate::runner::Report;
+use crate::marks::Severity;
+use crate::runner::{Report, Results};
+use crate::trace::{Answer, Trace};
 
 /// How many checks came to what.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -43,8 +46,9 @@ impl Tally {
 /// When the output cannot be written.
 pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Result<()> {
     for report in reports {
-        if let Outcome::Fail { expected, seen } = &report.outcome {
-            writeln!(output, "FAIL {}  ({})", report.check.id, report.check.clause)?;
+        if let Outcome::Fail { severity, expected, seen } = &report.outcome {
+            let word = severity.word();
+            writeln!(output, "FAIL {}  ({}) {word}", report.check.id, report.check.clause)?;
             writeln!(output, "     {}", report.check.title)?;
             writeln!(output, "     expected: {expected}")?;
             writeln!(output, "     seen:     {seen}")?;
@@ -53,6 +57,13 @@ pub fn text(module: &Path, reports: &[Report], output: &mut dyn Write) -> io::Re
     for (why, count) in skipped(reports) {
         let checks = if count == 1 { "check" } else { "checks" };
         writeln!(output, "SKIP {count} {checks}: {why}")?;
+    }
+    for severity in Severity::ALL.iter().rev() {
+        let as_grave = |report: &&Report| matches!(&report.outcome, Outcome::Fail { severity: of, .. } if of == severity);
+        let count = reports.iter().filter(as_grave).count();
+        if count > 0 {
+            writeln!(output, "{count:>4} {:<13} {}", severity.word(), severity.meaning())?;
+        }
     }
     let tally = Tally::of(reports);
     let verdict = match (tally.failed, tally.passed) {
@@ -89,6 +100,7 @@ struct Json<'a> {
     module: &'a Path,
     tally: Tally,
     checks: Vec<Row<'a>>,
+    answers: &'a BTreeSet<Answer>,
 }
 
 #[derive(Serialize)]
@@ -98,19 +110,22 @@ struct Row<'a> {
     clause: &'a str,
     title: &'a str,
     milliseconds: u128,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a Trace>,
     #[serde(flatten)]
     outcome: &'a Outcome,
 }
 
 impl<'a> From<&'a Report> for Row<'a> {
     fn from(report: &'a Report) -> Self {
-        let Report { check, outcome, time } = report;
+        let Report { check, outcome, time, trace } = report;
         Self {
-            id: check.id,
+            id: &check.id,
             group: check.group(),
-            clause: check.clause,
-            title: check.title,
+            clause: &check.clause,
+            title: &check.title,
             milliseconds: time.as_millis(),
+            trace: trace.as_ref(),
             outcome,
         }
     }
@@ -120,8 +135,9 @@ impl<'a> From<&'a Report> for Row<'a> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn json(module: &Path, reports: &[Report], file: &Path) -> io::Result<()> {
+pub fn json(module: &Path, results: &Results, file: &Path) -> io::Result<()> {
+    let Results { reports, answers } = results;
     let checks = reports.iter().map(Row::from).collect();
-    let whole = Json { module, tally: Tally::of(reports), checks };
+    let whole = Json { module, tally: Tally::of(reports), checks, answers };
     std::fs::write(file, serde_json::to_vec_pretty(&whole)?)
 }

@@ -12,10 +12,11 @@ use crate::session::Session;
 use crate::template::{Mechanism, Out, Template};
 
 table! {
-    "ciphers.gcm-forged" User gcm_forged, "6.13 AES-GCM", "a changed ciphertext, tag, IV or additional data is refused and nothing is written";
-    "ciphers.gcm-early" User gcm_early, "6.13 AES-GCM", "decrypted in parts, a forged ciphertext gives nothing out at any step";
-    "ciphers.iv-matters" User iv_matters, "6.10 AES-CBC, 6.13 AES-GCM", "one text with two IVs has two ciphertexts";
-    "ciphers.cbc-pad-oracle" User cbc_pad_oracle, "6.10 AES-CBC with PKCS padding (Vaudenay 2002)", "bad padding is refused in one way, however it is bad, and nothing is written";
+    all oracles;
+    "ciphers.gcm-forged" User gcm_forged, "6.13 AES-GCM", "a changed ciphertext, tag, IV or additional data is refused and nothing is written" => critical;
+    "ciphers.gcm-early" User gcm_early, "6.13 AES-GCM", "decrypted in parts, a forged ciphertext gives nothing out at any step" => critical;
+    "ciphers.iv-matters" User iv_matters, "6.10 AES-CBC, 6.13 AES-GCM", "one text with two IVs has two ciphertexts" => critical;
+    "ciphers.cbc-pad-oracle" User cbc_pad_oracle, "6.10 AES-CBC with PKCS padding (Vaudenay 2002)", "bad padding is refused in one way, however it is bad, and nothing is written" => high;
 }
 
 fn aes_key<'b>(

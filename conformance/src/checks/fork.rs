@@ -9,8 +9,8 @@ use crate::raw::{Arg, Function as F, in_forked_child, initialize_args};
 use crate::template::Mechanism;
 
 table! {
-    "fork.parent-goes-on" User parent_goes_on, "5.4.1 C_Initialize, fork", "a child that uses the module does not disturb its parent";
-    "fork.random" Public random, "5.19.2 C_GenerateRandom, fork", "a child does not have its parent's random numbers";
+    "fork.parent-goes-on" User parent_goes_on, "5.4.1 C_Initialize, fork", "a child that uses the module does not disturb its parent" => sessions high;
+    "fork.random" Public random, "5.19.2 C_GenerateRandom, fork", "a child does not have its parent's random numbers" => randomness critical;
 }
 
 const BYTES: usize = 32;

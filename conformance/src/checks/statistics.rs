@@ -15,8 +15,9 @@ use crate::session::{P256, ec_public, private, rsa_public};
 use crate::template::Mechanism;
 
 table! {
-    "statistics.ecdsa-nonces" User ecdsa_nonces, "6.3 ECDSA (FIPS 186-5, A.3)", "the nonces of 1024 signatures are all different, and each of their bits is set half of the time";
-    "statistics.rsa-moduli" User rsa_moduli, "6.1 RSA (FIPS 186-5, A.1)", "no two RSA keys share a factor";
+    all randomness critical;
+    "statistics.ecdsa-nonces" User ecdsa_nonces, "6.3 ECDSA (FIPS 186-5, A.3)", "the nonces of 1024 signatures are all different, and each of their bits is set half of the time" => patience(60);
+    "statistics.rsa-moduli" User rsa_moduli, "6.1 RSA (FIPS 186-5, A.1)", "no two RSA keys share a factor" => patience(60);
 }
 
 const SIGNATURES: usize = 1024;

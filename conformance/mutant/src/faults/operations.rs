@@ -29,6 +29,7 @@ faults! {
     "key-destroyed-crash" [C_DestroyObject C_SignUpdate] key_destroyed_crash, "5.7.3 C_DestroyObject", "an operation goes on with the memory of a destroyed key", ["sign.key-destroyed"];
     "operations-disturb" [C_DigestInit C_SignInit] operations_disturb, "5.6 Session management", "a digest in a session ends its signature", ["sign.apart"];
     "digest-of-key-handle" [C_DigestKey] digest_of_handle, "5.12.4 C_DigestKey", "the handle is digested where the key's value is meant", ["digest.with-key"];
+    "digest-hogs-memory" [C_DigestInit] digest_hogs_memory, "2 General overview", "a digest takes 640 MiB", ["digest.public"];
     "digest-truncated" [C_Digest] digest_truncated, "6.24 SHA-512", "a digest is one byte too short", ["digest.sha256" "digest.sha512"];
     "digest-another" [C_DigestInit] digest_another, "6.21 SHA-224", "SHA-384 is asked for and SHA-512 is given", ["digest.sha384"];
 }
@@ -179,6 +180,11 @@ fn digest_of_handle(call: &Call<'_>) -> CK_RV {
     let mut handle = call.word(1);
     let words = [call.word(0), memory::address(&mut handle), size_of::<usize>()];
     call.aside(F::C_DigestUpdate, &words)
+}
+
+fn digest_hogs_memory(call: &Call<'_>) -> CK_RV {
+    drop(std::hint::black_box(vec![1_u8; 640 << 20]));
+    call.forward()
 }
 
 fn digest_truncated(call: &Call<'_>) -> CK_RV {
