@@ -25,6 +25,11 @@ impl<'w> Call<'w> {
         self.words.get(place).copied().unwrap_or(0)
     }
 
+    /// Whether there is an argument in this place.
+    pub fn has(&self, place: usize) -> bool {
+        place < self.words.len()
+    }
+
     /// Whether this is that function.
     pub fn is(&self, function: Function) -> bool {
         self.function == function

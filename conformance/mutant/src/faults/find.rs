@@ -11,7 +11,7 @@ use crate::functions::Function as F;
 use crate::memory;
 
 faults! {
-    "find-repeats" [C_FindObjects] repeats, "5.7.8 C_FindObjects", "an object is found twice", ["find.two-sessions" "find.token-object"];
+    "find-repeats" [C_FindObjects] repeats, "5.7.8 C_FindObjects", "an object is found twice", ["find.two-sessions" "find.token-object" "client.find" "client.token-key"];
     "find-forgets" [C_FindObjects] forgets, "5.7.8 C_FindObjects", "the last of several objects is forgotten", ["find.two-sessions" "find.all"];
     "find-ends-early" [C_FindObjectsInit C_FindObjects] ends_early, "5.7.8 C_FindObjects", "only the first C_FindObjects of a search finds anything", ["find.one-by-one"];
     "find-matches-all" [C_FindObjectsInit] |call| call.with(&[(1, 0), (2, 0)]), "5.7.7 C_FindObjectsInit", "the template of a search is passed over", ["find.by-attributes"];
@@ -20,6 +20,8 @@ faults! {
     "find-init-twice" [C_FindObjectsInit] |call| call.instead_of(&[CKR_OPERATION_ACTIVE], CKR_OK), "5.7.7 C_FindObjectsInit", "a second search in a session is accepted", ["find.init-twice"];
     "find-none-is-one" [C_FindObjects] none_is_one, "5.7.8 C_FindObjects", "asked for no object, the search says that it gave one", ["find.none-at-once"];
     "find-unknown-attribute" [C_FindObjectsInit] unknown_attribute, "5.7.7 C_FindObjectsInit", "attributes that do not exist match everything", ["find.unknown-attribute"];
+    "find-any-size" [C_FindObjectsInit] any_size, "5.7.7 C_FindObjectsInit", "a value of the wrong size matches everything", ["find.wrong-size"];
+    "find-stops-at-destroyed" [C_DestroyObject C_FindObjects] stops_at_destroyed, "5.7.8 C_FindObjects", "an object that is destroyed meanwhile ends the search with an error", ["find.destroyed-meanwhile"];
     "find-huge-count-hangs" [C_FindObjectsInit] huge_count_hangs, "5.1.6 CKR_ARGUMENTS_BAD", "a count of attributes that no memory holds is counted to the end", ["lengths.find"];
     "find-ends-digest" [C_FindObjectsInit] ends_digest, "5.6 Session management", "a search ends the session's digest", ["find.mixed-with-operation"];
 }
@@ -89,4 +91,21 @@ fn ends_digest(call: &Call<'_>) -> CK_RV {
     let words = [call.word(0), memory::address(&mut digest), memory::address(&mut length)];
     let _ended = call.aside(F::C_DigestFinal, &words);
     call.forward()
+}
+
+fn any_size(call: &Call<'_>) -> CK_RV {
+    let mut template = call.template(1);
+    template.attributes.retain(|attribute| match attribute.type_ {
+        CKA_TOKEN => attribute.ulValueLen == 1,
+        CKA_CLASS => attribute.ulValueLen as usize == size_of::<CK_ULONG>(),
+        _ => true,
+    });
+    call.with_template(1, &mut template)
+}
+
+fn stops_at_destroyed(call: &Call<'_>) -> CK_RV {
+    static DESTROYED: Memo<bool> = Memo::new(false);
+    let mut destroyed = held(&DESTROYED);
+    *destroyed |= call.is(F::C_DestroyObject);
+    if call.is(F::C_FindObjects) && *destroyed { CKR_OBJECT_HANDLE_INVALID } else { call.forward() }
 }

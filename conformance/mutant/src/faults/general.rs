@@ -14,6 +14,7 @@ use crate::{lists, memory, real};
 
 faults! {
     "list-gap" [C_GetFunctionList] list_gap, "5.4.4 C_GetFunctionList", "a pointer in the function list is null", ["general.list-complete"];
+    "list-null-accepted" [C_GetFunctionList] |call| call.instead_of(&[CKR_ARGUMENTS_BAD], CKR_OK), "5.4.4 C_GetFunctionList", "a null ppFunctionList is accepted", ["general.list-null"];
     "list-wrong-version" [C_GetFunctionList] list_wrong_version, "5.4.4 C_GetFunctionList", "the list of C_GetFunctionList says that it is version 3.0", ["general.list-version"];
     "interface-null-list" [C_GetInterfaceList] interface_null_list, "5.4.5 C_GetInterfaceList", "an interface has a null function list", ["general.interface-list"];
     "interface-list-overflow" [C_GetInterfaceList] interface_list_overflow, "5.4.5 C_GetInterfaceList", "interfaces are written although there is no room for them", ["general.interface-list-small"];
@@ -24,16 +25,46 @@ faults! {
     "double-init" [C_Initialize] |call| call.instead_of(&[CKR_CRYPTOKI_ALREADY_INITIALIZED], CKR_OK), "5.4.1 C_Initialize", "a second C_Initialize is accepted", ["general.initialize-twice"];
     "init-reserved" [C_Initialize] init_reserved, "5.4.1 C_Initialize", "pReserved and half a set of mutexes are accepted", ["general.initialize-reserved" "general.initialize-some-mutexes"];
     "init-mutexes-ignored" [C_Initialize] mutexes_ignored, "5.4.1 C_Initialize", "the application's mutexes are taken and not used", ["general.initialize-mutexes"];
+    "init-null-refused" [C_Initialize] init_null_refused, "5.4.1 C_Initialize", "null arguments are refused", ["general.initialize-null"];
+    "init-without-threads-refused" [C_Initialize] |call| refuses_flags(call, CKF_LIBRARY_CANT_CREATE_OS_THREADS), "5.4.1 C_Initialize", "CKF_LIBRARY_CANT_CREATE_OS_THREADS is CKR_GENERAL_ERROR", ["general.initialize-no-threads"];
+    "init-either-lock-refused" [C_Initialize] either_lock_refused, "5.4.1 C_Initialize", "mutexes beside CKF_OS_LOCKING_OK are refused", ["general.initialize-either-lock"];
+    "init-refused-begins" [C_Initialize] init_refused_begins, "5.4.1 C_Initialize", "a refused C_Initialize initialises", ["general.initialize-refused-is-nothing"];
     "init-leaks-memory" [C_Initialize] leaks_memory, "5.4.2 C_Finalize", "every C_Initialize keeps a megabyte for ever", ["general.no-memory-leak"];
     "init-leaks-descriptor" [C_Initialize] leaks_descriptor, "5.4.2 C_Finalize", "every C_Initialize keeps a file open for ever", ["general.no-leak"];
     "init-leaks-thread" [C_Initialize] leaks_thread, "5.4.2 C_Finalize", "every C_Initialize leaves a thread behind", ["general.no-leak"];
     "finalize-before-init" [C_Finalize] |call| call.instead_of(&[CKR_CRYPTOKI_NOT_INITIALIZED], CKR_OK), "5.4.2 C_Finalize", "C_Finalize needs no C_Initialize", ["general.finalize-first" "general.finalize-twice"];
+    "finalize-reserved" [C_Finalize] |call| call.with(&[(0, 0)]), "5.4.2 C_Finalize", "pReserved that is not null is passed over", ["general.finalize-reserved"];
+    "uninitialized-general" [C_GetInfo C_GetSlotList C_OpenSession C_Sign C_FindObjects] |call| call.instead_of(&[CKR_CRYPTOKI_NOT_INITIALIZED, CKR_ARGUMENTS_BAD], CKR_GENERAL_ERROR), "5.1.1 Universal return values", "a module that is not initialised says CKR_GENERAL_ERROR", ["general.before-initialize" "general.before-initialize-null" "general.after-finalize"];
     "finalize-does-nothing" [C_Initialize C_Finalize] finalize_does_nothing, "5.4.2 C_Finalize", "C_Finalize only says that it is done, and sessions outlive it", ["general.after-finalize" "sessions.end-with-finalize"];
     "finalize-crashes" [C_Finalize] finalize_crashes, "5.4.2 C_Finalize", "the process dies in the second C_Finalize of its life", ["general.initialize-again"];
     "info-not-padded" [C_GetInfo] info_not_padded, "5.4.3 C_GetInfo", "texts of CK_INFO end with zero bytes", ["general.info"];
     "info-flags" [C_GetInfo] info_flags, "5.4.3 C_GetInfo", "CK_INFO has a flag", ["general.info"];
     "parallel" [C_GetFunctionStatus C_CancelFunction] |call| call.waved_through(), "5.20 Parallel function management", "the functions of old answer CKR_OK", ["general.parallel"];
     "crash-on-null" [C_GetInfo] crash_on_null, "5.1.6 CKR_ARGUMENTS_BAD", "a null pointer is written to", ["general.info-null"];
+    "null-general" [C_GetSlotList C_GetSlotInfo C_GetTokenInfo C_GetMechanismList C_GetMechanismInfo
+        C_InitToken C_InitPIN C_SetPIN C_OpenSession C_GetSessionInfo C_GetOperationState
+        C_SetOperationState C_Login C_CreateObject C_CopyObject C_GetObjectSize C_GetAttributeValue
+        C_SetAttributeValue C_FindObjectsInit C_FindObjects C_EncryptInit C_Encrypt C_EncryptUpdate
+        C_EncryptFinal C_DecryptInit C_Decrypt C_DecryptUpdate C_DecryptFinal C_DigestInit C_Digest
+        C_DigestUpdate C_DigestFinal C_SignInit C_Sign C_SignUpdate C_SignFinal C_SignRecoverInit
+        C_SignRecover C_VerifyInit C_Verify C_VerifyUpdate C_VerifyFinal C_VerifyRecoverInit
+        C_VerifyRecover C_DigestEncryptUpdate C_DecryptDigestUpdate C_SignEncryptUpdate
+        C_DecryptVerifyUpdate C_GenerateKey C_GenerateKeyPair C_WrapKey C_UnwrapKey C_DeriveKey
+        C_SeedRandom C_GenerateRandom C_WaitForSlotEvent] null_general, "5.1.6 CKR_ARGUMENTS_BAD", "a null
+        pointer is CKR_GENERAL_ERROR", ["nulls.slot-list" "nulls.slot-info" "nulls.token-info"
+        "nulls.mechanism-list" "nulls.mechanism-info" "nulls.init-token" "nulls.init-pin" "nulls.set-pin"
+        "nulls.open-session" "nulls.session-info" "nulls.operation-state" "nulls.set-operation-state"
+        "nulls.login" "nulls.create-object" "nulls.copy-object" "nulls.object-size" "nulls.get-attribute"
+        "nulls.set-attribute" "nulls.find-init" "nulls.find" "nulls.encrypt-init" "nulls.encrypt"
+        "nulls.encrypt-update" "nulls.encrypt-final" "nulls.decrypt-init" "nulls.decrypt"
+        "nulls.decrypt-update" "nulls.decrypt-final" "nulls.digest-init" "nulls.digest"
+        "nulls.digest-update" "nulls.digest-final" "nulls.sign-init" "nulls.sign" "nulls.sign-update"
+        "nulls.sign-final" "nulls.sign-recover-init" "nulls.sign-recover" "nulls.verify-init"
+        "nulls.verify" "nulls.verify-update" "nulls.verify-final" "nulls.verify-recover-init"
+        "nulls.verify-recover" "nulls.digest-encrypt" "nulls.decrypt-digest" "nulls.sign-encrypt"
+        "nulls.decrypt-verify" "nulls.generate-key" "nulls.generate-key-pair" "nulls.wrap-key"
+        "nulls.unwrap-key" "nulls.derive-key" "nulls.seed-random" "nulls.generate-random"
+        "nulls.wait-for-slot-event"];
     "fork-shares-link" [C_Initialize C_GetInfo C_GetSlotList C_GenerateRandom] fork_shares_link, "5.4.1 C_Initialize, fork", "a child process writes on its parent's connection, and the parent's next call fails", ["fork.parent-goes-on"];
 }
 
@@ -186,4 +217,34 @@ fn fork_shares_link(call: &Call<'_>) -> CK_RV {
         }
     }
     call.forward()
+}
+
+fn init_null_refused(call: &Call<'_>) -> CK_RV {
+    if call.word(0) == 0 { CKR_CANT_LOCK } else { call.forward() }
+}
+
+fn refuses_flags(call: &Call<'_>, flags: CK_FLAGS) -> CK_RV {
+    let given = memory::read::<CK_C_INITIALIZE_ARGS>(call.word(0));
+    if given.is_some_and(|given| given.flags & flags != 0) { CKR_GENERAL_ERROR } else { call.forward() }
+}
+
+fn either_lock_refused(call: &Call<'_>) -> CK_RV {
+    let mutexes = memory::read::<CK_C_INITIALIZE_ARGS>(call.word(0))
+        .is_some_and(|given| given.CreateMutex.is_some() && given.flags & CKF_OS_LOCKING_OK != 0);
+    if mutexes { CKR_CANT_LOCK } else { call.forward() }
+}
+
+fn init_refused_begins(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    if rv == CKR_ARGUMENTS_BAD {
+        let _initialized = plainly(call);
+    }
+    rv
+}
+
+/// Lengths and handles may be zero in good calls, which is why only refusals count.
+fn null_general(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    let null = (0..8).any(|place| call.has(place) && call.word(place) == 0);
+    if rv != CKR_OK && null { CKR_GENERAL_ERROR } else { rv }
 }

@@ -9,6 +9,7 @@ use crate::memory;
 
 faults! {
     "login-any-pin" [C_Login] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_OK), "5.6.8 C_Login", "a wrong PIN is answered with CKR_OK", ["login.wrong"];
+    "login-empty-pin" [C_Login] login_empty, "5.6.8 C_Login", "an empty PIN is answered with CKR_OK", ["login.empty"];
     "login-wrong-pin-general" [C_Login] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_GENERAL_ERROR), "5.6.8 C_Login", "a wrong PIN is CKR_GENERAL_ERROR", ["login.wrong" "login.too-long"];
     "login-count-hidden" [C_GetTokenInfo] count_hidden, "3.2 CKF_USER_PIN_COUNT_LOW", "a wrong PIN shows in no flag", ["login.count-low"];
     "login-twice" [C_Login] |call| call.instead_of(&[CKR_USER_ALREADY_LOGGED_IN], CKR_OK), "5.6.8 C_Login", "a second login is accepted", ["login.twice"];
@@ -24,10 +25,12 @@ faults! {
     "private-handle-survives" [C_CreateObject C_GetAttributeValue] private_handle_survives, "5.6.10 C_Logout", "the handle of a private object is good after the logout", ["login.private-handle"];
     "private-objects-survive" [C_CreateObject C_Logout C_FindObjects] private_objects_survive, "5.6.10 C_Logout", "private session objects outlive the logout", ["login.private-ends"];
     "private-without-login" [C_CreateObject] private_without_login, "5.7.1 C_CreateObject", "a private object is made without a login, and is public", ["login.create-private" "login.so-no-private"];
+    "public-needs-login" [C_CreateObject] public_needs_login, "5.7.1 C_CreateObject", "a public object needs a login", ["login.create-public"];
     "private-key-without-login" [C_GenerateKey] |call| call.instead_of(&[CKR_USER_NOT_LOGGED_IN], CKR_OK), "5.18.1 C_GenerateKey", "a private key is made without a login", ["login.generate-private"];
     "set-pin-wrong-old" [C_SetPIN] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_OK), "5.5.9 C_SetPIN", "a wrong old PIN is answered with CKR_OK", ["login.set-pin-wrong"];
     "set-pin-short" [C_SetPIN] set_pin_short, "5.5.9 C_SetPIN", "a new PIN of any length is accepted", ["login.set-pin-short" "login.set-pin-long"];
     "set-pin-read-only" [C_SetPIN] |call| call.instead_of(&[CKR_SESSION_READ_ONLY], CKR_OK), "5.5.9 C_SetPIN", "a read-only session sets a PIN", ["login.set-pin-read-only"];
+    "set-pin-fails" [C_SetPIN] |_| CKR_FUNCTION_FAILED, "5.5.9 C_SetPIN", "the PIN cannot be changed", ["login.set-pin"];
     "init-pin-by-user" [C_InitPIN] |call| call.instead_of(&[CKR_USER_NOT_LOGGED_IN], CKR_OK), "5.5.8 C_InitPIN", "the user sets the PIN anew", ["login.init-pin-as-user"];
     "always-authenticate-ignored" [C_GenerateKeyPair C_CreateObject] always_authenticate_ignored, "4.9 CKA_ALWAYS_AUTHENTICATE", "a key that asks for the PIN each time signs without it", ["login.always-authenticate"];
     "always-authenticate-once" [C_Sign C_Login] always_authenticate_once, "4.9 CKA_ALWAYS_AUTHENTICATE", "a key that asks for the PIN each time asks once", ["login.always-authenticate"];
@@ -149,4 +152,13 @@ fn always_authenticate_once(call: &Call<'_>) -> CK_RV {
         let _rv = call.aside(F::C_Login, &words);
     }
     call.forward()
+}
+
+fn login_empty(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    if call.word(3) == 0 { CKR_OK } else { rv }
+}
+
+fn public_needs_login(call: &Call<'_>) -> CK_RV {
+    if call.is_logged_in(call.word(0)) { call.forward() } else { CKR_USER_NOT_LOGGED_IN }
 }

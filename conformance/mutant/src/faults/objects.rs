@@ -11,6 +11,8 @@ faults! {
     "create-unknown-attribute" [C_CreateObject] create_unknown, "4.1.1 Creating objects", "attributes that do not exist are passed over", ["objects.create-unknown-attribute"];
     "create-incomplete-general" [C_CreateObject] |call| call.instead_of(&[CKR_TEMPLATE_INCOMPLETE], CKR_GENERAL_ERROR), "4.1.1 Creating objects", "an incomplete template is CKR_GENERAL_ERROR", ["objects.create-no-class" "objects.create-no-value" "keys.import-ec-incomplete"];
     "create-duplicates" [C_CreateObject] create_duplicates, "4.1.1 Creating objects", "of two classes in a template the last is taken", ["objects.create-two-classes"];
+    "create-any-template" [C_CreateObject] create_any, "4.1.1 Creating objects", "no template is refused", ["objects.create-empty" "objects.create-no-key-type" "objects.create-unknown-class" "objects.create-unknown-key-type" "objects.create-foreign-attribute" "objects.create-empty-bool" "objects.create-null-value" "keys.import-rsa-incomplete"];
+    "create-same-twice-general" [C_CreateObject] same_twice, "4.1.1 Creating objects", "an attribute that stands twice is CKR_GENERAL_ERROR", ["objects.create-same-twice"];
     "create-long-bool" [C_CreateObject] create_long_bool, "4.1.1 Creating objects", "of a CK_BBOOL of eight bytes the first is taken", ["objects.create-long-bool"];
     "create-any-unique-id" [C_CreateObject] |call| call.with_template(1, &mut call.template(1).without(CKA_UNIQUE_ID)), "4.4 Storage objects", "an object is given a CKA_UNIQUE_ID", ["objects.create-unique-id"];
     "create-loses-attribute" [C_CreateObject] |call| call.with_template(1, &mut call.template(1).without(CKA_LABEL)), "4.1.1 Creating objects", "an attribute that was given is not kept", ["objects.create-data"];
@@ -21,6 +23,9 @@ faults! {
     "get-length-of-room" [C_GetAttributeValue] get_length_of_room, "5.7.5 C_GetAttributeValue", "the length that comes back is that of the caller's room", ["objects.get-large-room"];
     "get-forgets-length" [C_GetAttributeValue] get_forgets_length, "5.7.5 C_GetAttributeValue", "asked for a length, the module says none", ["objects.get"];
     "get-dead-handle" [C_GetAttributeValue] |call| call.instead_of(&[CKR_OBJECT_HANDLE_INVALID], CKR_OK), "5.7.5 C_GetAttributeValue", "a handle that is no object's is answered with CKR_OK", ["objects.get-unknown-handle" "objects.destroy"];
+    "get-answers-once" [C_GetAttributeValue] get_answers_once, "5.7.5 C_GetAttributeValue", "an attribute that is asked twice is answered once", ["objects.get-twice"];
+    "get-zeros" [C_GetAttributeValue] get_zeros, "5.7.5 C_GetAttributeValue", "values come back as zeros", ["attributes.plain-shown" "objects.create-data" "client.find"];
+    "dead-handle-general" [C_SetAttributeValue C_CopyObject] |call| call.instead_of(&[CKR_OBJECT_HANDLE_INVALID], CKR_GENERAL_ERROR), "5.1.6 CKR_OBJECT_HANDLE_INVALID", "a handle that is no object's is CKR_GENERAL_ERROR", ["objects.set-unknown-handle" "objects.copy-unknown-handle"];
     "set-unknown-attribute" [C_SetAttributeValue] |call| call.instead_of(&[CKR_ATTRIBUTE_TYPE_INVALID], CKR_OK), "5.7.6 C_SetAttributeValue", "attributes that do not exist are passed over", ["objects.set-unknown"];
     "set-class" [C_SetAttributeValue] |call| waved(call, CKA_CLASS), "4.1.2 Modifying objects", "the class of an object changes", ["objects.set-class"];
     "set-token" [C_SetAttributeValue] |call| waved(call, CKA_TOKEN), "4.1.2 Modifying objects", "a session object becomes a token object", ["objects.set-token"];
@@ -35,6 +40,7 @@ faults! {
     "destroy-indestructible" [C_DestroyObject] |call| call.instead_of(&[CKR_ACTION_PROHIBITED], CKR_OK), "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is passed over", ["objects.destroy-indestructible"];
     "handle-reused" [C_DestroyObject C_CreateObject] handle_reused, "5.7.1 C_CreateObject (use after free)", "the handle of a destroyed object is given to the next", ["objects.handle-not-reused"];
     "size-of-nothing" [C_GetObjectSize] |call| call.waved_through(), "5.7.4 C_GetObjectSize", "handles of nothing have a size", ["objects.size-unknown-handle"];
+    "size-zero" [C_GetObjectSize] size_zero, "5.7.4 C_GetObjectSize", "an object has no size", ["objects.size"];
 }
 
 /// Says that a read-only attribute was changed.
@@ -144,5 +150,50 @@ fn handle_reused(call: &Call<'_>) -> CK_RV {
     } else if rv == CKR_OK && *free != 0 {
         memory::write(call.word(3), std::mem::take(&mut *free));
     }
+    rv
+}
+
+fn create_any(call: &Call<'_>) -> CK_RV {
+    let refusals = [
+        CKR_TEMPLATE_INCOMPLETE,
+        CKR_TEMPLATE_INCONSISTENT,
+        CKR_ATTRIBUTE_TYPE_INVALID,
+        CKR_ATTRIBUTE_VALUE_INVALID,
+        CKR_ARGUMENTS_BAD,
+    ];
+    call.instead_of(&refusals, CKR_OK)
+}
+
+fn same_twice(call: &Call<'_>) -> CK_RV {
+    let kinds: Vec<_> = call.template(1).attributes.iter().map(|attribute| attribute.type_).collect();
+    let once: std::collections::BTreeSet<_> = kinds.iter().collect();
+    if once.len() < kinds.len() { CKR_GENERAL_ERROR } else { call.forward() }
+}
+
+fn get_answers_once(call: &Call<'_>) -> CK_RV {
+    let asked = call.template(2).attributes;
+    let rv = call.forward();
+    for (number, attribute) in asked.iter().enumerate() {
+        if asked.iter().take(number).any(|earlier| earlier.type_ == attribute.type_) {
+            let entry = call.word(2) + number * size_of::<CK_ATTRIBUTE>();
+            memory::write(entry + std::mem::offset_of!(CK_ATTRIBUTE, ulValueLen), 0 as CK_ULONG);
+        }
+    }
+    rv
+}
+
+fn get_zeros(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    for attribute in call.template(2).attributes.iter().filter(|_| rv == CKR_OK) {
+        if attribute.type_ == CKA_VALUE {
+            memory::put(attribute.pValue.expose_provenance(), &vec![0_u8; attribute.ulValueLen as usize]);
+        }
+    }
+    rv
+}
+
+fn size_zero(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    memory::write(call.word(2), 0 as CK_ULONG);
     rv
 }

@@ -14,6 +14,7 @@ faults! {
     "random-repeats" [C_GenerateRandom] random_repeats, "5.19.2 C_GenerateRandom", "random bytes come twice", ["random.generate" "client.random"];
     "random-short" [C_GenerateRandom] random_short, "5.19.2 C_GenerateRandom", "the last random byte is missing", ["random.every-byte"];
     "random-overflow" [C_GenerateRandom] random_overflow, "5.19.2 C_GenerateRandom", "one random byte too many is written", ["random.exact"];
+    "random-nothing-general" [C_GenerateRandom] nothing_general, "5.19.2 C_GenerateRandom", "no random bytes are CKR_GENERAL_ERROR", ["random.nothing"];
     "random-biased" [C_GenerateRandom] random_biased, "5.19.2 C_GenerateRandom", "the top bit of every random byte is zero", ["random.bits"];
     "random-of-seed" [C_SeedRandom C_GenerateRandom] random_of_seed, "5.19.1 C_SeedRandom", "the seed is all that random bytes depend on", ["random.seed-not-result"];
     "random-seed-general" [C_SeedRandom] |_| CKR_GENERAL_ERROR, "5.19.1 C_SeedRandom", "a seed is CKR_GENERAL_ERROR", ["random.seed"];
@@ -83,4 +84,8 @@ fn random_same_after_fork(call: &Call<'_>) -> CK_RV {
     let bytes: Vec<u8> = store.drain(..call.word(2)).collect();
     memory::put(call.word(1), &bytes);
     CKR_OK
+}
+
+fn nothing_general(call: &Call<'_>) -> CK_RV {
+    if call.word(2) == 0 { CKR_GENERAL_ERROR } else { call.forward() }
 }

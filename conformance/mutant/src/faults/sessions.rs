@@ -11,6 +11,8 @@ faults! {
     "session-parallel" [C_OpenSession] session_parallel, "5.6.1 C_OpenSession", "a session opens without CKF_SERIAL_SESSION", ["sessions.parallel"];
     "session-handle-shared" [C_OpenSession] handle_shared, "5.6.1 C_OpenSession", "two sessions have one handle", ["sessions.handles" "sessions.many"];
     "session-outlives-close" [C_CloseSession] |_| CKR_OK, "5.6.2 C_CloseSession", "C_CloseSession only says that it is done", ["sessions.close-twice" "sessions.use-after-close"];
+    "session-close-any" [C_CloseSession] |call| call.instead_of(&[CKR_SESSION_HANDLE_INVALID], CKR_OK), "5.6.2 C_CloseSession", "a handle that is no session's is closed", ["sessions.close-unknown" "sessions.close-twice"];
+    "session-close-refused" [C_SignInit C_CloseSession] close_refused, "5.6.2 C_CloseSession", "a session does not close with an operation in it", ["sessions.close-in-operation"];
     "session-close-closes-all" [C_CloseSession] close_closes_all, "5.6.2 C_CloseSession", "C_CloseSession closes every session of the slot", ["login.ends-with-last-session" "sessions.objects-end"];
     "session-close-all-leaves-one" [C_OpenSession C_CloseAllSessions] close_all_leaves_one, "5.6.3 C_CloseAllSessions", "C_CloseAllSessions leaves the last session open", ["sessions.close-all"];
     "session-closed-general" [C_GetSessionInfo C_GenerateRandom C_DigestInit] |call| call.instead_of(&[CKR_SESSION_HANDLE_INVALID], CKR_GENERAL_ERROR), "5.1.2 CKR_SESSION_HANDLE_INVALID", "a closed session is CKR_GENERAL_ERROR", ["sessions.use-after-close" "sessions.use-unknown"];
@@ -135,4 +137,15 @@ fn refusal_keeps_lock(call: &Call<'_>) -> CK_RV {
         std::mem::forget(lock);
     }
     rv
+}
+
+fn close_refused(call: &Call<'_>) -> CK_RV {
+    static BUSY: Memo<usize> = Memo::new(0);
+    if call.is(F::C_SignInit) {
+        *held(&BUSY) = call.word(0);
+    }
+    if call.is(F::C_CloseSession) && *held(&BUSY) == call.word(0) {
+        return CKR_OPERATION_ACTIVE;
+    }
+    call.forward()
 }

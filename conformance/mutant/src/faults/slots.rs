@@ -15,11 +15,13 @@ faults! {
     "slot-list-overflow" [C_GetSlotList] slot_list_overflow, "5.5.1 C_GetSlotList", "slots are written although there is no room for them", ["slots.list-small"];
     "slot-unknown-general" [C_GetSlotInfo C_GetTokenInfo C_GetMechanismList C_OpenSession] |call| call.instead_of(&[CKR_SLOT_ID_INVALID], CKR_GENERAL_ERROR), "5.1.3 CKR_SLOT_ID_INVALID", "a slot that does not exist is CKR_GENERAL_ERROR", ["slots.unknown"];
     "slot-unknown-flag" [C_GetSlotInfo] slot_unknown_flag, "5.5.2 C_GetSlotInfo", "a slot has a flag that the standard does not know", ["slots.info"];
+    "slot-info-fails" [C_GetSlotInfo] |_| CKR_GENERAL_ERROR, "5.5.2 C_GetSlotInfo", "a slot does not describe itself", ["slots.info" "client.info"];
     "token-text-ends-with-zero" [C_GetTokenInfo] token_text, "5.5.3 C_GetTokenInfo", "the token's texts end with zero bytes", ["slots.token-info"];
     "token-not-initialized" [C_GetTokenInfo] token_not_initialized, "5.5.3 C_GetTokenInfo", "an initialised token does not say that it is", ["slots.token-info"];
     "token-pin-lengths-swapped" [C_GetTokenInfo] token_pin_lengths, "5.5.3 C_GetTokenInfo", "the least length of a PIN is more than the most", ["slots.token-limits"];
     "token-clock-lie" [C_GetTokenInfo] token_clock, "3.2 CK_TOKEN_INFO", "a token says that it has a clock and shows no time", ["slots.token-time"];
     "mechanism-twice" [C_GetMechanismList] mechanism_twice, "5.5.5 C_GetMechanismList", "a mechanism stands twice in the list", ["slots.mechanisms"];
+    "mechanism-list-overflow" [C_GetMechanismList] slot_list_overflow, "5.5.5 C_GetMechanismList", "mechanisms are written although there is no room for them", ["slots.mechanisms-small"];
     "mechanism-refused" [C_DigestInit] mechanism_refused, "5.5.6 C_GetMechanismInfo", "a mechanism is listed and refused", ["slots.mechanism-digests" "digest.sha512"];
     "mechanism-unlisted" [C_GetMechanismList] mechanism_unlisted, "5.5.5 C_GetMechanismList", "a mechanism works and is not listed", ["slots.mechanism-unlisted"];
     "mechanism-flag-missing" [C_GetMechanismInfo] mechanism_flag_missing, "5.5.6 C_GetMechanismInfo", "a mechanism signs and does not say so", ["slots.mechanism-other-uses"];
