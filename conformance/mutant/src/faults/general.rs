@@ -41,20 +41,22 @@ faults! {
     "info-flags" [C_GetInfo] info_flags, "5.4.3 C_GetInfo", "CK_INFO has a flag", ["general.info"];
     "parallel" [C_GetFunctionStatus C_CancelFunction] |call| call.waved_through(), "5.20 Parallel function management", "the functions of old answer CKR_OK", ["general.parallel"];
     "crash-on-null" [C_GetInfo] crash_on_null, "5.1.6 CKR_ARGUMENTS_BAD", "a null pointer is written to", ["general.info-null"];
-    "null-general" [C_GetSlotList C_GetSlotInfo C_GetTokenInfo C_GetMechanismList C_GetMechanismInfo
-        C_InitToken C_InitPIN C_SetPIN C_OpenSession C_GetSessionInfo C_GetOperationState
-        C_SetOperationState C_Login C_CreateObject C_CopyObject C_GetObjectSize C_GetAttributeValue
-        C_SetAttributeValue C_FindObjectsInit C_FindObjects C_EncryptInit C_Encrypt C_EncryptUpdate
-        C_EncryptFinal C_DecryptInit C_Decrypt C_DecryptUpdate C_DecryptFinal C_DigestInit C_Digest
-        C_DigestUpdate C_DigestFinal C_SignInit C_Sign C_SignUpdate C_SignFinal C_SignRecoverInit
-        C_SignRecover C_VerifyInit C_Verify C_VerifyUpdate C_VerifyFinal C_VerifyRecoverInit
-        C_VerifyRecover C_DigestEncryptUpdate C_DecryptDigestUpdate C_SignEncryptUpdate
-        C_DecryptVerifyUpdate C_GenerateKey C_GenerateKeyPair C_WrapKey C_UnwrapKey C_DeriveKey
-        C_SeedRandom C_GenerateRandom C_WaitForSlotEvent] null_general, "5.1.6 CKR_ARGUMENTS_BAD", "a null
-        pointer is CKR_GENERAL_ERROR", ["nulls.slot-list" "nulls.slot-info" "nulls.token-info"
-        "nulls.mechanism-list" "nulls.mechanism-info" "nulls.init-token" "nulls.init-pin" "nulls.set-pin"
-        "nulls.open-session" "nulls.session-info" "nulls.operation-state" "nulls.set-operation-state"
-        "nulls.login" "nulls.create-object" "nulls.copy-object" "nulls.object-size" "nulls.get-attribute"
+    "null-general" [
+        C_GetSlotList C_GetSlotInfo C_GetTokenInfo C_GetMechanismList C_GetMechanismInfo C_InitToken
+        C_InitPIN C_SetPIN C_OpenSession C_GetSessionInfo C_GetOperationState C_SetOperationState
+        C_Login C_CreateObject C_CopyObject C_GetObjectSize C_GetAttributeValue C_SetAttributeValue
+        C_FindObjectsInit C_FindObjects C_EncryptInit C_Encrypt C_EncryptUpdate C_EncryptFinal
+        C_DecryptInit C_Decrypt C_DecryptUpdate C_DecryptFinal C_DigestInit C_Digest C_DigestUpdate
+        C_DigestFinal C_SignInit C_Sign C_SignUpdate C_SignFinal C_SignRecoverInit C_SignRecover
+        C_VerifyInit C_Verify C_VerifyUpdate C_VerifyFinal C_VerifyRecoverInit C_VerifyRecover
+        C_DigestEncryptUpdate C_DecryptDigestUpdate C_SignEncryptUpdate C_DecryptVerifyUpdate
+        C_GenerateKey C_GenerateKeyPair C_WrapKey C_UnwrapKey C_DeriveKey C_SeedRandom C_GenerateRandom
+        C_WaitForSlotEvent
+    ] null_general, "5.1.6 CKR_ARGUMENTS_BAD", "a null pointer is CKR_GENERAL_ERROR", [
+        "nulls.slot-list" "nulls.slot-info" "nulls.token-info" "nulls.mechanism-list"
+        "nulls.mechanism-info" "nulls.init-token" "nulls.init-pin" "nulls.set-pin" "nulls.open-session"
+        "nulls.session-info" "nulls.operation-state" "nulls.set-operation-state" "nulls.login"
+        "nulls.create-object" "nulls.copy-object" "nulls.object-size" "nulls.get-attribute"
         "nulls.set-attribute" "nulls.find-init" "nulls.find" "nulls.encrypt-init" "nulls.encrypt"
         "nulls.encrypt-update" "nulls.encrypt-final" "nulls.decrypt-init" "nulls.decrypt"
         "nulls.decrypt-update" "nulls.decrypt-final" "nulls.digest-init" "nulls.digest"
@@ -64,7 +66,8 @@ faults! {
         "nulls.verify-recover" "nulls.digest-encrypt" "nulls.decrypt-digest" "nulls.sign-encrypt"
         "nulls.decrypt-verify" "nulls.generate-key" "nulls.generate-key-pair" "nulls.wrap-key"
         "nulls.unwrap-key" "nulls.derive-key" "nulls.seed-random" "nulls.generate-random"
-        "nulls.wait-for-slot-event"];
+        "nulls.wait-for-slot-event"
+    ];
     "fork-shares-link" [C_Initialize C_GetInfo C_GetSlotList C_GenerateRandom] fork_shares_link, "5.4.1 C_Initialize, fork", "a child process writes on its parent's connection, and the parent's next call fails", ["fork.parent-goes-on"];
 }
 

@@ -17,33 +17,35 @@ faults! {
     "too-small-ends-operation" [C_Encrypt C_Decrypt C_Digest C_Sign] too_small_ends, "5.2 Variable-length output", "CKR_BUFFER_TOO_SMALL ends the operation", ["encrypt.too-small" "decrypt.too-small" "digest.too-small" "sign.too-small"];
     "too-small-forgets-length" [C_Encrypt C_Decrypt C_Digest C_Sign] too_small_forgets, "5.2 Variable-length output", "CKR_BUFFER_TOO_SMALL does not tell the length", ["encrypt.too-small" "digest.too-small" "sign.too-small"];
     "too-small-general" [C_Encrypt C_Decrypt C_Digest C_Sign] |call| call.instead_of(&[CKR_BUFFER_TOO_SMALL], CKR_GENERAL_ERROR), "5.2 Variable-length output", "a buffer that is too small is CKR_GENERAL_ERROR", ["digest.too-small" "sign.too-small" "ciphers.oaep-too-small"];
-    "operation-goes-on" [C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit C_Encrypt
-        C_Decrypt C_Digest C_Sign C_Verify C_EncryptFinal C_DecryptFinal C_DigestFinal C_SignFinal
-        C_VerifyFinal] goes_on, "5.13.2 C_Sign", "a completed operation goes on", ["encrypt.over"
-        "decrypt.over" "digest.over" "sign.over" "verify.over" "encrypt.over-final" "decrypt.over-final"
-        "digest.over-final" "sign.over-final" "verify.over-final"];
+    "operation-goes-on" [
+        C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit C_Encrypt C_Decrypt C_Digest
+        C_Sign C_Verify C_EncryptFinal C_DecryptFinal C_DigestFinal C_SignFinal C_VerifyFinal
+    ] goes_on, "5.13.2 C_Sign", "a completed operation goes on", [
+        "encrypt.over" "decrypt.over" "digest.over" "sign.over" "verify.over" "encrypt.over-final"
+        "decrypt.over-final" "digest.over-final" "sign.over-final" "verify.over-final"
+    ];
     "failed-verify-goes-on" [C_VerifyInit C_Verify] failed_verify_goes_on, "5.15.2 C_Verify", "a failed verification may be tried again", ["signatures.ecdsa-over" "signatures.eddsa-over" "signatures.rsa-pkcs-over" "signatures.sha256-rsa-pkcs-over" "signatures.pss-over" "signatures.hmac-over"];
     "init-twice" [C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit] |call| call.instead_of(&[CKR_OPERATION_ACTIVE], CKR_OK), "5.13.1 C_SignInit", "a second initialisation is accepted", ["encrypt.init-twice" "decrypt.init-twice" "digest.init-twice" "sign.init-twice" "verify.init-twice"];
     "refused-init-begins" [C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit] refused_init_begins, "5.12.1 C_DigestInit and its like", "a refused initialisation begins the operation of before", ["encrypt.refused-is-nothing" "decrypt.refused-is-nothing" "digest.refused-is-nothing" "sign.refused-is-nothing" "verify.refused-is-nothing"];
     "not-initialized-general" [C_Encrypt C_Decrypt C_Digest C_Sign C_Verify] |call| call.instead_of(&[CKR_OPERATION_NOT_INITIALIZED], CKR_GENERAL_ERROR), "5.13.2 C_Sign", "a step without an operation is CKR_GENERAL_ERROR", ["encrypt.not-initialized" "decrypt.not-initialized" "digest.not-initialized" "sign.not-initialized" "verify.not-initialized"];
-    "mechanism-unknown-general" [C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit] |call|
-        call.instead_of(&[CKR_MECHANISM_INVALID], CKR_GENERAL_ERROR), "5.1.6 CKR_MECHANISM_INVALID", "a
-        mechanism that does not exist is CKR_GENERAL_ERROR", ["encrypt.mechanism-unknown"
-        "decrypt.mechanism-unknown" "digest.mechanism-unknown" "sign.mechanism-unknown"
-        "verify.mechanism-unknown" "encrypt.mechanism-other" "decrypt.mechanism-other"
-        "digest.mechanism-other" "sign.mechanism-other" "verify.mechanism-other"];
+    "mechanism-unknown-general" [C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit] |call| call.instead_of(&[CKR_MECHANISM_INVALID], CKR_GENERAL_ERROR), "5.1.6 CKR_MECHANISM_INVALID", "a mechanism that does not exist is CKR_GENERAL_ERROR", [
+        "encrypt.mechanism-unknown" "decrypt.mechanism-unknown" "digest.mechanism-unknown"
+        "sign.mechanism-unknown" "verify.mechanism-unknown" "encrypt.mechanism-other"
+        "decrypt.mechanism-other" "digest.mechanism-other" "sign.mechanism-other"
+        "verify.mechanism-other"
+    ];
     "key-type-ignored" [C_EncryptInit C_DecryptInit C_SignInit C_VerifyInit] |call| call.instead_of(&[CKR_KEY_TYPE_INCONSISTENT], CKR_OK), "5.1.6 CKR_KEY_TYPE_INCONSISTENT", "a key of another type is accepted", ["sign.key-wrong-type" "verify.key-wrong-type"];
-    "key-refusal-general" [C_EncryptInit C_DecryptInit C_SignInit C_VerifyInit] key_refusal_general,
-        "5.1.6 CKR_KEY_TYPE_INCONSISTENT and its like", "a key that does not fit is CKR_GENERAL_ERROR",
-        ["encrypt.key-is-data" "decrypt.key-is-data" "sign.key-is-data" "verify.key-is-data"
+    "key-refusal-general" [C_EncryptInit C_DecryptInit C_SignInit C_VerifyInit] key_refusal_general, "5.1.6 CKR_KEY_TYPE_INCONSISTENT and its like", "a key that does not fit is CKR_GENERAL_ERROR", [
+        "encrypt.key-is-data" "decrypt.key-is-data" "sign.key-is-data" "verify.key-is-data"
         "encrypt.key-wrong-type" "decrypt.key-wrong-type" "sign.key-wrong-type" "verify.key-wrong-type"
-        "signatures.hmac-other-key"];
+        "signatures.hmac-other-key"
+    ];
     "null-mechanism-accepted" [C_EncryptInit C_DecryptInit C_DigestInit C_SignInit C_VerifyInit] |call| call.instead_of(&[CKR_ARGUMENTS_BAD], CKR_OK), "5.1.6 CKR_ARGUMENTS_BAD", "a module of 2.40 begins an operation without a mechanism", ["encrypt.cancel-by-null" "decrypt.cancel-by-null" "digest.cancel-by-null" "sign.cancel-by-null" "verify.cancel-by-null"];
-    "step-without-operation" [C_Encrypt C_Decrypt C_Digest C_Sign C_Verify] |call|
-        call.instead_of(&[CKR_OPERATION_NOT_INITIALIZED], CKR_OK), "5.13.2 C_Sign and its like", "a step
-        without an operation is answered with CKR_OK", ["sign.single-after-part"
-        "verify.single-after-part" "encrypt.not-initialized" "decrypt.not-initialized"
-        "digest.not-initialized" "sign.not-initialized" "verify.not-initialized"];
+    "step-without-operation" [C_Encrypt C_Decrypt C_Digest C_Sign C_Verify] |call| call.instead_of(&[CKR_OPERATION_NOT_INITIALIZED], CKR_OK), "5.13.2 C_Sign and its like", "a step without an operation is answered with CKR_OK", [
+        "sign.single-after-part" "verify.single-after-part" "encrypt.not-initialized"
+        "decrypt.not-initialized" "digest.not-initialized" "sign.not-initialized"
+        "verify.not-initialized"
+    ];
     "empty-part-refused" [C_EncryptUpdate C_DecryptUpdate C_DigestUpdate C_SignUpdate C_VerifyUpdate] empty_part_refused, "5.13.3 C_SignUpdate and its like", "an empty part is CKR_GENERAL_ERROR", ["encrypt.empty-null-input" "decrypt.empty-null-input" "digest.empty-null-input" "sign.empty-null-input" "verify.empty-null-input"];
     "parts-swallowed" [C_EncryptUpdate C_DecryptUpdate] parts_swallowed, "5.8.3 C_EncryptUpdate", "the output of a part does not come out", ["encrypt.parts" "decrypt.parts" "ciphers.gcm-parts"];
     "decrypt-loses-a-byte" [C_Decrypt] decrypt_loses, "5.10.2 C_Decrypt", "the last byte of a plaintext is missing", ["ciphers.cbc-pad-lengths" "ciphers.ctr-vector" "ciphers.gcm-vector"];

@@ -25,16 +25,16 @@ faults! {
     "ecdsa-zero-verifies" [C_VerifyInit C_Verify] zero_verifies, "6.3 ECDSA", "a signature of zeros verifies", ["signatures.ecdsa-zero"];
     "ecdsa-high-r-verifies" [C_VerifyInit C_Verify] high_r_verifies, "6.3 ECDSA", "r of the group's order or more verifies", ["signatures.ecdsa-order"];
     "eddsa-varies" [C_SignInit C_Sign] eddsa_varies, "6.3 EdDSA (RFC 8032)", "an Ed25519 signature changes from call to call", ["signatures.eddsa-deterministic"];
-    "verify-always" [C_Verify C_VerifyFinal] |call| call.instead_of(&[CKR_SIGNATURE_INVALID,
-        CKR_SIGNATURE_LEN_RANGE], CKR_OK), "5.15.2 C_Verify", "every signature verifies",
-        ["signatures.ecdsa-corrupted" "signatures.eddsa-corrupted" "signatures.rsa-pkcs-corrupted"
+    "verify-always" [C_Verify C_VerifyFinal] |call| call.instead_of(&[CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE], CKR_OK), "5.15.2 C_Verify", "every signature verifies", [
+        "signatures.ecdsa-corrupted" "signatures.eddsa-corrupted" "signatures.rsa-pkcs-corrupted"
         "signatures.sha256-rsa-pkcs-corrupted" "signatures.pss-corrupted" "signatures.hmac-corrupted"
         "signatures.ecdsa-other-message" "signatures.eddsa-other-message"
         "signatures.rsa-pkcs-other-message" "signatures.sha256-rsa-pkcs-other-message"
         "signatures.pss-other-message" "signatures.hmac-other-message" "signatures.ecdsa-wrong-length"
         "signatures.eddsa-wrong-length" "signatures.rsa-pkcs-wrong-length"
         "signatures.sha256-rsa-pkcs-wrong-length" "signatures.pss-wrong-length"
-        "signatures.hmac-wrong-length"];
+        "signatures.hmac-wrong-length"
+    ];
     "verify-any-length" [C_Verify] verify_any_length, "5.15.2 C_Verify", "what stands behind a signature is passed over", ["signatures.ecdsa-wrong-length" "signatures.hmac-wrong-length"];
     "verify-half" [C_Sign C_Verify] verify_half, "6.22 CKM_SHA256_HMAC", "only the first half of a MAC is compared", ["signatures.hmac-corrupted"];
     "verify-invalid-general" [C_Verify] |call| call.instead_of(&[CKR_SIGNATURE_INVALID], CKR_GENERAL_ERROR), "5.15.2 C_Verify", "a signature that is wrong is CKR_GENERAL_ERROR", ["signatures.ecdsa-corrupted" "signatures.pss-corrupted"];
@@ -52,12 +52,12 @@ faults! {
     "key-size-rounded" [C_GenerateKey] key_size_rounded, "5.5.6 C_GetMechanismInfo", "a key of a size beyond the bounds is made smaller", ["keys.aes-odd-length" "keys.generic-sizes"];
     "import-any-point" [C_CreateObject C_VerifyInit C_Verify] import_any_point, "5.7.1 C_CreateObject", "a point that is not on its curve is brought in and verifies", ["keys.import-ec-off-curve"];
     "sign-flips-a-bit" [C_Sign] sign_flips, "5.13.2 C_Sign", "the last bit of every signature is wrong", ["signatures.ecdsa-round-trip" "signatures.eddsa-round-trip" "signatures.rsa-pkcs-round-trip" "signatures.sha256-rsa-pkcs-round-trip" "signatures.pss-round-trip" "signatures.hmac-round-trip" "signatures.ecdsa-curves" "signatures.eddsa-empty" "client.rsa" "client.token-key"];
-    "generate-any-template" [C_GenerateKey C_GenerateKeyPair] generate_any, "5.18.1 C_GenerateKey", "no
-        template and no mechanism is refused", ["keys.aes-no-length" "keys.aes-with-value"
-        "keys.wrong-class" "keys.wrong-type" "keys.unknown-mechanism" "keys.other-mechanism"
-        "keys.generic-no-length" "keys.ec-no-params" "keys.ec-with-value" "keys.pair-wrong-class"
-        "keys.pair-wrong-type" "keys.pair-other-mechanism" "keys.rsa-no-bits"
-        "attributes.generate-forged"];
+    "generate-any-template" [C_GenerateKey C_GenerateKeyPair] generate_any, "5.18.1 C_GenerateKey", "no template and no mechanism is refused", [
+        "keys.aes-no-length" "keys.aes-with-value" "keys.wrong-class" "keys.wrong-type"
+        "keys.unknown-mechanism" "keys.other-mechanism" "keys.generic-no-length" "keys.ec-no-params"
+        "keys.ec-with-value" "keys.pair-wrong-class" "keys.pair-wrong-type" "keys.pair-other-mechanism"
+        "keys.rsa-no-bits" "attributes.generate-forged"
+    ];
     "point-not-encoded" [C_GetAttributeValue] point_not_encoded, "6.3 Elliptic curve", "the point of a key is not a DER octet string", ["keys.ec" "keys.edwards"];
 }
 
