@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::bench::{Leftovers, Pin, Target, Tries};
 use crate::check::Check;
 use crate::marks::{Effect, Tag};
+use crate::profiles::PROFILES;
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
@@ -15,8 +16,16 @@ use crate::marks::{Effect, Tag};
 ///
 /// Exit code 0: no findings. 1: findings. 2: the checks could not be made.
 #[derive(Parser)]
-#[command(name = "p11-conformance", version)]
+#[command(
+    name = "p11-conformance",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Options {
+    /// Another task than to check
+    #[command(subcommand)]
+    pub task: Option<Task>,
     /// The module, a shared library
     #[arg(long, value_name = "FILE", required_unless_present = "list")]
     pub module: Option<PathBuf>,
@@ -55,9 +64,31 @@ pub struct Options {
     /// does not)
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub jobs: usize,
-    /// Write every result to a file as JSON
+    /// Make only the checks about this profile: baseline, extended, authentication, certificates, hkdf-tls; may be
+    /// repeated
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Vec<String>,
+    /// Failures that are accepted, with a reason and a date (TOML; see README)
+    #[arg(long, value_name = "FILE")]
+    pub waivers: Option<PathBuf>,
+    /// Write the report as JSON (report.schema.json describes it)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the report as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the findings as SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+    /// Write what was checked: the hashes of the module and of the JSON report, the token, the options, the seed
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Sign the manifest with this Ed25519 key (PEM, PKCS#8); the signature is beside it, in FILE.sig
+    #[arg(long, value_name = "KEY", requires = "manifest")]
+    pub sign_with: Option<PathBuf>,
     /// Seconds after which a check counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
@@ -81,14 +112,34 @@ pub struct Options {
     pub calls: Option<PathBuf>,
 }
 
+/// What else the program does.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Compare two reports in JSON: exit code 1 if the second has findings that the first has not
+    Compare {
+        /// The first report
+        a: PathBuf,
+        /// The second report
+        b: PathBuf,
+    },
+}
+
 impl Options {
     /// Whether a check is to be made.
     pub fn chooses(&self, check: &Check) -> bool {
         let harmless = check.effect.is_read_only() || !self.read_only;
         let allowed = harmless && (self.allow_lockout || check.effect != Effect::Lockout);
-        let all = self.check.is_empty() && self.group.is_empty();
+        let all = self.check.is_empty() && self.group.is_empty() && self.profile.is_empty();
+        let asked = |word: &String| {
+            let mut profiles = PROFILES.iter().filter(|profile| profile.word == word);
+            profiles.any(|profile| profile.asks_for(check))
+        };
         let named = self.check.iter().any(|id| *id == check.id);
-        allowed && (all || named || self.group.iter().any(|group| belongs(check, group)))
+        allowed
+            && (all
+                || named
+                || self.profile.iter().any(asked)
+                || self.group.iter().any(|group| belongs(check, group)))
     }
 
     /// The seed that was given, or one from the clock.
