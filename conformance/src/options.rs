@@ -1,5 +1,6 @@
 //! The command line: what to check, and which checks.
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,12 +33,16 @@ pub struct Options {
     /// The token's label; without it, the first initialised token
     #[arg(long, value_name = "LABEL")]
     pub token_label: Option<String>,
-    /// A file with the user's PIN; without it, the environment variable P11_CONFORMANCE_PIN
+    /// A file with the user's PIN (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
     #[arg(long, value_name = "FILE")]
     pub pin_file: Option<PathBuf>,
     /// A file with the SO's PIN; without it, the environment variable P11_CONFORMANCE_SO_PIN
     #[arg(long, value_name = "FILE")]
     pub so_pin_file: Option<PathBuf>,
+    /// A string for `C_Initialize`, in `pReserved`, for modules that ask for one, such as NSS:
+    /// "configdir='sql:DIR' certPrefix='' keyPrefix='' secmod='secmod.db' flags="
+    #[arg(long, value_name = "TEXT", value_parser = |text: &str| CString::new(text))]
+    pub init_string: Option<CString>,
     /// Print the checks and make none
     #[arg(long)]
     pub list: bool,
@@ -148,6 +153,24 @@ impl Options {
         self.child_seed.or(self.seed).unwrap_or_else(clock)
     }
 
+    /// Sees whether reports have a place, before the checks are made and not after.
+    ///
+    /// # Errors
+    /// A sentence, when a folder does not exist.
+    pub fn refuse_missing_folders(&self) -> Result<(), String> {
+        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest];
+        for file in files.into_iter().flatten() {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {
+                return Err(format!(
+                    "{}: no report can be written there; make its folder first",
+                    file.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What the checks are made of.
     ///
     /// # Errors
@@ -158,6 +181,7 @@ impl Options {
             token_label: self.token_label.clone(),
             pin: pin(self.pin_file.as_deref(), "P11_CONFORMANCE_PIN")?,
             so_pin: pin(self.so_pin_file.as_deref(), "P11_CONFORMANCE_SO_PIN")?,
+            init_string: self.init_string.clone(),
             leftovers: if self.keep_objects { Leftovers::Keep } else { Leftovers::Destroy },
             most: self.read_only.then_some(Effect::SessionObjects),
             tries: if self.allow_lockout { Tries::All } else { Tries::KeepOne },
@@ -177,7 +201,8 @@ fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
     match file {
         Some(file) => {
             let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            Ok(Some(Pin::new(Pin::new(text).trim_ascii_end().to_vec())))
+            let pin = Pin::new(Pin::new(text).trim_ascii_end().to_vec());
+            Ok(Some(pin).filter(|pin| !pin.is_empty()))
         }
         None => Ok(std::env::var(variable).ok().map(|pin| Pin::new(pin.into_bytes()))),
     }

@@ -185,13 +185,14 @@ impl Module {
     /// A sentence, when the file is not a module.
     pub fn load(path: &Path, recorder: Recorder) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers; the user named it in order to run it.
-        let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
+        let library = unsafe { Library::new(path) }
+            .map_err(|error| format!("no library that can be loaded here: {error}"))?;
         let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
         // SAFETY: the symbol has this type in every version of the standard (5.4.4).
         let code = unsafe {
             let function = library
                 .get::<unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV>(b"C_GetFunctionList\0")
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| format!("no PKCS#11 module: {error}"))?;
             function(&mut list)
         };
         // SAFETY: the list lives as long as the library, which is never unloaded before the process ends.

@@ -40,6 +40,7 @@ table! {
     "general.finalize-twice" Loaded finalize_twice, "5.4.2 C_Finalize", "the second C_Finalize is refused";
     "general.finalize-reserved" Loaded finalize_reserved, "5.4.2 C_Finalize", "pReserved that is not null is refused, and the module stays initialised";
     "general.initialize-again" Loaded initialize_again, "5.4.2 C_Finalize", "after C_Finalize the module can be initialised again, a hundred times" => high;
+    "general.clean-end" Loaded clean_end, "5.4.2 C_Finalize", "a process that used the module, and finalised it, comes to a clean end" => high;
     "general.no-leak" Loaded no_leak, "5.4.2 C_Finalize", "fifty rounds leave no descriptor and no thread behind";
     "general.no-memory-leak" Loaded no_memory_leak, "5.4.2 C_Finalize", "fifty rounds do not make the process grow";
     "general.before-initialize" Loaded before_initialize, "5.1.1 Universal return values", "every function needs C_Initialize";
@@ -61,7 +62,11 @@ pub fn padded(field: &str, text: &[u8]) -> Verdict {
 }
 
 fn initialize(bench: &Bench, flags: CK_FLAGS, mutexes: u8, reserved: usize) -> Rv {
-    bench.module.call(F::C_Initialize, &[Arg::of(&initialize_args(flags, mutexes, reserved))])
+    let arguments = match reserved {
+        0 => bench.initialize_args(flags, mutexes),
+        _ => initialize_args(flags, mutexes, reserved),
+    };
+    bench.module.call(F::C_Initialize, &[Arg::of(&arguments)])
 }
 
 fn finalize(bench: &Bench) -> Rv {
@@ -192,6 +197,9 @@ fn interface_null(bench: &Bench) -> Verdict {
 }
 
 fn initialize_null(bench: &Bench) -> Verdict {
+    if bench.target.init_string.is_some() {
+        return Err(Stop::Skipped("C_Initialize is given a string (--init-string)".to_owned()));
+    }
     bench.module.call(F::C_Initialize, &[Arg::NULL]).ok()?;
     get_info(bench).ok()
 }
@@ -274,6 +282,16 @@ fn initialize_again(bench: &Bench) -> Verdict {
         finalize(bench).ok()?;
     }
     Ok(())
+}
+
+/// The check that takes the blame for a process that dies after its last check.
+pub const CLEAN_END: &str = "general.clean-end";
+
+/// The end itself comes after this check, when its process ends.
+fn clean_end(bench: &Bench) -> Verdict {
+    initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
+    let _slots = bench.slots(Slots::WithToken);
+    finalize(bench).ok()
 }
 
 /// Open descriptors and threads of this process.

@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use crate::bench::Bench;
-use crate::check::{Verdict, ensure, table};
+use crate::check::{Stop, Verdict, ensure, table};
 use crate::raw::{Arg, Function as F};
 use crate::session::Session;
 
@@ -18,6 +18,12 @@ table! {
     "random.seed-not-result" Public seed_not_result, "5.19.1 C_SeedRandom", "the same seed does not give the same numbers" => critical;
 }
 
+/// A token need not have a source of random numbers (3.2, `CKF_RNG`).
+fn has_source(bench: &Bench) -> Verdict {
+    let flags = bench.token_info(bench.slot()?)?.flags;
+    if flags & CKF_RNG == 0 { Err(Stop::NotOffered) } else { Ok(()) }
+}
+
 fn fill(session: &Session<'_>, memory: &mut [u8]) -> Verdict {
     let length = Arg::number(memory.len() as CK_ULONG);
     session.call(F::C_GenerateRandom, &[Arg::slice_mut(memory), length]).ok()
@@ -25,6 +31,7 @@ fn fill(session: &Session<'_>, memory: &mut [u8]) -> Verdict {
 
 /// 64 KiB in which each 256 bytes must hold at least 100 values: chance fails this less than once in 10^9 runs.
 fn generate(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?;
     let (mut one, mut other) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     fill(&session, &mut one)?;
@@ -71,6 +78,7 @@ fn every_byte(bench: &Bench) -> Verdict {
 }
 
 fn exact(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?;
     for length in [1, 15, 33] {
         let mut memory = [0xa5; 64];
@@ -84,6 +92,7 @@ fn exact(bench: &Bench) -> Verdict {
 }
 
 fn nothing(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?;
     let mut memory = [0xa5_u8; 1];
     session
@@ -95,10 +104,12 @@ fn nothing(bench: &Bench) -> Verdict {
 const SEEDED: &[CK_RV] = &[CKR_OK, CKR_RANDOM_SEED_NOT_SUPPORTED];
 
 fn seed(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     bench.session()?.feed(F::C_SeedRandom, &[7; 64]).one_of(SEEDED)
 }
 
 fn seed_not_result(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?;
     let (mut one, mut other) = ([0; 32], [0; 32]);
     session.feed(F::C_SeedRandom, &[7; 64]).one_of(SEEDED)?;

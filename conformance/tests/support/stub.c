@@ -1,4 +1,5 @@
 /* A module with one token that can do next to nothing, and a flaw that the compiler's -D names. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ static RV fine(void) { return 0; }
 static RV initialize(void *arguments) {
     (void)arguments;
 #ifdef CRASH
+    fprintf(stderr, "no configuration\n");
     abort();
 #endif
     return 0;
@@ -49,6 +51,9 @@ static RV token(unsigned long slot, unsigned char *info) {
 #ifdef FINAL
     flags |= 0x20000UL;
 #endif
+#ifdef PROTECTED
+    flags = 0x402UL; /* nobody writes, and nobody needs to log in */
+#endif
     memset(info, 0, 208);
     memset(info, ' ', 96);
     memcpy(info + 96, &flags, sizeof flags);
@@ -67,10 +72,13 @@ static RV no_mechanisms(unsigned long slot, void *list, unsigned long *count) {
 
 static RV open_session(unsigned long slot, unsigned long flags, void *a, void *b, unsigned long *session) {
     (void)slot;
-    (void)flags;
     (void)a;
     (void)b;
     *session = 1;
+#ifdef PROTECTED
+    if (flags & 2UL) return 0xE2UL; /* CKR_TOKEN_WRITE_PROTECTED */
+#endif
+    (void)flags;
     return 0;
 }
 
@@ -89,6 +97,10 @@ static RV create(void) {
     return NOT_SUPPORTED;
 #endif
 }
+
+#ifdef DIES_LAST
+__attribute__((destructor)) static void die(void) { abort(); }
+#endif
 
 static struct { unsigned char version[2]; void *f[68]; } list;
 
