@@ -12,7 +12,7 @@ use super::{
     partition::{Partition, Rules},
     record::Change,
     records::{ClientRecord, RolesRecord},
-    start::client_record,
+    start::{client_record, new_client},
 };
 use crate::{
     audit::Durability,
@@ -169,7 +169,7 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         let seconds = context.now / 1_000_000;
         let partition = call.partition.as_deref();
         let issued = self.authority.issue_client(&call.request, &call.name, partition, seconds, call.days)?;
-        let record = client_record(&call.name, call.partition, &issued);
+        let record = client_record(new_client(&*self.platform), &call.name, call.partition, &issued);
         self.change(context, Change::new().put(Path::Client(record.fingerprint), &record))?;
         self.clients.write().unwrap_or_else(PoisonError::into_inner).insert(record.fingerprint, record);
         self.admissions.fetch_add(1, Ordering::Release);

@@ -309,6 +309,7 @@ impl<P: Platform> Door for Vault<P> {
             .filter(|client| !client.revoked)
             .ok_or_else(|| Fault::new(FaultCode::Forbidden, "the certificate is unknown or revoked"))?;
         Ok(Arc::new(Peer {
+            id: client.id(),
             client: client.name.clone(),
             partition: client.partition.clone(),
             fingerprint,
@@ -359,7 +360,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn disconnect(&self, peer: &Peer) {
-        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.now());
+        self.applications.leave(peer.id, peer.connection, self.platform.now());
     }
 
     fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str) {

@@ -10,7 +10,7 @@ use strongroom_shared::{
 use zeroize::Zeroizing;
 
 use super::error::Error;
-use crate::door::Admission;
+use crate::door::{Admission, ClientId};
 
 /// A partition: its names and its switches. Its roles, its policy and its objects are rows of their own.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -60,7 +60,7 @@ pub struct PinRecord {
     pub epoch: u64,
 }
 
-/// A client certificate that was issued.
+/// A client certificate that was issued. A client may have several: each is a row of its own.
 #[derive(Clone, Debug, Encode, Decode)]
 pub struct ClientRecord {
     /// SHA-256 of the certificate.
@@ -78,9 +78,17 @@ pub struct ClientRecord {
     /// Whether it was revoked.
     #[n(4)]
     pub revoked: bool,
+    /// The client for ever: all of its certificates have this.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub id: [u8; 16],
 }
 
 impl ClientRecord {
+    /// The client that the certificate is one of.
+    pub const fn id(&self) -> ClientId {
+        ClientId(self.id)
+    }
+
     /// What a handshake does with this client.
     pub const fn admission(&self) -> Admission {
         Admission { fingerprint: self.fingerprint, revoked: self.revoked }

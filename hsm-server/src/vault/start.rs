@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
-    applications::{ApplicationId, Applications},
+    applications::{ApplicationId, Applications, short},
     keyring::{Object, Owner},
     partition::{Partition, Rules},
     records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
@@ -24,6 +24,8 @@ use super::{
 use crate::{
     audit::{self, Durability, Log, Recovered},
     certificates::{self, Authority, Issued},
+    crypto::Random,
+    door::ClientId,
     platform::{Platform, Time},
     policy::Policy,
     store::{Batch, PartitionId, Path, SealedStore},
@@ -95,7 +97,7 @@ pub fn initialise<P: Platform>(
         authority.issue_client(&requests.administrator, FIRST_ADMINISTRATOR, None, seconds, requests.days)?;
 
     let store = SealedStore::create(store, root_key, randomness(platform))?;
-    let client = client_record(FIRST_ADMINISTRATOR, None, &administrator);
+    let client = client_record(new_client(&**platform), FIRST_ADMINISTRATOR, None, &administrator);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
     let mut batch = Batch::new();
     batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
@@ -113,9 +115,22 @@ pub fn initialise<P: Platform>(
     })
 }
 
-/// A client as it is kept.
-pub(super) fn client_record(name: &str, partition: Option<String>, issued: &Issued) -> ClientRecord {
+/// A client that there has not been before.
+pub(super) fn new_client(random: &impl Random) -> ClientId {
+    let mut id = ClientId([0; 16]);
+    random.fill(&mut id.0);
+    id
+}
+
+/// A certificate of a client as it is kept.
+pub(super) fn client_record(
+    id: ClientId,
+    name: &str,
+    partition: Option<String>,
+    issued: &Issued,
+) -> ClientRecord {
     ClientRecord {
+        id: id.0,
         fingerprint: certificates::fingerprint(&issued.certificate),
         name: name.into(),
         partition,
@@ -238,16 +253,20 @@ impl<P: Platform> Vault<P> {
     /// Takes from the log's last minutes what memory lost: charges, and which requests were carried out.
     fn replay(&self) -> Result<(), Error> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Records name a certificate; what they tell is the client's.
+        let clients = self.clients.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let clients: HashMap<_, _> =
+            clients.values().map(|client| (short(&client.fingerprint), client.id())).collect();
         let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
         let since = last.saturating_sub(REPLAY);
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 partition.ledger.remember(key, record.time);
             }
-            if let (Outcome::Done, Ok(certificate)) =
-                (record.outcome, record.certificate.as_slice().try_into())
+            if let (Outcome::Done, Some(client)) =
+                (record.outcome, clients.get(record.certificate.as_slice()))
             {
-                let id = ApplicationId { certificate, instance: record.instance };
+                let id = ApplicationId { client: *client, instance: record.instance };
                 self.applications.remember_lost(id, record.request, self.started);
             }
         })?;

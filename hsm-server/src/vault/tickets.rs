@@ -8,14 +8,13 @@ use aes_gcm::{
     Aes256Gcm, KeyInit,
     aead::{Aead, Payload},
 };
-use aws_lc_rs::digest;
 use strongroom_shared::{fault::FaultCode, message::Ticket, secret::Secret};
 use zeroize::Zeroizing;
 
 use super::{error::Error, login::Role};
 use crate::{crypto::Random, door::Peer, platform::Time, store::PartitionId};
 
-const LABEL: &[u8] = b"strongroom ticket 1";
+const LABEL: &[u8] = b"strongroom ticket 2";
 const NONCE: usize = 12;
 
 /// What a ticket says.
@@ -75,10 +74,9 @@ impl Tickets {
     }
 }
 
-/// Who may show a ticket: the client that its certificate names, so that a renewed certificate still may.
+/// Who may show a ticket: the client that logged in, with whatever certificate, and no later one of its name.
 fn holder(peer: &Peer) -> Vec<u8> {
-    let client = digest::digest(&digest::SHA256, peer.client.as_bytes());
-    [LABEL, client.as_ref()].concat()
+    [LABEL, &peer.id.0].concat()
 }
 
 impl Login {
@@ -116,6 +114,7 @@ impl Login {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::ClientId;
 
     struct Counter;
 
@@ -125,9 +124,10 @@ mod tests {
         }
     }
 
-    fn peer(client: &str) -> Peer {
+    fn peer(id: u8) -> Peer {
         Peer {
-            client: client.into(),
+            id: ClientId([id; 16]),
+            client: "desk".into(),
             partition: None,
             fingerprint: [0; 32],
             address: ([127, 0, 0, 1], 1).into(),
@@ -139,12 +139,12 @@ mod tests {
     fn a_ticket_is_good_for_its_client_until_it_expires() {
         let tickets = Tickets::new(&Secret::new([1; 32]));
         let login = Login { partition: PartitionId([3; 8]), role: Role::User, epoch: 5, expires: 100 };
-        let mut ticket = tickets.issue(&login, &peer("desk"), &Counter).unwrap();
-        assert_eq!(tickets.open(&ticket, &peer("desk"), 99_999_999).unwrap(), login);
-        assert!(tickets.open(&ticket, &peer("desk"), 100_000_000).is_err());
-        assert!(tickets.open(&ticket, &peer("other"), 0).is_err());
-        assert!(Tickets::new(&Secret::new([2; 32])).open(&ticket, &peer("desk"), 0).is_err());
+        let mut ticket = tickets.issue(&login, &peer(1), &Counter).unwrap();
+        assert_eq!(tickets.open(&ticket, &peer(1), 99_999_999).unwrap(), login);
+        assert!(tickets.open(&ticket, &peer(1), 100_000_000).is_err());
+        assert!(tickets.open(&ticket, &peer(2), 0).is_err());
+        assert!(Tickets::new(&Secret::new([2; 32])).open(&ticket, &peer(1), 0).is_err());
         ticket.0[20] ^= 1;
-        assert!(tickets.open(&ticket, &peer("desk"), 0).is_err());
+        assert!(tickets.open(&ticket, &peer(1), 0).is_err());
     }
 }

@@ -97,9 +97,14 @@ impl World {
     pub fn partition(&self, vault: &Vault<Fake>, name: &str, client: &str) -> Vec<u8> {
         let admin = self.administrator(vault);
         self.ask(vault, &admin, &CreatePartition { name: name.into() }).unwrap();
-        let (_, request) = certificates::request(client).unwrap();
-        let call = AddClient { name: client.into(), partition: Some(name.into()), request, days: 30 };
-        let made = self.ask(vault, &admin, &call).unwrap();
+        self.client(vault, name, client, 30)
+    }
+
+    /// The certificate of another client of a partition.
+    pub fn client(&self, vault: &Vault<Fake>, partition: &str, name: &str, days: u32) -> Vec<u8> {
+        let (_, request) = certificates::request(name).unwrap();
+        let call = AddClient { name: name.into(), partition: Some(partition.into()), request, days };
+        let made = self.ask(vault, &self.administrator(vault), &call).unwrap();
         pem::parse(made.certificate).unwrap().into_contents()
     }
 
