@@ -180,7 +180,11 @@ messages! {
         0 ticket: Ticket,
         /// When the ticket expires, in seconds since 1970.
         1 expires: u64,
+        /// For how long it is good, in seconds, for a caller whose clock is another.
+        2 life: Option<u64>,
     }
+    /// Another ticket for the login that the caller's ticket stands for, which may have expired a while ago.
+    RenewTicket {}
     /// `C_Logout`: the application's private session objects are destroyed.
     Logout {}
 

@@ -341,6 +341,7 @@ calls! {
     0x0103 SetPin          => PinChanged,    Application,     Once, Patient, Traced;
     0x0110 Login           => LoggedIn,      Application,     Once, Patient, Traced;
     0x0111 Logout          => Done,          LoggedIn,        Once, Quick,   Traced;
+    0x0112 RenewTicket     => LoggedIn,      LoggedIn,        Safe, Quick,   Traced;
 
     0x0120 CreateObject    => ObjectInfo,    Application,     Once, Slow,    Traced;
     0x0121 CopyObject      => ObjectInfo,    Application,     Once, Slow,    Traced;

@@ -45,7 +45,7 @@ use self::{
     login::Role,
     partition::Partition,
     records::ClientRecord,
-    tickets::Tickets,
+    tickets::{Purpose, Tickets},
 };
 use crate::{
     audit::Log,
@@ -99,8 +99,8 @@ pub struct Context<'a> {
     now: Time,
     /// As whom, by the ticket.
     role: Role,
-    /// Of which epoch the ticket is.
-    epoch: u64,
+    /// What the ticket says.
+    login: Option<tickets::Login>,
     partition: Option<Arc<Partition>>,
     /// The partition that an administrator acts on, for the record.
     subject: String,
@@ -121,10 +121,12 @@ impl Context<'_> {
 
     /// Whether the login still holds, for acts that waited for their turn.
     fn check_login(&self, partition: &Partition) -> Result<(), Error> {
-        if self.role == Role::Public || partition.accepts(self.role, self.epoch) {
-            return Ok(());
+        match &self.login {
+            Some(login) if !partition.accepts(login.role, login.epoch) => {
+                Err(FaultCode::TicketExpired.into())
+            }
+            Some(_) | None => Ok(()),
         }
-        Err(FaultCode::TicketExpired.into())
     }
 
     fn application_id(&self) -> ApplicationId {
@@ -179,7 +181,7 @@ impl<P: Platform> Vault<P> {
             call,
             now: self.platform.now(),
             role: Role::Public,
-            epoch: 0,
+            login: None,
             partition: self.partition_of(peer),
             subject: String::new(),
             object: None,
@@ -221,12 +223,16 @@ impl<P: Platform> Vault<P> {
         if let (Some(ticket), Some(partition)) = (&context.caller.ticket, &context.partition)
             && !needs_none
         {
-            let login = self.tickets.open(ticket, context.peer, context.now)?;
+            let purpose = match context.call {
+                CallId::RenewTicket | CallId::Logout => Purpose::Keep,
+                _ => Purpose::Use,
+            };
+            let login = self.tickets.open(ticket, purpose, context.peer, context.now)?;
             if login.partition != partition.id || !partition.accepts(login.role, login.epoch) {
                 return Err(FaultCode::TicketExpired.into());
             }
             context.role = login.role;
-            context.epoch = login.epoch;
+            context.login = Some(login);
         }
         let application = context.peer.partition.is_some();
         match context.call.permit() {

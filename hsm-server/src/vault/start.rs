@@ -45,8 +45,10 @@ const REPLAY: Time = 120 * 1_000_000;
 pub struct Settings {
     /// The greatest body of a frame, in bytes.
     pub frame_bytes: u32,
-    /// How long a ticket is good, in seconds.
+    /// For how long calls may be made with a ticket, in seconds.
     pub ticket_seconds: u64,
+    /// For how long after that it may still be renewed, in seconds.
+    pub idle_seconds: u64,
     /// When a record counts as written.
     pub durability: Durability,
     /// `process` or `thread`, for `hsmctl status`.

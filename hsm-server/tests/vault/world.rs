@@ -66,6 +66,7 @@ impl World {
         let settings = Settings {
             frame_bytes: 1 << 20,
             ticket_seconds: 3600,
+            idle_seconds: 86_400,
             durability: Durability::Process,
             isolation: "thread".into(),
         };

@@ -38,6 +38,8 @@ struct State {
     answered: HashMap<(InstanceId, u64), Vec<u8>>,
     script: VecDeque<Event>,
     epoch: u8,
+    age: u8,
+    life: Option<u64>,
     administrator: bool,
 }
 
@@ -86,9 +88,19 @@ impl ScriptedVault {
         self.state().acts
     }
 
-    /// Ends every ticket.
+    /// Ends every login.
     pub fn expire_tickets(&self) {
         self.state().epoch += 1;
+    }
+
+    /// Makes every ticket so old that it is only good to be renewed.
+    pub fn age_tickets(&self) {
+        self.state().age += 1;
+    }
+
+    /// From here on tickets are good for so many seconds.
+    pub fn tickets_live(&self, seconds: u64) {
+        self.state().life = Some(seconds);
     }
 
     /// Changes an object behind the provider's back.
@@ -164,10 +176,13 @@ impl State {
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Answer<()> {
-        if caller.ticket.as_ref().is_some_and(|ticket| ticket.0[..] != [self.epoch]) {
+        if let Some(ticket) = &caller.ticket
+            && (ticket.0[0] != self.epoch || (ticket.0[1] != self.age && call != CallId::RenewTicket))
+        {
             return refuse(FaultCode::TicketExpired);
         }
-        let ticket = || Ticket(Zeroizing::new(vec![self.epoch]));
+        let ticket = || Ticket(Zeroizing::new(vec![self.epoch, self.age]));
+        let logged_in = || LoggedIn { ticket: ticket(), expires: 0, life: self.life };
         match call {
             CallId::Hello => answer::<Hello>(out, id, body, |hello| {
                 let (minor, server) = (hello.minor, "scripted".into());
@@ -180,9 +195,8 @@ impl State {
             CallId::SetPin => answer::<SetPin>(out, id, body, |call| {
                 checked(&call.old).map(|_| PinChanged { ticket: caller.ticket.is_some().then(ticket) })
             }),
-            CallId::Login => answer::<Login>(out, id, body, |call| {
-                checked(&call.pin).map(|_| LoggedIn { ticket: ticket(), expires: 0 })
-            }),
+            CallId::Login => answer::<Login>(out, id, body, |call| checked(&call.pin).map(|_| logged_in())),
+            CallId::RenewTicket => answer::<RenewTicket>(out, id, body, |_| Ok(logged_in())),
             CallId::Logout => answer::<Logout>(out, id, body, |_| Ok(Done {})),
             CallId::CreateObject => {
                 let objects = &mut self.objects;
