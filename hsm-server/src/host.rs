@@ -42,7 +42,7 @@ pub fn initialise(
 ) -> Result<Initialised, Failure> {
     let store = Sqlite::create(&store_file(config))?;
     let sink = FileSink::create(&audit_folder(config))?;
-    Ok(vault::initialise(&Arc::new(Host::new()?), store, sink, root_key, requests)?)
+    Ok(vault::initialise(&Arc::new(Host::new(&config.tls)?), store, sink, root_key, requests)?)
 }
 
 /// Opens the vault of a server, after the self-test of its cryptography.
@@ -55,6 +55,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn Door>, Failure> {
     let store = Sqlite::open(&store_file(config))?;
     let sink = FileSink::open(&audit_folder(config))?;
     let settings = Settings {
+        names: config.names.clone(),
         frame_bytes: config.limits.frame_bytes,
         ticket_seconds: TICKET_SECONDS,
         idle_seconds: IDLE_SECONDS,
@@ -67,5 +68,5 @@ pub fn open(config: &Config) -> Result<Arc<dyn Door>, Failure> {
             Isolation::Thread => "thread".into(),
         },
     };
-    Ok(Arc::new(Vault::open(Arc::new(Host::new()?), store, sink, root_key, settings)?))
+    Ok(Arc::new(Vault::open(Arc::new(Host::new(&config.tls)?), store, sink, root_key, settings)?))
 }

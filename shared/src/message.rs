@@ -118,6 +118,14 @@ messages! {
         2 server: String,
         /// The partition that the certificate names; absent for an administrator.
         3 partition: Option<String>,
+        /// In how many seconds it is time to renew the client's certificate; 0 if it is now.
+        4 renew_in: Option<u64>,
+    }
+    /// Has another certificate made for the client, like its present one. That ends soon after the new one is
+    /// first shown, and not before.
+    RenewCertificate {
+        /// A PKCS#10 request in DER, signed by the new key: its public key is what counts.
+        0 request: Vec<u8> as "minicbor::bytes",
     }
     /// The call was carried out and has nothing more to say.
     Done {}

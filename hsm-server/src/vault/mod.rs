@@ -7,6 +7,7 @@
 mod admin;
 mod applications;
 mod attributes;
+mod clients;
 mod error;
 mod keyring;
 mod keys;
@@ -16,6 +17,7 @@ mod partition;
 mod random;
 mod record;
 mod records;
+mod server;
 mod sign;
 mod start;
 mod tickets;
@@ -71,6 +73,10 @@ pub struct Vault<P: Platform> {
     partitions: RwLock<BTreeMap<String, Arc<Partition>>>,
     clients: RwLock<HashMap<[u8; 32], ClientRecord>>,
     admissions: AtomicU64,
+    /// When the next certificate of a client ends, in seconds since 1970; 0 if that is to be found out.
+    next_end: AtomicU64,
+    /// When to look at the server's certificate.
+    next_look: AtomicU64,
     authority: Authority,
     applications: Applications,
     tickets: Tickets,
@@ -142,7 +148,9 @@ impl<P: Platform> Service for Vault<P> {
 impl<P: Platform> Handle<Hello> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: Hello) -> Result<Welcome, Error> {
         tracing::debug!(client = context.peer.client, address = %context.peer.address, software = call.client, "hello");
+        let renew_in = self.first_shown(context);
         Ok(Welcome {
+            renew_in,
             minor: wire::MINOR,
             limit: self.settings.frame_bytes,
             server: SERVER.into(),
@@ -207,7 +215,7 @@ impl<P: Platform> Vault<P> {
     fn is_gone(&self, context: &Context<'_>) -> bool {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         let client = clients.get(&context.peer.fingerprint);
-        client.is_none_or(|client| client.revoked || client.not_after <= context.now / 1_000_000)
+        client.is_none_or(|client| client.has_ended(context.now / 1_000_000))
     }
 
     /// Opens the ticket and holds the call against the table's `who may ask`.
@@ -218,7 +226,12 @@ impl<P: Platform> Vault<P> {
         // A ticket that has ended does not stand in the way of what needs none, least of all of a new login.
         let needs_none = matches!(
             context.call,
-            CallId::Hello | CallId::Login | CallId::ReadToken | CallId::CloseSession | CallId::EndInstance
+            CallId::Hello
+                | CallId::RenewCertificate
+                | CallId::Login
+                | CallId::ReadToken
+                | CallId::CloseSession
+                | CallId::EndInstance
         );
         if let (Some(ticket), Some(partition)) = (&context.caller.ticket, &context.partition)
             && !needs_none
@@ -312,8 +325,10 @@ impl<P: Platform> Door for Vault<P> {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         let client = clients
             .get(&fingerprint)
-            .filter(|client| !client.revoked)
-            .ok_or_else(|| Fault::new(FaultCode::Forbidden, "the certificate is unknown or revoked"))?;
+            .filter(|client| !client.has_ended(self.platform.now() / 1_000_000))
+            .ok_or_else(|| {
+                Fault::new(FaultCode::Forbidden, "the certificate is unknown, revoked or has ended")
+            })?;
         Ok(Arc::new(Peer {
             id: client.id(),
             client: client.name.clone(),
@@ -390,7 +405,11 @@ impl<P: Platform> Door for Vault<P> {
 
     fn admissions(&self) -> (u64, Vec<Admission>) {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        (self.admissions.load(Ordering::Acquire), clients.values().map(ClientRecord::admission).collect())
+        let now = self.platform.now() / 1_000_000;
+        (
+            self.admissions.load(Ordering::Acquire),
+            clients.values().map(|client| client.admission(now)).collect(),
+        )
     }
 
     fn tick(&self) {
@@ -398,6 +417,8 @@ impl<P: Platform> Door for Vault<P> {
             tracing::error!(%error, "the audit log cannot be synced");
         }
         let now = self.platform.now();
+        self.look_after_clients(now / 1_000_000);
+        self.look_after_server(now);
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.ledger.prune(now);
         }

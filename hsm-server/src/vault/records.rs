@@ -81,6 +81,12 @@ pub struct ClientRecord {
     /// The client for ever: all of its certificates have this.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub id: [u8; 16],
+    /// For how many days it and those that renew it are good.
+    #[n(6)]
+    pub days: u32,
+    /// The certificate that ends when this one is first shown; none once it was, or if it renews none.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub replaces: Option<[u8; 32]>,
 }
 
 impl ClientRecord {
@@ -89,9 +95,20 @@ impl ClientRecord {
         ClientId(self.id)
     }
 
-    /// What a handshake does with this client.
-    pub const fn admission(&self) -> Admission {
-        Admission { fingerprint: self.fingerprint, revoked: self.revoked }
+    /// Whether it is no longer good, `now` in seconds since 1970.
+    pub const fn has_ended(&self, now: u64) -> bool {
+        self.revoked || self.not_after <= now
+    }
+
+    /// What a handshake does with this certificate, `now` in seconds since 1970.
+    pub const fn admission(&self, now: u64) -> Admission {
+        Admission { fingerprint: self.fingerprint, revoked: self.has_ended(now) }
+    }
+
+    /// In how many seconds it is time to renew it: when a third of its life is left.
+    pub const fn renew_in(&self, now: u64) -> u64 {
+        let third = self.days as u64 * 86_400 / 3;
+        self.not_after.saturating_sub(third).saturating_sub(now)
     }
 }
 

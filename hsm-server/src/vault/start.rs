@@ -43,6 +43,8 @@ const REPLAY: Time = 120 * 1_000_000;
 /// What the configuration fixes for a vault.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The host names and addresses that stand in the server's certificate.
+    pub names: Vec<String>,
     /// The greatest body of a frame, in bytes.
     pub frame_bytes: u32,
     /// For how long calls may be made with a ticket, in seconds.
@@ -99,7 +101,8 @@ pub fn initialise<P: Platform>(
         authority.issue_client(&requests.administrator, FIRST_ADMINISTRATOR, None, seconds, requests.days)?;
 
     let store = SealedStore::create(store, root_key, randomness(platform))?;
-    let client = client_record(new_client(&**platform), FIRST_ADMINISTRATOR, None, &administrator);
+    let id = new_client(&**platform);
+    let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
     let mut batch = Batch::new();
     batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
@@ -130,6 +133,7 @@ pub(super) fn client_record(
     name: &str,
     partition: Option<String>,
     issued: &Issued,
+    days: u32,
 ) -> ClientRecord {
     ClientRecord {
         id: id.0,
@@ -138,6 +142,8 @@ pub(super) fn client_record(
         partition,
         not_after: issued.not_after,
         revoked: false,
+        days,
+        replaces: None,
     }
 }
 
@@ -231,6 +237,8 @@ impl<P: Platform> Vault<P> {
             partitions: RwLock::new(partitions.collect::<Result<_, _>>()?),
             clients: RwLock::new(contents.clients),
             admissions: AtomicU64::new(1),
+            next_end: AtomicU64::new(0),
+            next_look: AtomicU64::new(now),
             applications: Applications::default(),
             connections: AtomicU64::new(1),
             digests: RandomState::new(),

@@ -7,5 +7,6 @@ mod identity;
 mod limits;
 mod objects;
 mod restart;
+mod server;
 mod token;
 mod world;

@@ -40,8 +40,13 @@ struct State {
     epoch: u8,
     age: u8,
     life: Option<u64>,
+    renew_in: Option<u64>,
+    issuer: Option<Issuer>,
     administrator: bool,
 }
+
+/// Makes a certificate (PEM) for a request (DER).
+pub(crate) type Issuer = Box<dyn FnMut(&[u8]) -> Answer<String> + Send>;
 
 /// What goes wrong with the next exchange.
 #[derive(Clone, Debug)]
@@ -96,6 +101,12 @@ impl ScriptedVault {
     /// Makes every ticket so old that it is only good to be renewed.
     pub fn age_tickets(&self) {
         self.state().age += 1;
+    }
+
+    /// From here on certificates are to be renewed at once, by this CA, until one was.
+    pub fn renews_by(&self, issuer: Issuer) {
+        let mut state = self.state();
+        (state.renew_in, state.issuer) = (Some(0), Some(issuer));
     }
 
     /// From here on tickets are good for so many seconds.
@@ -187,8 +198,16 @@ impl State {
             CallId::Hello => answer::<Hello>(out, id, body, |hello| {
                 let (minor, server) = (hello.minor, "scripted".into());
                 let partition = (!self.administrator).then(|| "test".into());
-                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition })
+                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition, renew_in: self.renew_in })
             }),
+            CallId::RenewCertificate => {
+                let (issuer, renew_in) = (self.issuer.as_mut().unwrap(), &mut self.renew_in);
+                answer::<RenewCertificate>(out, id, body, |call| {
+                    let certificate = issuer(&call.request)?;
+                    *renew_in = Some(1000);
+                    Ok(Certificate { certificate, authority: String::new() })
+                })
+            }
             CallId::ReadToken => answer::<ReadToken>(out, id, body, |_| Ok(token())),
             CallId::InitToken => answer::<InitToken>(out, id, body, |call| checked(&call.pin)),
             CallId::InitPin => answer::<InitPin>(out, id, body, |_| Ok(Done {})),
