@@ -1,15 +1,21 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::fs::File;
 use std::path::PathBuf;
 
 use cryptoki_sys::*;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::check::Stop;
+use crate::check::{Check, Stop};
+use crate::marks::Effect;
 use crate::raw::{Arg, Function as F, Module};
+use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
+use crate::survey::Survey;
 use crate::template::{Mechanism, Out, Template};
+use crate::trace::Recorder;
 
 /// The label of every object that the suite makes.
 pub const LABEL: &[u8] = b"p11-conformance";
@@ -41,6 +47,37 @@ pub enum Slots {
 /// A PIN, wiped when it goes out of use.
 pub type Pin = Zeroizing<Vec<u8>>;
 
+/// What becomes of token objects that the suite made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They are destroyed.
+    #[default]
+    Destroy,
+    /// They stay, for whoever wants to look at them.
+    Keep,
+}
+
+/// Whether the token still takes the user's PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It does, as far as is known.
+    #[default]
+    Accepted,
+    /// It does not. No further try is made.
+    Refused,
+}
+
+/// Which tries of a PIN the suite may use up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tries {
+    /// Not the last one.
+    #[default]
+    KeepOne,
+    /// Every one.
+    All,
+}
+
 /// Which module and token, and the PINs.
 #[derive(Clone, Default)]
 pub struct Target {
@@ -52,6 +89,18 @@ pub struct Target {
     pub pin: Option<Pin>,
     /// The security officer's PIN.
     pub so_pin: Option<Pin>,
+    /// What becomes of token objects.
+    pub leftovers: Leftovers,
+    /// The graver effects that are allowed.
+    pub most: Option<Effect>,
+    /// What tries of the PINs may be used up.
+    pub tries: Tries,
+    /// MiB of memory that the module may have.
+    pub memory: u64,
+    /// What random data comes from.
+    pub seed: u64,
+    /// Where to write calls.
+    pub calls: Option<PathBuf>,
 }
 
 /// See the module's header.
@@ -66,6 +115,8 @@ pub struct Bench {
     opened: RefCell<Vec<CK_SESSION_HANDLE>>,
     mechanisms: OnceCell<Vec<CK_MECHANISM_TYPE>>,
     rsa: Cell<Option<KeyPair>>,
+    standing: Cell<Standing>,
+    random: RefCell<Seeded>,
 }
 
 fn reason(stop: Stop) -> String {
@@ -82,8 +133,14 @@ impl Bench {
     /// # Errors
     /// A sentence, when it is not a module.
     pub fn new(target: Target) -> Result<Self, String> {
+        let pins = [("the user PIN", &target.pin), ("the SO PIN", &target.so_pin)];
+        let secrets = pins.into_iter().filter_map(|(name, pin)| pin.clone().map(|pin| (name, pin))).collect();
+        let calls = target.calls.as_ref().and_then(|path| File::options().write(true).open(path).ok());
+        let recorder = Recorder::new(secrets, calls);
         Ok(Self {
-            module: Module::load(&target.module)?,
+            module: Module::load(&target.module, recorder)?,
+            standing: Cell::default(),
+            random: RefCell::new(Seeded::new(target.seed, "")),
             target,
             slot: Cell::new(None),
             stage: Cell::new(Stage::Loaded),
@@ -115,6 +172,22 @@ impl Bench {
         Ok(())
     }
 
+    /// Begins the record of a check, and its stream of random data.
+    pub fn begin(&self, check: &Check) {
+        self.module.recorder().begin();
+        *self.random.borrow_mut() = Seeded::new(self.target.seed, &check.id);
+    }
+
+    /// Data that is the same in every run with the same `--seed`.
+    pub fn random(&self) -> RefMut<'_, Seeded> {
+        self.random.borrow_mut()
+    }
+
+    /// Whether the token still takes the user's PIN.
+    pub fn standing(&self) -> Standing {
+        self.standing.get()
+    }
+
     /// Takes away what a check left behind.
     pub fn conclude(&self) {
         for session in self.opened.borrow_mut().drain(..) {
@@ -129,7 +202,9 @@ impl Bench {
 
     /// Destroys the token objects that the suite made, and finalises the module.
     pub fn leave(&self) {
-        if self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
+        let may_destroy = self.target.leftovers == Leftovers::Destroy
+            && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
+        if may_destroy && self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
             if let Ok(session) = self.session() {
                 for object in session.find(&Template::new().bytes(CKA_LABEL, LABEL)).unwrap_or_default() {
                     let _destroyed = session.destroy(object);
@@ -145,8 +220,10 @@ impl Bench {
     ///
     /// # Errors
     /// The first thing that is in the way, as a sentence.
-    pub fn preflight(&self) -> Result<(), String> {
+    pub fn preflight(&self) -> Result<Survey, String> {
         self.prepare(Stage::Token).map_err(reason)?;
+        let survey = Survey::of(self).map_err(reason)?;
+        self.refuse_last_tries(survey.flags)?;
         let pins = [
             (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
             (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),
@@ -158,10 +235,51 @@ impl Bench {
             if !rv.was(CKR_OK) {
                 return Err(format!("the {name} is not accepted: {rv}"));
             }
+            if user == CKU_USER {
+                self.refuse_full_token(&session)?;
+            }
             let _logged_out = session.logout();
             self.conclude();
         }
+        Ok(survey)
+    }
+
+    /// A PIN that is locked, or has one try left, is not tried.
+    fn refuse_last_tries(&self, flags: CK_FLAGS) -> Result<(), String> {
+        let pins = [
+            (&self.target.pin, CKF_USER_PIN_LOCKED, CKF_USER_PIN_FINAL_TRY, "user PIN"),
+            (&self.target.so_pin, CKF_SO_PIN_LOCKED, CKF_SO_PIN_FINAL_TRY, "SO PIN"),
+        ];
+        for (pin, locked, final_try, name) in pins {
+            if pin.is_some() && flags & locked != 0 {
+                return Err(format!("the token says that the {name} is locked"));
+            }
+            if pin.is_some() && flags & final_try != 0 && self.target.tries == Tries::KeepOne {
+                return Err(format!(
+                    "the token says that one try of the {name} is left: log in with the right PIN by other means \
+                     first, or give --allow-lockout"
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// A token without room for an object would fail checks that are not about room.
+    fn refuse_full_token(&self, session: &Session<'_>) -> Result<(), String> {
+        if self.target.most.is_some_and(|most| most < Effect::TokenObjects) {
+            return Ok(());
+        }
+        let template = Template::data().without(CKA_TOKEN).bool(CKA_TOKEN, true);
+        match session.try_create(&template) {
+            (rv, object) if rv.was(CKR_OK) => {
+                let _destroyed = session.destroy(object);
+                Ok(())
+            }
+            (rv, _) if rv.was(CKR_DEVICE_MEMORY) => Err(format!(
+                "the token is full ({rv}): destroy objects that are not needed, or give --read-only"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the module back to a stage that it has passed.
@@ -211,8 +329,14 @@ impl Bench {
 
     fn log_in(&self) -> Result<Stage, Stop> {
         let pin = self.pin()?;
+        if self.standing.get() == Standing::Refused {
+            return Err(Stop::Skipped("the user PIN is not accepted any more".to_owned()));
+        }
         let anchor = self.open_for_good(CKF_SERIAL_SESSION | CKF_RW_SESSION)?;
         let rv = anchor.login(CKU_USER, &pin);
+        if rv.was(CKR_PIN_INCORRECT) || rv.was(CKR_PIN_LOCKED) {
+            self.standing.set(Standing::Refused);
+        }
         if !rv.was(CKR_OK) {
             return Err(Stop::Skipped(rv.to_string()));
         }

@@ -11,15 +11,17 @@ use crate::raw::{Arg, Function as F, initialize_args, mutex_use};
 use crate::rv::Rv;
 
 table! {
+    all sessions;
     "general.list-version" Loaded list_version, "5.4.4 C_GetFunctionList", "the list of C_GetFunctionList is of version 2";
-    "general.list-complete" Loaded list_complete, "5.4.4 C_GetFunctionList", "no pointer in the list of 2.40 is null";
+    "general.list-complete" Loaded list_complete, "5.4.4 C_GetFunctionList", "no pointer in the list of 2.40 is null" => high;
     "general.list-null" Loaded list_null, "5.4.4 C_GetFunctionList", "a null ppFunctionList is refused";
     "general.interface-list" Loaded interface_list, "5.4.5 C_GetInterfaceList", "the interfaces have names, versions and lists";
     "general.interface-list-small" Loaded interface_list_small, "5.4.5 C_GetInterfaceList", "a list that does not fit is not written";
     "general.interface-list-null" Loaded interface_list_null, "5.4.5 C_GetInterfaceList", "a null pulCount is refused";
     "general.interface-default" Loaded interface_default, "5.4.6 C_GetInterface", "without a name the default interface is PKCS 11";
     "general.interface-2.40" Loaded interface_2_40, "5.4.6 C_GetInterface", "version 2.40 by name and version is the list of C_GetFunctionList";
-    "general.interface-3.0-complete" Loaded interface_3_0_complete, "5.4.6 C_GetInterface", "no pointer in the list of 3.0 is null";
+    "general.interface-3.0-complete" Loaded interface_3_0_complete, "5.4.6 C_GetInterface", "no pointer in the list of 3.0 is null" => high;
+    "general.interface-3.2-complete" Loaded interface_3_2_complete, "5.4.6 C_GetInterface", "no pointer in the list of 3.2 is null" => high;
     "general.interface-stable" Loaded interface_stable, "5.4.6 C_GetInterface", "asked twice, the interface is at the same address";
     "general.interface-unknown-name" Loaded interface_unknown_name, "5.4.6 C_GetInterface", "an unknown name is refused";
     "general.interface-unknown-version" Loaded interface_unknown_version, "5.4.6 C_GetInterface", "an unknown version is refused";
@@ -37,7 +39,7 @@ table! {
     "general.finalize-first" Loaded finalize_first, "5.4.2 C_Finalize", "C_Finalize needs C_Initialize";
     "general.finalize-twice" Loaded finalize_twice, "5.4.2 C_Finalize", "the second C_Finalize is refused";
     "general.finalize-reserved" Loaded finalize_reserved, "5.4.2 C_Finalize", "pReserved that is not null is refused, and the module stays initialised";
-    "general.initialize-again" Loaded initialize_again, "5.4.2 C_Finalize", "after C_Finalize the module can be initialised again, a hundred times";
+    "general.initialize-again" Loaded initialize_again, "5.4.2 C_Finalize", "after C_Finalize the module can be initialised again, a hundred times" => high;
     "general.no-leak" Loaded no_leak, "5.4.2 C_Finalize", "fifty rounds leave no descriptor and no thread behind";
     "general.before-initialize" Loaded before_initialize, "5.1.1 Universal return values", "every function needs C_Initialize";
     "general.before-initialize-null" Loaded before_initialize_null, "5.1.1 Universal return values", "so does every function with null arguments";
@@ -140,6 +142,11 @@ fn interface_2_40(bench: &Bench) -> Verdict {
 fn interface_3_0_complete(bench: &Bench) -> Verdict {
     let missing = bench.module.nulls_in_3_0().ok_or(Stop::NotOffered)?;
     ensure(missing.is_empty(), "92 functions", format!("null: {}", missing.join(" ")))
+}
+
+fn interface_3_2_complete(bench: &Bench) -> Verdict {
+    let missing = bench.module.nulls_in_3_2().ok_or(Stop::NotOffered)?;
+    ensure(missing.is_empty(), "104 functions", format!("null: {}", missing.join(" ")))
 }
 
 fn interface_stable(bench: &Bench) -> Verdict {

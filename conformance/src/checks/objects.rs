@@ -38,19 +38,19 @@ table! {
     "objects.size" User size, "5.7.4 C_GetObjectSize", "an object has a size, or it is not known";
     "objects.size-unknown-handle" User size_unknown_handle, "5.7.4 C_GetObjectSize", "a handle that is no object's is refused";
     "objects.set" User set, "5.7.6 C_SetAttributeValue", "a label changes";
-    "objects.set-class" User set_class, "4.1.2 Modifying objects", "the class is read-only";
-    "objects.set-token" User set_token, "4.1.2 Modifying objects", "a session object does not become a token object by CKA_TOKEN";
+    "objects.set-class" User set_class, "4.1.2 Modifying objects", "the class is read-only" => high;
+    "objects.set-token" User set_token, "4.1.2 Modifying objects", "a session object does not become a token object by CKA_TOKEN" => token_objects;
     "objects.set-unknown" User set_unknown, "5.7.6 C_SetAttributeValue", "an attribute that does not exist is CKR_ATTRIBUTE_TYPE_INVALID";
     "objects.set-at-once" User set_at_once, "4.1.2 Modifying objects", "a refused change changes nothing";
-    "objects.set-unmodifiable" User set_unmodifiable, "4.1.2 Modifying objects", "CKA_MODIFIABLE false is CKR_ACTION_PROHIBITED";
+    "objects.set-unmodifiable" User set_unmodifiable, "4.1.2 Modifying objects", "CKA_MODIFIABLE false is CKR_ACTION_PROHIBITED" => high;
     "objects.set-unknown-handle" User set_unknown_handle, "5.7.6 C_SetAttributeValue", "a handle that is no object's is refused";
-    "objects.set-read-only-session" User set_read_only_session, "5.7.6 C_SetAttributeValue", "a read-only session changes and destroys no token object";
+    "objects.set-read-only-session" User set_read_only_session, "5.7.6 C_SetAttributeValue", "a read-only session changes and destroys no token object" => token_objects high;
     "objects.copy" User copy, "5.7.2 C_CopyObject", "a copy has the original's attributes and the template's, and its own life";
     "objects.copy-class" User copy_class, "4.1.3 Copying objects", "a copy is not of another class";
-    "objects.copy-uncopyable" User copy_uncopyable, "4.1.3 Copying objects", "CKA_COPYABLE false is CKR_ACTION_PROHIBITED";
+    "objects.copy-uncopyable" User copy_uncopyable, "4.1.3 Copying objects", "CKA_COPYABLE false is CKR_ACTION_PROHIBITED" => high;
     "objects.copy-unknown-handle" User copy_unknown_handle, "5.7.2 C_CopyObject", "a handle that is no object's is refused";
-    "objects.destroy" User destroy, "5.7.3 C_DestroyObject", "a destroyed object's handle is dead";
-    "objects.destroy-indestructible" User destroy_indestructible, "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is CKR_ACTION_PROHIBITED";
+    "objects.destroy" User destroy, "5.7.3 C_DestroyObject", "a destroyed object's handle is dead" => high;
+    "objects.destroy-indestructible" User destroy_indestructible, "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is CKR_ACTION_PROHIBITED" => high;
     "objects.destroy-unknown-handle" User destroy_unknown_handle, "5.7.3 C_DestroyObject", "a handle that is no object's is refused";
 }
 

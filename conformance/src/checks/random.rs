@@ -8,11 +8,12 @@ use crate::raw::{Arg, Function as F};
 use crate::session::Session;
 
 table! {
-    "random.generate" Public generate, "5.19.2 C_GenerateRandom", "every byte asked for is written, and no two results are alike";
-    "random.exact" Public exact, "5.19.2 C_GenerateRandom", "no byte beyond the length is written";
+    all randomness;
+    "random.generate" Public generate, "5.19.2 C_GenerateRandom", "every byte asked for is written, and no two results are alike" => critical;
+    "random.exact" Public exact, "5.19.2 C_GenerateRandom", "no byte beyond the length is written" => high;
     "random.nothing" Public nothing, "5.19.2 C_GenerateRandom", "no bytes are no trouble";
     "random.seed" Public seed, "5.19.1 C_SeedRandom", "a seed is taken, or is CKR_RANDOM_SEED_NOT_SUPPORTED";
-    "random.seed-not-result" Public seed_not_result, "5.19.1 C_SeedRandom", "the same seed does not give the same numbers";
+    "random.seed-not-result" Public seed_not_result, "5.19.1 C_SeedRandom", "the same seed does not give the same numbers" => critical;
 }
 
 fn fill(session: &Session<'_>, memory: &mut [u8]) -> Verdict {

@@ -16,8 +16,10 @@ use zeroize::Zeroizing;
 use super::{
     Error, Vault,
     applications::{ApplicationId, Applications, short},
+    clock::{Step, Watch, step},
     keyring::{Object, Owner},
     partition::{Partition, Rules},
+    readers::Readers,
     records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
     tickets::Tickets,
 };
@@ -31,8 +33,6 @@ use crate::{
     store::{Batch, PartitionId, Path, SealedStore},
 };
 
-/// How long the CA and the server's first certificate are good, in days.
-const CA_DAYS: u32 = 3650;
 /// What the audit log's key is derived for.
 const AUDIT: &str = "audit log";
 /// The name of the first administrator.
@@ -94,7 +94,7 @@ pub fn initialise<P: Platform>(
 ) -> Result<Initialised, Error> {
     let now = platform.now();
     let seconds = now / 1_000_000;
-    let pair = Authority::create("Strongroom CA", seconds, CA_DAYS)?;
+    let pair = Authority::create("Strongroom CA", seconds, certificates::MAX_DAYS)?;
     let authority = Authority::load(&pair.certificate, &pair.key)?;
     let server = authority.issue_server(&requests.server, &requests.names, seconds, requests.days)?;
     let administrator =
@@ -240,9 +240,11 @@ impl<P: Platform> Vault<P> {
             next_end: AtomicU64::new(0),
             next_look: AtomicU64::new(now),
             applications: Applications::default(),
+            readers: Readers::default(),
             connections: AtomicU64::new(1),
             digests: RandomState::new(),
             started: now,
+            clock: Watch::new(now, platform.uptime()),
             platform,
             settings,
             store,
@@ -268,16 +270,24 @@ impl<P: Platform> Vault<P> {
         let clients: HashMap<_, _> =
             clients.values().map(|client| (short(&client.fingerprint), client.id())).collect();
         let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
+        if let Some(step @ Step::Back(_)) = step(last, self.started) {
+            tracing::warn!(
+                "the clock is set {step} of the last audit record: opening hours, tickets and certificates follow \
+                 it; if that is not the time of day, set the clock"
+            );
+        }
         let since = last.saturating_sub(REPLAY);
+        let uptime = self.platform.uptime();
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
-                partition.ledger.remember(key, record.time);
+                // What the clock says of the time since the last record is not relied on: as if it were none.
+                partition.ledger.remember(key, uptime, last.saturating_sub(record.time));
             }
             if let (Outcome::Done, Some(client)) =
                 (record.outcome, clients.get(record.certificate.as_slice()))
             {
                 let id = ApplicationId { client: *client, instance: record.instance };
-                self.applications.remember_lost(id, record.request, self.started);
+                self.applications.remember_lost(id, record.request, uptime);
             }
         })?;
         Ok(())

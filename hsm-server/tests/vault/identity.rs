@@ -162,10 +162,10 @@ fn the_old_certificate_is_good_until_a_while_after_the_new_one_was_shown() {
     let client = world.connect(&vault, &new, 1);
     world.ask(&vault, &client, &hello()).unwrap();
     assert!(vault.admit(&old, ADDRESS.into()).is_ok());
-    vault.tick();
+    vault.tick().unwrap();
     let before = vault.admissions().0;
     world.platform.pass(HOUR / 4);
-    vault.tick();
+    vault.tick().unwrap();
     let (after, list) = vault.admissions();
     assert!(after > before, "the front is told");
     let old_one = list.iter().find(|known| known.fingerprint == certificates::fingerprint(&old)).unwrap();

@@ -63,15 +63,15 @@ fn it_is_renewed_when_a_third_of_its_life_is_left_and_once() {
     let vault = house.world.vault();
     let first = house.shown();
     house.world.platform.pass(240 * DAY);
-    vault.tick();
+    vault.tick().unwrap();
     assert_eq!(house.shown(), first);
     house.world.platform.pass(5 * DAY);
-    vault.tick();
+    vault.tick().unwrap();
     let second = house.shown();
     assert_ne!(second, first);
     assert_eq!(certificates::life(&second).unwrap().not_after, house.now() + 365 * 86_400);
     house.world.platform.pass(DAY);
-    vault.tick();
+    vault.tick().unwrap();
     assert_eq!(house.shown(), second);
     // The administrator's own certificate, of the same age, has not ended yet.
     assert_eq!(renewals(&house.world.records(&vault)), [("-", Outcome::Done)]);
@@ -105,12 +105,12 @@ fn files_that_cannot_be_written_are_on_record_and_tried_again() {
     let key = fs::read(&house.tls.key).unwrap();
     fs::remove_file(&house.tls.key).unwrap();
     house.world.platform.pass(300 * DAY);
-    vault.tick();
-    vault.tick();
+    vault.tick().unwrap();
+    vault.tick().unwrap();
     assert_eq!(renewals(&house.world.records(&vault)), [("-", Outcome::Failed)]);
     fs::write(&house.tls.key, key).unwrap();
     house.world.platform.pass(DAY);
-    vault.tick();
+    vault.tick().unwrap();
     assert_eq!(renewals(&house.world.records(&vault)).last(), Some(&("-", Outcome::Done)));
     house.shown();
 }
@@ -125,7 +125,7 @@ fn another_cas_certificate_is_left_alone() {
     let vault = house.world.vault();
     let shown = house.shown();
     house.world.platform.pass(290 * DAY);
-    vault.tick();
+    vault.tick().unwrap();
     let admin = house.world.administrator(&vault);
     let renewed = house.world.ask(&vault, &admin, &RenewServer { days: None });
     assert_eq!(code(renewed), FaultCode::ArgumentsBad);
@@ -138,6 +138,6 @@ fn a_vault_opened_late_renews_at_once() {
     let first = house.shown();
     house.world.platform.pass(350 * DAY);
     let vault: Arc<dyn Door> = Arc::new(house.world.vault());
-    vault.tick();
+    vault.tick().unwrap();
     assert_ne!(house.shown(), first);
 }
