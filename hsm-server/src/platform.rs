@@ -127,7 +127,7 @@ pub struct Fake {
 
 impl Fake {
     /// A world at `now`, whose randomness follows from `seed`, and where the server has no certificate.
-    pub const fn new(now: Time, seed: u64) -> Self {
+    pub fn new(now: Time, seed: u64) -> Self {
         let tls = config::Tls { certificate: PathBuf::new(), key: PathBuf::new(), authority: PathBuf::new() };
         Self { now: AtomicU64::new(now), uptime: AtomicU64::new(0), drawn: AtomicU64::new(0), seed, tls }
     }
