@@ -16,7 +16,7 @@ use std::{
     process::{Command, ExitCode, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -319,6 +319,18 @@ struct House {
     front: Option<Front>,
 }
 
+/// Starts a front, as soon as its port is free: a client that tries it may hold it for a moment, as its own.
+fn listening(config: &Config) -> Front {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Front::start(config) {
+            Ok(front) => return front,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 impl House {
     fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
@@ -340,7 +352,7 @@ impl House {
         echo.let_in(&file("admin.der"));
         let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
         let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default(), records };
-        let front = Front::start(&config).unwrap();
+        let front = listening(&config);
         let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
         front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
         self.front = Some(front);

@@ -218,6 +218,10 @@ fn reach_once(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("no such address");
     for candidate in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&candidate, CONNECT) {
+            // A port of this machine where nobody listens may be given to the very client that calls it.
+            Ok(stream) if stream.local_addr()? == candidate => {
+                last = io::ErrorKind::ConnectionRefused.into();
+            }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 stream.set_write_timeout(Some(ANSWER))?;
