@@ -391,6 +391,8 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::operations::DIGEST),
     Table(checks::digest::CHECKS),
     Table(checks::random::CHECKS),
+    Generated(checks::mechanisms::checks),
+    Generated(checks::vectors::checks),
     Generated(checks::nulls::checks),
     Table(checks::lengths::CHECKS),
     Table(checks::threads::CHECKS),

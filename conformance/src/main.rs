@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod checks;
 mod marks;
+mod mechanisms;
 mod options;
 mod progress;
 mod raw;
@@ -22,6 +23,7 @@ mod signature;
 mod survey;
 mod template;
 mod trace;
+mod vectors;
 mod witness;
 
 use std::io::{self, Write};
