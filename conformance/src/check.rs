@@ -393,6 +393,7 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::random::CHECKS),
     Generated(checks::mechanisms::checks),
     Generated(checks::vectors::checks),
+    Generated(checks::interop::checks),
     Generated(checks::nulls::checks),
     Table(checks::lengths::CHECKS),
     Table(checks::threads::CHECKS),

@@ -12,6 +12,7 @@ mod checks;
 mod marks;
 mod mechanisms;
 mod options;
+mod oracle;
 mod progress;
 mod raw;
 mod report;

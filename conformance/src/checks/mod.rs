@@ -6,6 +6,7 @@ pub mod client;
 pub mod digest;
 pub mod find;
 pub mod general;
+pub mod interop;
 pub mod keys;
 pub mod lengths;
 pub mod login;
