@@ -1,6 +1,7 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::ffi::CString;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::check::{Check, Stop};
 use crate::marks::Effect;
-use crate::raw::{Arg, Function as F, Module};
+use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
 use crate::survey::Survey;
@@ -31,7 +32,7 @@ pub enum Stage {
     Token,
     /// A read-write session, nobody logged in.
     Public,
-    /// A read-write session, the user logged in.
+    /// A session, the user logged in, or nobody if the token asks for no login.
     User,
 }
 
@@ -89,6 +90,8 @@ pub struct Target {
     pub pin: Option<Pin>,
     /// The security officer's PIN.
     pub so_pin: Option<Pin>,
+    /// What `C_Initialize` is given as `pReserved`, for modules that ask for it.
+    pub init_string: Option<CString>,
     /// What becomes of token objects.
     pub leftovers: Leftovers,
     /// The graver effects that are allowed.
@@ -116,6 +119,7 @@ pub struct Bench {
     mechanisms: OnceCell<Vec<CK_MECHANISM_TYPE>>,
     rsa: Cell<Option<KeyPair>>,
     standing: Cell<Standing>,
+    widest: Cell<Option<CK_FLAGS>>,
     random: RefCell<Seeded>,
 }
 
@@ -140,6 +144,7 @@ impl Bench {
         Ok(Self {
             module: Module::load(&target.module, recorder)?,
             standing: Cell::default(),
+            widest: Cell::default(),
             random: RefCell::new(Seeded::new(target.seed, "")),
             target,
             slot: Cell::new(None),
@@ -298,12 +303,18 @@ impl Bench {
     }
 
     fn initialize(&self) -> Result<Stage, Stop> {
-        let arguments = crate::raw::initialize_args(CKF_OS_LOCKING_OK, 0, 0);
+        let arguments = self.initialize_args(CKF_OS_LOCKING_OK, 0);
         let rv = self.module.call(F::C_Initialize, &[Arg::of(&arguments)]);
         if !rv.was(CKR_OK) {
             return Err(Stop::Skipped(rv.to_string()));
         }
         Ok(Stage::Initialized)
+    }
+
+    /// Arguments of `C_Initialize` with mutexes as in [`initialize_args`], and the string that the module asks for.
+    pub fn initialize_args(&self, flags: CK_FLAGS, mutexes: u8) -> CK_C_INITIALIZE_ARGS {
+        let string = self.target.init_string.as_ref();
+        initialize_args(flags, mutexes, string.map_or(0, |string| string.as_ptr().expose_provenance()))
     }
 
     fn find_token(&self) -> Result<Stage, Stop> {
@@ -328,11 +339,16 @@ impl Bench {
     }
 
     fn log_in(&self) -> Result<Stage, Stop> {
+        if self.target.pin.is_none() && self.token_info(self.slot()?)?.flags & CKF_LOGIN_REQUIRED == 0 {
+            let anchor = self.open_for_good(self.widest())?;
+            self.anchor.set(Some(anchor.handle));
+            return Ok(Stage::User);
+        }
         let pin = self.pin()?;
         if self.standing.get() == Standing::Refused {
             return Err(Stop::Skipped("the user PIN is not accepted any more".to_owned()));
         }
-        let anchor = self.open_for_good(CKF_SERIAL_SESSION | CKF_RW_SESSION)?;
+        let anchor = self.open_for_good(self.widest())?;
         let rv = anchor.login(CKU_USER, &pin);
         if rv.was(CKR_PIN_INCORRECT) || rv.was(CKR_PIN_LOCKED) {
             self.standing.set(Standing::Refused);
@@ -437,12 +453,29 @@ impl Bench {
         Ok(session)
     }
 
-    /// A read-write session.
+    /// A read-write session; on a token that is write-protected, a read-only one.
     ///
     /// # Errors
     /// A failure of `C_OpenSession`.
     pub fn session(&self) -> Result<Session<'_>, Stop> {
-        self.open(CKF_SERIAL_SESSION | CKF_RW_SESSION)
+        self.open(self.widest())
+    }
+
+    /// Whether nobody can write to the token.
+    pub fn is_write_protected(&self) -> bool {
+        self.slot()
+            .and_then(|slot| self.token_info(slot))
+            .is_ok_and(|info| info.flags & CKF_WRITE_PROTECTED != 0)
+    }
+
+    /// The flags of a session that may do as much as the token lets one do.
+    fn widest(&self) -> CK_FLAGS {
+        let known = self.widest.get().unwrap_or_else(|| match self.is_write_protected() {
+            true => CKF_SERIAL_SESSION,
+            false => CKF_SERIAL_SESSION | CKF_RW_SESSION,
+        });
+        self.widest.set(Some(known));
+        known
     }
 
     /// A read-only session.

@@ -9,13 +9,20 @@
 mod bench;
 mod check;
 mod checks;
+mod compare;
+mod coverage;
+mod manifest;
 mod marks;
 mod mechanisms;
+mod names;
 mod options;
 mod oracle;
+mod profiles;
 mod progress;
 mod raw;
 mod report;
+mod reproducer;
+mod returns;
 mod runner;
 mod rv;
 mod seed;
@@ -25,17 +32,23 @@ mod survey;
 mod template;
 mod trace;
 mod vectors;
+mod waivers;
 mod witness;
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::Parser;
 
+use crate::bench::Target;
 use crate::check::{Check, all};
+use crate::manifest::Manifest;
 use crate::marks::Tag;
-use crate::options::Options;
+use crate::options::{Options, Task};
+use crate::report::{Document, Row};
 use crate::runner::Runner;
 
 fn main() -> ExitCode {
@@ -49,6 +62,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode, String> {
+    if let Some(Task::Compare { a, b }) = &options.task {
+        return compare(a, b);
+    }
     let chosen: Vec<&Check> = all().filter(|check| options.chooses(check)).collect();
     if chosen.is_empty() {
         return Err("there is no such check; --list shows them all".to_owned());
@@ -57,35 +73,65 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         return list(&chosen).map_err(|error| error.to_string());
     }
     let target = options.target()?;
-    if options.child {
-        return runner::child::make_checks(target).map(|()| ExitCode::SUCCESS);
+    let done = |()| ExitCode::SUCCESS;
+    match (options.child, options.preflight, options.sweep) {
+        (true, _, _) => runner::child::make_checks(target).map(done),
+        (_, true, _) => runner::child::preflight(target).map(done),
+        (_, _, true) => runner::child::sweep(target).map(done),
+        (false, false, false) => check(options, &chosen, &target),
     }
-    if options.preflight {
-        return runner::child::preflight(target).map(|()| ExitCode::SUCCESS);
-    }
-    if options.sweep {
-        return runner::child::sweep(target).map(|()| ExitCode::SUCCESS);
-    }
+}
+
+/// Makes the checks and writes the reports.
+fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Result<ExitCode, String> {
+    options.refuse_missing_folders()?;
+    let waivers = options.waivers.as_deref().map(waivers::read).transpose()?.unwrap_or_default();
+    let key = options.sign_with.as_deref().map(manifest::read_key).transpose()?;
+    let mut manifest = Manifest::new(&target.module, target.seed)?;
     let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let runner = Runner {
         limit: Duration::from_secs(options.timeout),
         jobs: options.jobs,
         seed: target.seed,
         folder: folder.path().to_owned(),
+        secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
     };
-    let _survey = runner.preflight()?;
-    let results = runner.run(&chosen)?;
-    let reports = &results.reports;
-    if let Some(file) = &options.json {
-        report::json(&target.module, &results, file).map_err(|error| error.to_string())?;
-    }
-    report::text(&target.module, reports, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
-    let tally = report::Tally::of(reports);
-    Ok(match (tally.failed, tally.passed) {
+    let since = Instant::now();
+    let survey = runner.preflight()?;
+    let results = runner.run(chosen)?;
+    manifest.seconds = since.elapsed().as_secs();
+    let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
+    waivers::apply(&waivers, &manifest::today(), &mut rows);
+    let document = Document::new(manifest, survey, &results, rows);
+    report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
+    write_reports(options, &document, key.as_ref())?;
+    Ok(match (document.tally.failed, document.tally.passed + document.tally.waived) {
         (0, 0) => ExitCode::from(2),
         (0, _) => ExitCode::SUCCESS,
         (_, _) => ExitCode::from(1),
     })
+}
+
+fn write_reports(options: &Options, document: &Document, key: Option<&Ed25519KeyPair>) -> Result<(), String> {
+    let put = |file: &Option<PathBuf>, text: &dyn Fn() -> Result<Vec<u8>, String>| match file {
+        Some(file) => std::fs::write(file, text()?).map_err(|error| format!("{}: {error}", file.display())),
+        None => Ok(()),
+    };
+    put(&options.json, &|| document.json())?;
+    put(&options.html, &|| Ok(report::html::text(document).into_bytes()))?;
+    put(&options.junit, &|| Ok(report::junit::text(document).into_bytes()))?;
+    put(&options.sarif, &|| report::sarif::text(document).map(String::into_bytes))?;
+    match &options.manifest {
+        Some(file) => manifest::write(document, file, key),
+        None => Ok(()),
+    }
+}
+
+fn compare(a: &Path, b: &Path) -> Result<ExitCode, String> {
+    let (first, second) = (Document::read(a)?, Document::read(b)?);
+    compare::write(&first, &second, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
+    let worse = !compare::compare(&first, &second).new.is_empty();
+    Ok(if worse { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 fn list(chosen: &[&Check]) -> io::Result<ExitCode> {

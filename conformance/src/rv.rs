@@ -35,17 +35,17 @@ impl Rv {
 
     /// # Errors
     /// A failure, unless the function answered one of these, where the standard allows a set. If another refusal came
-    /// where a refusal is right, the failure is low.
+    /// where a refusal is right, the failure is low; where success is right, medium at most.
     pub fn one_of(self, expected: &[CK_RV]) -> Verdict {
         if expected.contains(&self.code) {
             return Ok(());
         }
         let names: Vec<String> = expected.iter().copied().map(name).collect();
         let (expected_names, seen) = (names.join(" or "), self.to_string());
-        let refused_otherwise = self.code != CKR_OK && !expected.contains(&CKR_OK);
-        Err(match refused_otherwise {
-            true => Stop::graded(Severity::Low, expected_names, seen),
-            false => Stop::fail(expected_names, seen),
+        Err(match (self.code, expected.contains(&CKR_OK)) {
+            (CKR_OK, _) => Stop::fail(expected_names, seen),
+            (_, true) => Stop::at_most(Severity::Medium, expected_names, seen),
+            (_, false) => Stop::at_most(Severity::Low, expected_names, seen),
         })
     }
 
@@ -55,7 +55,7 @@ impl Rv {
         match self.code {
             CKR_OK => Err(Stop::fail("a refusal that says why", self.to_string())),
             CKR_GENERAL_ERROR | CKR_FUNCTION_FAILED => {
-                Err(Stop::graded(Severity::Low, "a refusal that says why", self.to_string()))
+                Err(Stop::at_most(Severity::Low, "a refusal that says why", self.to_string()))
             }
             _ => Ok(()),
         }

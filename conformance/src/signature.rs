@@ -25,6 +25,8 @@ pub enum Kind {
     Input,
     /// Memory that is read and written, such as the parameter of a message. Its length follows.
     Parameter,
+    /// A `CK_C_INITIALIZE_ARGS`.
+    Arguments,
     /// The 32 bytes of a token's label.
     Label,
     /// Memory that is written. Where its length is read and written follows.
@@ -59,7 +61,8 @@ macro_rules! signatures {
 }
 
 signatures! {
-    C_Initialize C_Finalize C_GetInfo C_GetFunctionList: Pointer;
+    C_Initialize: Arguments;
+    C_Finalize C_GetInfo C_GetFunctionList: Pointer;
     C_GetSlotList: Number List Room;
     C_GetSlotInfo C_GetTokenInfo: Slot Pointer;
     C_GetMechanismList: Slot List Room;

@@ -85,7 +85,7 @@ impl Survey {
 }
 
 fn version(version: CK_VERSION) -> String {
-    format!("{}.{:02}", version.major, version.minor)
+    format!("{}.{}", version.major, version.minor)
 }
 
 /// A padded text, without what a terminal or a page could take for something else.

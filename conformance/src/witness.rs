@@ -20,8 +20,14 @@ const SHOWN: u64 = 512;
 /// A length above this is a lie: nothing is read.
 const LIKELY: u64 = 1 << 20;
 
+/// What a PIN is called whose length cannot be its own.
+pub const WRONG_LENGTH: &str = "a PIN with a wrong length";
+
 /// Attributes of one template that are recorded.
 const ATTRIBUTES: u64 = 64;
+
+/// Bytes of `CK_C_INITIALIZE_ARGS`.
+const INITIALIZE: u64 = 48;
 
 /// Bytes of a word, and of the three words of an attribute or mechanism.
 const WORD: usize = size_of::<CK_ULONG>();
@@ -59,6 +65,7 @@ impl Witness {
             Kind::Pin => Value::Input(self.pin(address, told, extent)),
             Kind::Input | Kind::Parameter => Value::Input(self.content(address, told, extent)),
             Kind::Label => Value::Input(self.content(address, 32, extent)),
+            Kind::Arguments => Value::Input(self.content(address, INITIALIZE, extent)),
             Kind::Output | Kind::List | Kind::Handles if address == 0 => Value::Output(Content::Null(0)),
             Kind::Output | Kind::List | Kind::Handles => Value::Output(Content::Memory(Block::default())),
             Kind::Room => Value::Room(self.word(address).map(|room| (room, room))),
@@ -113,7 +120,7 @@ impl Witness {
         let what = match known {
             Some((name, _)) => name,
             None if whole.is_some() => "another PIN",
-            None => "a PIN with a wrong length",
+            None => WRONG_LENGTH,
         };
         Content::Secret(what.to_owned(), length)
     }

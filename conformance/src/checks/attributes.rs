@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
+use crate::marks::Severity;
 use crate::session::{Session, aes, private};
 use crate::template::{Mechanism, Template, UNAVAILABLE};
 
@@ -65,8 +66,12 @@ fn imported_key(session: &Session<'_>, kept: Kept) -> Result<CK_OBJECT_HANDLE, S
 /// A value that must not be shown, asked with room for all of it and then for its length.
 fn hidden(session: &Session<'_>, key: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Verdict {
     let mut asked = Template::new().room(kind, 1024);
-    session.query(key, &mut asked).is(CKR_ATTRIBUTE_SENSITIVE)?;
-    ensure(asked.is_untouched(0), "nothing written", "memory was written")?;
+    let rv = session.query(key, &mut asked);
+    if !asked.is_untouched(0) {
+        let seen = format!("{rv}, and {} bytes of it", asked.value(0).len());
+        return Err(Stop::graded(Severity::Critical, "CKR_ATTRIBUTE_SENSITIVE and nothing written", seen));
+    }
+    rv.is(CKR_ATTRIBUTE_SENSITIVE)?;
     ensure(asked.length(0) == UNAVAILABLE, "length -1", asked.length(0).to_string())?;
     session.query(key, &mut Template::new().ask(kind)).is(CKR_ATTRIBUTE_SENSITIVE)
 }

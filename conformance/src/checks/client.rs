@@ -29,6 +29,7 @@ impl From<Error> for Stop {
 
 /// Starts the module as an application would, does something in a logged-in session, and stops it.
 fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session) -> Verdict) -> Verdict {
+    starts_plainly(bench)?;
     let pin = AuthPin::new(String::from_utf8_lossy(&bench.pin()?).into_owned().into());
     let context = Pkcs11::new(&bench.target.module)?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
@@ -50,11 +51,20 @@ fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session
     Ok(context.finalize()?)
 }
 
+/// An ordinary client gives `C_Initialize` no string.
+fn starts_plainly(bench: &Bench) -> Verdict {
+    match bench.target.init_string {
+        Some(_) => Err(Stop::Skipped("an ordinary client has no --init-string".to_owned())),
+        None => Ok(()),
+    }
+}
+
 fn label() -> Attribute {
     Attribute::Label(LABEL.to_vec())
 }
 
 fn info(bench: &Bench) -> Verdict {
+    starts_plainly(bench)?;
     let context = Pkcs11::new(&bench.target.module)?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
     let library = context.get_library_info()?;

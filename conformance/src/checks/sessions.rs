@@ -5,7 +5,7 @@ use cryptoki_sys::*;
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
-use crate::raw::{Arg, Function as F, initialize_args};
+use crate::raw::{Arg, Function as F};
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
 
 table! {
@@ -156,7 +156,7 @@ fn many(bench: &Bench) -> Verdict {
 fn end_with_finalize(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     bench.module.call(F::C_Finalize, &[Arg::NULL]).ok()?;
-    let arguments = initialize_args(CKF_OS_LOCKING_OK, 0, 0);
+    let arguments = bench.initialize_args(CKF_OS_LOCKING_OK, 0);
     bench.module.call(F::C_Initialize, &[Arg::of(&arguments)]).ok()?;
     let mut info = CK_SESSION_INFO::default();
     session

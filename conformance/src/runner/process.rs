@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bench::Pin;
 use crate::check::{Check, Outcome};
 use crate::marks::Severity;
 
@@ -53,6 +54,7 @@ pub fn spawn(task: Task, seed: u64, calls: &Path, checks: &[&'static Check]) -> 
             .arg(calls)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(File::create(words_of(calls))?)
             .spawn()?;
         if let Some(mut input) = child.stdin.take() {
             for check in checks {
@@ -64,6 +66,21 @@ pub fn spawn(task: Task, seed: u64, calls: &Path, checks: &[&'static Check]) -> 
     File::create(calls)
         .and_then(|_| start())
         .map_err(|error| format!("cannot start a child process: {error}"))
+}
+
+/// The file beside a file of calls that holds what the module says on its standard error.
+fn words_of(calls: &Path) -> PathBuf {
+    calls.with_extension("words")
+}
+
+/// The last line that a child said before its end, unless a secret is in it.
+pub fn last_words(calls: &Path, secrets: &[Pin]) -> Option<String> {
+    let words = std::fs::read(words_of(calls)).ok()?;
+    let line = words.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty())?;
+    let tells = |pin: &Pin| !pin.is_empty() && line.windows(pin.len()).any(|part| part == pin.as_slice());
+    let text = String::from_utf8_lossy(line);
+    let shown = text.chars().filter(|letter| !letter.is_control()).take(200).collect();
+    (!secrets.iter().any(tells)).then_some(shown)
 }
 
 /// The lines of a child, as they come.
@@ -121,8 +138,8 @@ pub fn silence(limit: Duration) -> Outcome {
     Outcome::Fail { severity: Severity::High, expected: "an answer".to_owned(), seen }
 }
 
-/// A process that came to its end too early.
-pub fn death(status: ExitStatus, expected: &str) -> Outcome {
+/// A process that came to its end too early, and what it said last.
+pub fn death(status: ExitStatus, expected: &str, words: Option<String>) -> Outcome {
     let seen = match status.signal() {
         Some(6) => "SIGABRT: the process was aborted".to_owned(),
         Some(7) => "SIGBUS: the process crashed".to_owned(),
@@ -130,6 +147,10 @@ pub fn death(status: ExitStatus, expected: &str) -> Outcome {
         Some(11) => "SIGSEGV: the process crashed".to_owned(),
         Some(other) => format!("the process died of signal {other}"),
         None => format!("the process was ended ({status})"),
+    };
+    let seen = match words {
+        Some(words) => format!("{seen}; its last words: {words}"),
+        None => seen,
     };
     Outcome::Fail { severity: Severity::High, expected: expected.to_owned(), seen }
 }
