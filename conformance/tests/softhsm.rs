@@ -153,6 +153,7 @@ const NOT_OFFERED: &[&str] = &[
     "signatures.ecdsa-sha256",
     "mechanisms.",
     "vectors.",
+    "interop.",
 ];
 
 fn ids(report: &Value, outcome: &str) -> BTreeSet<String> {
