@@ -419,6 +419,8 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::lengths::CHECKS),
     Table(checks::threads::CHECKS),
     Table(checks::client::CHECKS),
+    Table(checks::slots::last::CHECKS),
+    Generated(checks::nulls::last),
 ];
 
 static GENERATED: LazyLock<Vec<Vec<Check>>> = LazyLock::new(|| {
