@@ -81,6 +81,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
 
 /// Makes the checks and writes the reports.
 fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Result<ExitCode, String> {
+    options.refuse_missing_folders()?;
     let waivers = options.waivers.as_deref().map(waivers::read).transpose()?.unwrap_or_default();
     let key = options.sign_with.as_deref().map(manifest::read_key).transpose()?;
     let mut manifest = Manifest::new(&target.module, target.seed)?;
@@ -99,8 +100,8 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     waivers::apply(&waivers, &manifest::today(), &mut rows);
     let document = Document::new(manifest, survey, &results, rows);
-    write_reports(options, &document, key.as_ref())?;
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
+    write_reports(options, &document, key.as_ref())?;
     Ok(match (document.tally.failed, document.tally.passed + document.tally.waived) {
         (0, 0) => ExitCode::from(2),
         (0, _) => ExitCode::SUCCESS,

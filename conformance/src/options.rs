@@ -154,6 +154,24 @@ impl Options {
         self.child_seed.or(self.seed).unwrap_or_else(clock)
     }
 
+    /// Sees whether reports have a place, before the checks are made and not after.
+    ///
+    /// # Errors
+    /// A sentence, when a folder does not exist.
+    pub fn refuse_missing_folders(&self) -> Result<(), String> {
+        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest];
+        for file in files.into_iter().flatten() {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {
+                return Err(format!(
+                    "{}: no report can be written there; make its folder first",
+                    file.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What the checks are made of.
     ///
     /// # Errors

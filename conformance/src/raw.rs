@@ -185,13 +185,14 @@ impl Module {
     /// A sentence, when the file is not a module.
     pub fn load(path: &Path, recorder: Recorder) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers; the user named it in order to run it.
-        let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
+        let library = unsafe { Library::new(path) }
+            .map_err(|error| format!("no library that can be loaded here: {error}"))?;
         let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
         // SAFETY: the symbol has this type in every version of the standard (5.4.4).
         let code = unsafe {
             let function = library
                 .get::<unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV>(b"C_GetFunctionList\0")
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| format!("no PKCS#11 module: {error}"))?;
             function(&mut list)
         };
         // SAFETY: the list lives as long as the library, which is never unloaded before the process ends.
@@ -466,5 +467,44 @@ pub fn initialize_args(flags: CK_FLAGS, mutexes: u8, reserved: usize) -> CK_C_IN
         UnlockMutex: given(8).then_some(unlock_mutex),
         flags,
         pReserved: ptr::without_provenance_mut(reserved),
+    }
+}
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn alarm(seconds: u32) -> u32;
+    fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+    fn _exit(code: i32) -> !;
+}
+
+/// How long a forked child may take, in seconds.
+const CHILD_SECONDS: u32 = 5;
+
+/// Does something in a forked child, which then ends without a word to the module, and gives back its bytes.
+///
+/// # Errors
+/// A sentence, when the child did not come to its end.
+pub fn in_forked_child(act: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, String> {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = std::io::pipe().map_err(|error| error.to_string())?;
+    // SAFETY: a child of the runner has one thread here, so the child of the child may do what it does.
+    let child = unsafe { fork() };
+    if child == 0 {
+        // SAFETY: an alarm ends the process, which nobody waits for longer.
+        unsafe { alarm(CHILD_SECONDS) };
+        let written = writer.write_all(&act());
+        // SAFETY: ends the process at once: buffers and exit handlers are the parent's.
+        unsafe { _exit(i32::from(written.is_err())) }
+    }
+    drop(writer);
+    let mut bytes = Vec::new();
+    let read = reader.read_to_end(&mut bytes);
+    let mut status = 0;
+    // SAFETY: `status` is there to be written.
+    let waited = unsafe { waitpid(child, &mut status, 0) };
+    match (read, waited == child && child > 0, status) {
+        (Ok(_), true, 0) => Ok(bytes),
+        (Err(error), _, _) => Err(error.to_string()),
+        (_, _, status) => Err(format!("the child's status is {status:#x}")),
     }
 }

@@ -309,6 +309,44 @@ fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
     assert!(error.contains("not accepted any more"), "{error}");
 }
 
+#[test]
+fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
+    let token = Token::new();
+    let nowhere = token.path("no-folder/report.json");
+    let text = token.path("pin");
+    let softhsm = module().to_str().unwrap();
+    for (arguments, why) in [
+        (vec!["--module", "/nowhere.so"], "No such file"),
+        (vec!["--module", text.to_str().unwrap()], "no library that can be loaded here"),
+        (vec!["--module", softhsm, "--json", nowhere.to_str().unwrap()], "make its folder first"),
+        (
+            vec!["--module", softhsm, "--sign-with", text.to_str().unwrap(), "--manifest", "m"],
+            "openssl genpkey",
+        ),
+    ] {
+        let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(&arguments)
+            .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{error}");
+    }
+}
+
+/// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
+#[test]
+fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
+    let checks = ["general.clean-end", "general.info", "slots.token-info"];
+    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
+    let run = run_stub("DIES_LAST", &named);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL general.clean-end  (5.4.2 C_Finalize) high"), "{text}");
+    assert!(text.contains("2 passed, 1 failed"), "{text}");
+}
+
 /// A token of certificates, say: no PIN, nothing to write.
 #[test]
 fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {

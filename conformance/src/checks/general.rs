@@ -40,7 +40,9 @@ table! {
     "general.finalize-twice" Loaded finalize_twice, "5.4.2 C_Finalize", "the second C_Finalize is refused";
     "general.finalize-reserved" Loaded finalize_reserved, "5.4.2 C_Finalize", "pReserved that is not null is refused, and the module stays initialised";
     "general.initialize-again" Loaded initialize_again, "5.4.2 C_Finalize", "after C_Finalize the module can be initialised again, a hundred times" => high;
+    "general.clean-end" Loaded clean_end, "5.4.2 C_Finalize", "a process that used the module, and finalised it, comes to a clean end" => high;
     "general.no-leak" Loaded no_leak, "5.4.2 C_Finalize", "fifty rounds leave no descriptor and no thread behind";
+    "general.no-memory-leak" Loaded no_memory_leak, "5.4.2 C_Finalize", "fifty rounds do not make the process grow";
     "general.before-initialize" Loaded before_initialize, "5.1.1 Universal return values", "every function needs C_Initialize";
     "general.before-initialize-null" Loaded before_initialize_null, "5.1.1 Universal return values", "so does every function with null arguments";
     "general.after-finalize" Loaded after_finalize, "5.4.2 C_Finalize", "after C_Finalize every function needs C_Initialize";
@@ -282,22 +284,34 @@ fn initialize_again(bench: &Bench) -> Verdict {
     Ok(())
 }
 
+/// The check that takes the blame for a process that dies after its last check.
+pub const CLEAN_END: &str = "general.clean-end";
+
+/// The end itself comes after this check, when its process ends.
+fn clean_end(bench: &Bench) -> Verdict {
+    initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
+    let _slots = bench.slots(Slots::WithToken);
+    finalize(bench).ok()
+}
+
 /// Open descriptors and threads of this process.
 fn belongings() -> (usize, usize) {
     let entries = |folder: &str| fs::read_dir(folder).map_or(0, Iterator::count);
     (entries("/proc/self/fd"), entries("/proc/self/task"))
 }
 
+/// The module's life: initialised, asked for its slots, finalised.
+fn round(bench: &Bench) -> Verdict {
+    initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
+    let _slots = bench.slots(Slots::WithToken);
+    finalize(bench).ok()
+}
+
 fn no_leak(bench: &Bench) -> Verdict {
-    let round = || {
-        initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
-        let _slots = bench.slots(Slots::WithToken);
-        finalize(bench).ok()
-    };
-    round()?;
+    round(bench)?;
     let (descriptors, threads) = belongings();
     for _ in 0..50 {
-        round()?;
+        round(bench)?;
     }
     let (descriptors_after, threads_after) = belongings();
     ensure(
@@ -305,6 +319,25 @@ fn no_leak(bench: &Bench) -> Verdict {
         format!("about {descriptors} descriptors and {threads} threads"),
         format!("{descriptors_after} descriptors and {threads_after} threads"),
     )
+}
+
+/// Resident memory of this process, in KiB.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+/// Allocators keep some of what was freed, so ten rounds go ahead and 16 MiB are allowed.
+fn no_memory_leak(bench: &Bench) -> Verdict {
+    (0..10).try_for_each(|_| round(bench))?;
+    let before = resident();
+    if before == 0 {
+        return Err(Stop::Skipped("this system does not tell a process's memory".to_owned()));
+    }
+    (0..50).try_for_each(|_| round(bench))?;
+    let after = resident();
+    ensure(after < before + (16 << 10), format!("about {before} KiB"), format!("{after} KiB"))
 }
 
 /// What a function may answer before `C_Initialize`. The two of old answer what they always did.

@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use crate::bench::{Bench, LABEL};
 use crate::check::{Stop, Verdict, ensure, table};
+use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
 use crate::session::Session;
@@ -20,6 +21,7 @@ table! {
     "login.twice" Token twice, "5.6.8 C_Login", "the second login is CKR_USER_ALREADY_LOGGED_IN, in any session";
     "login.other-user" Token other_user, "5.6.8 C_Login", "the SO does not log in while the user is";
     "login.context" Token context, "5.6.8 C_Login", "a login for an operation needs an operation";
+    "login.always-authenticate" Token always_authenticate, "4.9 CKA_ALWAYS_AUTHENTICATE", "a key that asks for the PIN each time signs once for each PIN, and not without" => high session_objects;
     "login.logout" Token logout, "5.6.10 C_Logout", "after C_Logout the sessions are public again";
     "login.logout-first" Token logout_first, "5.6.10 C_Logout", "C_Logout needs a login";
     "login.ends-with-last-session" Token ends_with_last_session, "5.6.2 C_CloseSession", "the login ends with the last session";
@@ -84,7 +86,8 @@ fn count_low(bench: &Bench) -> Verdict {
     refused.refused()?;
     if !after_wrong? {
         // "may always be set to false if the token ... will not reveal the information" (3.2).
-        return Err(Stop::NotOffered);
+        let expected = "CKF_USER_PIN_COUNT_LOW after a wrong PIN";
+        return Err(Stop::graded(Severity::Informational, expected, "not set"));
     }
     ensure(!after_right, "no CKF_USER_PIN_COUNT_LOW after the right PIN", "still set")
 }
@@ -129,6 +132,35 @@ fn other_user(bench: &Bench) -> Verdict {
 fn context(bench: &Bench) -> Verdict {
     let pin = bench.pin()?;
     login(bench)?.login(CKU_CONTEXT_SPECIFIC, &pin).is(CKR_OPERATION_NOT_INITIALIZED)
+}
+
+/// The template of a key that wants its own login for each signature. Tokens need not have such keys.
+fn guarded(session: &Session<'_>) -> Result<CK_OBJECT_HANDLE, crate::check::Stop> {
+    use crate::session::{P256, ec_public, private};
+    session.bench.offers(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR)?;
+    session.bench.offers(CKM_ECDSA, CKF_SIGN)?;
+    let template = private().bool(CKA_ALWAYS_AUTHENTICATE, true);
+    let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    match session.try_generate_pair(&mechanism, &ec_public(P256), &template) {
+        (rv, pair) if rv.was(CKR_OK) => Ok(pair.private),
+        _ => Err(crate::check::Stop::NotOffered),
+    }
+}
+
+fn always_authenticate(bench: &Bench) -> Verdict {
+    let pin = bench.pin()?;
+    let session = login(bench)?;
+    let key = guarded(&session)?;
+    let begin = || session.init(F::C_SignInit, &Mechanism::plain(CKM_ECDSA), Some(key)).ok();
+    let sign = || session.run(F::C_Sign, &[7; 32], &mut crate::template::Out::room(64));
+    begin()?;
+    sign().is(CKR_USER_NOT_LOGGED_IN)?;
+    let _ended = sign();
+    begin()?;
+    session.login(CKU_CONTEXT_SPECIFIC, &pin).ok()?;
+    sign().ok()?;
+    begin()?;
+    sign().is(CKR_USER_NOT_LOGGED_IN)
 }
 
 fn logout(bench: &Bench) -> Verdict {

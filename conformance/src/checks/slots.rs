@@ -21,6 +21,7 @@ table! {
     "slots.mechanism-info" Token mechanism_info, "5.5.6 C_GetMechanismInfo", "every listed mechanism has an info with a use and a range of sizes";
     "slots.mechanism-unknown" Token mechanism_unknown, "5.5.6 C_GetMechanismInfo", "a mechanism that is not listed is CKR_MECHANISM_INVALID";
     "slots.mechanism-digests" Public mechanism_digests, "5.5.6 C_GetMechanismInfo", "what has CKF_DIGEST digests, and what has not is refused";
+    "slots.mechanism-unlisted" User mechanism_unlisted, "5.5.5 C_GetMechanismList", "a digest or MAC that is not listed is refused, and has no info";
     "slots.mechanism-other-uses" User mechanism_other_uses, "5.5.6 C_GetMechanismInfo", "a mechanism without the flag of a use is refused for that use";
     "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT";
 }
@@ -211,6 +212,34 @@ fn mechanism_digests(bench: &Bench) -> Verdict {
             rv.one_of(&[CKR_MECHANISM_INVALID, CKR_MECHANISM_PARAM_INVALID])?;
         }
         session.close().ok()?;
+    }
+    Ok(())
+}
+
+/// Digests and MACs that need no parameter, by the hash that they are of.
+const PLAIN: [[CK_MECHANISM_TYPE; 2]; 9] = [
+    [CKM_MD5, CKM_MD5_HMAC],
+    [CKM_SHA_1, CKM_SHA_1_HMAC],
+    [CKM_SHA224, CKM_SHA224_HMAC],
+    [CKM_SHA256, CKM_SHA256_HMAC],
+    [CKM_SHA384, CKM_SHA384_HMAC],
+    [CKM_SHA512, CKM_SHA512_HMAC],
+    [CKM_SHA3_256, CKM_SHA3_256_HMAC],
+    [CKM_SHA3_384, CKM_SHA3_384_HMAC],
+    [CKM_SHA3_512, CKM_SHA3_512_HMAC],
+];
+
+fn mechanism_unlisted(bench: &Bench) -> Verdict {
+    let session = bench.session()?;
+    let key = session.create(&Template::secret(CKK_GENERIC_SECRET, &[1; 64]).usages(&[CKA_SIGN]))?;
+    let listed = bench.mechanisms()?;
+    let mut info = CK_MECHANISM_INFO::default();
+    for number in PLAIN.into_iter().flatten().filter(|number| !listed.contains(number)) {
+        let mechanism = Mechanism::plain(number);
+        session.init(F::C_DigestInit, &mechanism, None).is(CKR_MECHANISM_INVALID)?;
+        session.init(F::C_SignInit, &mechanism, Some(key)).is(CKR_MECHANISM_INVALID)?;
+        let arguments = [Arg::number(bench.slot()?), Arg::number(number), Arg::of_mut(&mut info)];
+        bench.module.call(F::C_GetMechanismInfo, &arguments).is(CKR_MECHANISM_INVALID)?;
     }
     Ok(())
 }

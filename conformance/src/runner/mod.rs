@@ -19,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bench::{Pin, Standing};
-use crate::check::{Check, Company, Outcome};
+use crate::check::{Check, Company, Outcome, by_id};
+use crate::checks::general::CLEAN_END;
 use crate::marks::Effect;
 use crate::progress::Progress;
 use crate::runner::child::Line;
@@ -196,17 +197,20 @@ impl Runner {
         if last.is_none() && status.and_then(|status| status.code()) == Some(2) {
             return Err("the module cannot be loaded".to_owned());
         }
-        let expected = if pending.is_empty() { "a clean end of the process" } else { "a return value" };
-        if pending.is_empty() && status.is_some_and(|status| status.success()) {
-            return Ok(());
-        }
-        let outcome =
-            status.map_or_else(|| silence(self.limit), |status| self.death(worker, status, expected));
-        match pending.pop_front().or(last) {
-            Some(check) => {
-                note(findings, check, Line::of_the_dead(check, outcome, read_calls(&calls)), since.elapsed())
+        let judge = |expected: &str| {
+            status.map_or_else(|| silence(self.limit), |status| self.death(worker, status, expected))
+        };
+        match (pending.pop_front(), status) {
+            (None, Some(status)) if status.success() => Ok(()),
+            (None, _) => {
+                let after = last.map_or("none", |check| check.id.as_ref());
+                let outcome = judge(&format!("a clean end of the process whose last check was {after}"));
+                note_end(findings, outcome, read_calls(&calls))
             }
-            None => Ok(()),
+            (Some(check), _) => {
+                let line = Line::of_the_dead(check, judge("a return value"), read_calls(&calls));
+                note(findings, check, line, since.elapsed())
+            }
         }
     }
 
@@ -229,11 +233,32 @@ fn batches(checks: &[&'static Check]) -> VecDeque<VecDeque<&'static Check>> {
     chapters.flat_map(|chapter| chapter.chunks(BATCH)).map(|batch| batch.iter().copied().collect()).collect()
 }
 
+/// A process died after its last check: that is the failure of a check of its own, once in a run.
+fn note_end(findings: &Mutex<Findings>, outcome: Outcome, trace: Trace) -> Result<(), String> {
+    let check = by_id(CLEAN_END).ok_or("there is no check of the end")?;
+    let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
+    let is_known = |report: &Report| report.check.id == check.id;
+    if !findings.reports.iter().any(|report| is_known(report) && report.is_failure()) {
+        findings.reports.retain(|report| !is_known(report));
+        findings.reports.push(Report { check, outcome, time: Duration::ZERO, trace: Some(trace) });
+    }
+    Ok(())
+}
+
+impl Report {
+    fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Fail { .. })
+    }
+}
+
+/// Adds a result, unless it is that the end was clean where an end was not.
 fn note(findings: &Mutex<Findings>, check: &'static Check, line: Line, time: Duration) -> Result<(), String> {
     let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
     findings.answers.extend(line.answers);
     findings.progress.step(&line.outcome, check);
-    findings.reports.push(Report { check, outcome: line.outcome, time, trace: line.trace });
+    if check.id != CLEAN_END || findings.reports.iter().all(|report| report.check.id != CLEAN_END) {
+        findings.reports.push(Report { check, outcome: line.outcome, time, trace: line.trace });
+    }
     Ok(())
 }
 

@@ -98,6 +98,10 @@ static RV create(void) {
 #endif
 }
 
+#ifdef DIES_LAST
+__attribute__((destructor)) static void die(void) { abort(); }
+#endif
+
 static struct { unsigned char version[2]; void *f[68]; } list;
 
 RV C_GetFunctionList(void **place) {
