@@ -422,6 +422,7 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::lengths::CHECKS),
     Table(checks::threads::CHECKS),
     Table(checks::client::CHECKS),
+    Generated(checks::functions::checks),
     Generated(checks::profiles::checks),
     Table(checks::slots::last::CHECKS),
     Generated(checks::nulls::last),

@@ -79,7 +79,16 @@ const DEVIATIONS: &[(&str, &[&str])] = &[
     ),
     (
         "a handle that is no key's is CKR_OBJECT_HANDLE_INVALID (5.1.6 CKR_KEY_HANDLE_INVALID)",
-        &["encrypt.key-unknown", "decrypt.key-unknown", "sign.key-unknown", "verify.key-unknown"],
+        &[
+            "encrypt.key-unknown",
+            "decrypt.key-unknown",
+            "sign.key-unknown",
+            "verify.key-unknown",
+            "functions.C_EncryptInit-listed",
+            "functions.C_DecryptInit-listed",
+            "functions.C_SignInit-listed",
+            "functions.C_VerifyInit-listed",
+        ],
     ),
     (
         "the one-part function ends an operation in parts (5.8.2, 5.10.2, 5.12.2)",
@@ -149,6 +158,8 @@ const NOT_OFFERED: &[&str] = &[
     "sessions.cancel",
     "sessions.count",
     "signatures.ecdsa-sha256",
+    // Functions of 3.0 and 3.2, and those that it does not support.
+    "functions.",
     // It claims no profile, so what it lacks of them is no failure.
     "profiles.",
 ];

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod find;
 pub mod forgeries;
 pub mod fork;
+pub mod functions;
 pub mod general;
 pub mod keys;
 pub mod lengths;
