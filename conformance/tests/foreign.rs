@@ -16,6 +16,9 @@ const README: &str = include_str!("../README.md");
 /// What the scheduler decides.
 const RACES: &str = "threads.";
 
+/// Chapters whose findings on NSS nobody has judged yet: the README says so, and they are not compared.
+const NOT_JUDGED_ON_NSS: &[&str] = &["mechanisms", "vectors", "interop"];
+
 /// A library of the system's.
 fn library(name: &str) -> PathBuf {
     let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
@@ -35,7 +38,7 @@ fn explained(heading: &str) -> BTreeSet<String> {
 }
 
 /// Runs the suite and compares its findings.
-fn compare(heading: &str, module: &Path, options: &[&str]) -> Value {
+fn compare(heading: &str, module: &Path, options: &[&str], not_judged: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("report.json");
     let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
@@ -51,7 +54,11 @@ fn compare(heading: &str, module: &Path, options: &[&str]) -> Value {
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
     let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     let rows = report["checks"].as_array().unwrap();
-    let fails = || rows.iter().filter(|row| row["outcome"] == "fail" && row["group"] != "threads");
+    let is_compared = |row: &&Value| {
+        let group = row["group"].as_str().unwrap();
+        group != "threads" && !not_judged.contains(&group)
+    };
+    let fails = || rows.iter().filter(is_compared).filter(|row| row["outcome"] == "fail");
     let failed: BTreeSet<_> = fails().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     let known = explained(heading);
     let alarm = |row: &&Value| !known.contains(row["id"].as_str().unwrap());
@@ -83,14 +90,14 @@ fn nss_softokn() {
     let string = format!("configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", path(""));
     let options =
         ["--init-string", &string, "--token-label", "NSS Certificate DB", "--pin-file", &path("pin")];
-    let report = compare("### NSS softokn", &library("libsoftokn3.so"), &options);
+    let report = compare("### NSS softokn", &library("libsoftokn3.so"), &options, NOT_JUDGED_ON_NSS);
     assert!(passed(&report, "profiles.authentication-token-AUTH-M-1-32"), "it signs with an RSA key");
     assert!(passed(&report, "login.right"), "the string and the PIN are taken");
 }
 
 #[test]
 fn p11_kit_trust() {
-    let report = compare("### p11-kit-trust", &library("pkcs11/p11-kit-trust.so"), &[]);
+    let report = compare("### p11-kit-trust", &library("pkcs11/p11-kit-trust.so"), &[], &[]);
     assert!(
         passed(&report, "profiles.public-certificates-CERT-M-1-32"),
         "it shows certificates to everybody"
