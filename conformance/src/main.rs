@@ -13,8 +13,10 @@ mod compare;
 mod coverage;
 mod manifest;
 mod marks;
+mod mechanisms;
 mod names;
 mod options;
+mod oracle;
 mod probe;
 mod profiles;
 mod progress;
@@ -30,6 +32,7 @@ mod signature;
 mod survey;
 mod template;
 mod trace;
+mod vectors;
 mod waivers;
 mod witness;
 

@@ -214,6 +214,7 @@ fn opened(key: &[u8], blob: &[u8]) -> Result<Vec<u8>, Stop> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -263,6 +263,7 @@ impl fmt::Display for Step {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::super::model::{Alteration, Birth, Crossing};
     use super::*;
