@@ -126,7 +126,8 @@ pub struct Bench {
     random: RefCell<Seeded>,
 }
 
-fn reason(stop: Stop) -> String {
+/// Why a check or a preparation stopped, in words.
+pub fn reason(stop: Stop) -> String {
     match stop {
         Stop::Skipped(why) => why,
         Stop::Fail { seen, .. } => seen,

@@ -17,6 +17,7 @@ mod mechanisms;
 mod names;
 mod options;
 mod oracle;
+mod probe;
 mod profiles;
 mod progress;
 mod raw;
@@ -74,6 +75,10 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     }
     let target = options.target()?;
     let done = |()| ExitCode::SUCCESS;
+    if let Some(file) = &options.model {
+        options.refuse_missing_folders()?;
+        return probe::show(target, file, &mut io::stdout().lock()).map(done);
+    }
     match (options.child, options.preflight, options.sweep) {
         (true, _, _) => runner::child::make_checks(target).map(done),
         (_, true, _) => runner::child::preflight(target).map(done),

@@ -95,6 +95,10 @@ pub struct Options {
     /// Sign the manifest with this Ed25519 key (PEM, PKCS#8); the signature is beside it, in FILE.sig
     #[arg(long, value_name = "KEY", requires = "manifest")]
     pub sign_with: Option<PathBuf>,
+    /// Make no checks: learn what the module allows with the attributes of AES keys, print that model, write it here as
+    /// JSON, and search it for paths to a sensitive key in clear (writes session objects only)
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    pub model: Option<PathBuf>,
     /// Seconds after which a check counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
@@ -159,7 +163,7 @@ impl Options {
     /// # Errors
     /// A sentence, when a folder does not exist.
     pub fn refuse_missing_folders(&self) -> Result<(), String> {
-        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest];
+        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest, &self.model];
         for file in files.into_iter().flatten() {
             let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {

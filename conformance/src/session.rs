@@ -287,6 +287,55 @@ impl Session<'_> {
         rv.ok().map(|()| pair)
     }
 
+    /// `C_WrapKey` (5.18.3), which gives the wrapped key too.
+    pub fn wrap(
+        &self,
+        mechanism: &Mechanism,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> (Rv, Vec<u8>) {
+        let mut out = Out::room(4096);
+        let [buffer, length] = out.args();
+        let arguments = [mechanism.arg(), Arg::number(wrapping), Arg::number(key), buffer, length];
+        let rv = self.call(F::C_WrapKey, &arguments);
+        (rv, if rv.was(CKR_OK) { out.bytes().to_vec() } else { Vec::new() })
+    }
+
+    /// `C_UnwrapKey` (5.18.4), which gives the handle too.
+    pub fn unwrap(
+        &self,
+        mechanism: &Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        blob: &[u8],
+        template: &Template,
+    ) -> (Rv, CK_OBJECT_HANDLE) {
+        let mut key = 0;
+        let [attributes, count] = template.args();
+        let arguments = [
+            mechanism.arg(),
+            Arg::number(unwrapping),
+            Arg::slice(blob),
+            Arg::number(blob.len() as CK_ULONG),
+            attributes,
+            count,
+            Arg::of_mut(&mut key),
+        ];
+        (self.call(F::C_UnwrapKey, &arguments), key)
+    }
+
+    /// `C_DeriveKey` (5.18.5), which gives the handle too.
+    pub fn derive(
+        &self,
+        mechanism: &Mechanism,
+        base: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> (Rv, CK_OBJECT_HANDLE) {
+        let mut key = 0;
+        let [attributes, count] = template.args();
+        let arguments = [mechanism.arg(), Arg::number(base), attributes, count, Arg::of_mut(&mut key)];
+        (self.call(F::C_DeriveKey, &arguments), key)
+    }
+
     /// An AES key of 32 bytes for all uses.
     ///
     /// # Errors

@@ -228,6 +228,25 @@ impl Mechanism {
         mechanism
     }
 
+    /// `CK_KEY_DERIVATION_STRING_DATA` (6.43).
+    pub fn derivation_data(number: CK_MECHANISM_TYPE, data: &[u8]) -> Self {
+        let kept: Box<[u8]> = data.into();
+        let address = kept.as_ptr().expose_provenance() as CK_ULONG;
+        let mut mechanism = Self::words(number, &[address, data.len() as CK_ULONG]);
+        mechanism.bytes.push(kept);
+        mechanism
+    }
+
+    /// `CK_ECDH1_DERIVE_PARAMS` with no key derivation function and this public point (6.3).
+    pub fn ecdh(point: &[u8]) -> Self {
+        let kept: Box<[u8]> = point.into();
+        let address = kept.as_ptr().expose_provenance() as CK_ULONG;
+        let mut mechanism =
+            Self::words(CKM_ECDH1_DERIVE, &[CKD_NULL, 0, 0, point.len() as CK_ULONG, address]);
+        mechanism.bytes.push(kept);
+        mechanism
+    }
+
     /// `CK_AES_CTR_PARAMS` (6.11, AES with counter).
     pub fn ctr(bits: CK_ULONG, block: [u8; 16]) -> Self {
         let (high, low) = block.split_at(8);

@@ -73,8 +73,15 @@ const DEVIATIONS: &[(&str, &[&str])] = &[
             "ciphers.oaep-corrupted",
             "signatures.rsa-too-long",
             "signatures.pss-digest-length",
+            "attacks.a16-changed-blobs",
+            "attacks.b26-bad-points",
         ],
     ),
+    (
+        "keys of contrary uses are made, and anybody's key wraps: a sensitive, extractable key leaves in clear (Clulow 2003)",
+        &["attacks.a02-wrap-and-decrypt-rsa", "paths.extractable"],
+    ),
+    ("an RSA public key with the exponent 1 is brought in and wraps (6.1)", &["attacks.a20-exponent-one"]),
     (
         "imported keys are not looked at (5.7.1)",
         &["keys.import-aes-lengths", "keys.import-ec-curve", "keys.import-ec-zero"],
@@ -164,6 +171,11 @@ const NOT_OFFERED: &[&str] = &[
     "functions.",
     // It claims no profile, so what it lacks of them is no failure.
     "profiles.",
+    "attacks.a15-halves",
+    "attacks.a17-other-type",
+    "attacks.b22-extract",
+    "attacks.b23-xor",
+    "attacks.b24-concatenate",
     "interop.",
     "mechanisms.",
     "vectors.",
@@ -327,6 +339,28 @@ fn what_is_skipped_is_one_line_for_each_reason() {
         .unwrap();
     let text = String::from_utf8_lossy(&run.stdout);
     assert_eq!(text.matches("checks: no user PIN was given (--pin-file)").count(), 1, "{text}");
+}
+
+/// SoftHSM2 keeps every promise about a key, and none about what keys do to each other.
+#[test]
+fn the_model_is_learnt_and_searched() {
+    let token = Token::new();
+    let file = token.path("model.json");
+    let run = token.check(&["--model", file.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(text.contains("sticky on: CKA_SENSITIVE, CKA_WRAP_WITH_TRUSTED"), "{text}");
+    let record: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let model = &record["model"];
+    for change in ["set", "copy"] {
+        assert!(model[change]["sticky_on"].as_array().unwrap().contains(&"Sensitive".into()), "{model}");
+        assert!(model[change]["sticky_off"].as_array().unwrap().contains(&"Extractable".into()), "{model}");
+        assert!(model[change]["conflicts"].as_array().unwrap().is_empty(), "{model}");
+    }
+    assert_eq!(model["generate"]["always_off"], serde_json::json!(["Trusted"]));
+    let paths = record["searches"].as_array().unwrap();
+    let lengths: Vec<usize> = paths.iter().map(|search| search["path"].as_array().unwrap().len()).collect();
+    assert!(matches!(lengths[..], [0, 0, steps] if steps >= 4), "{text}");
 }
 
 /// The columns of `--list`: id, group of abuse cases, severity, effect.
