@@ -181,6 +181,24 @@ impl Authority {
         self.issue(request, params)
     }
 
+    /// Makes the certificate that this server shows to other nodes. They know it by its fingerprint, from the membership
+    /// document, so it names nobody; `name` is for people.
+    ///
+    /// # Errors
+    /// `CertificateError` as for [`Authority::issue_client`].
+    pub fn issue_node(
+        &self,
+        request: &[u8],
+        name: &str,
+        now: u64,
+        days: u32,
+    ) -> Result<Issued, CertificateError> {
+        check_name(name)?;
+        let mut params = params(name, now, days)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(request, params)
+    }
+
     fn issue(&self, request: &[u8], mut params: CertificateParams) -> Result<Issued, CertificateError> {
         // Checks the request's signature: whoever asks holds the key.
         let request =

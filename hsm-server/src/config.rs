@@ -48,6 +48,8 @@ pub struct Config {
     pub tls: Tls,
     /// What the server lets one client, or all of them, use up.
     pub limits: Limits,
+    /// How it reaches the other nodes of a cluster.
+    pub cluster: Cluster,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -112,6 +114,15 @@ pub struct Limits {
     pub stop_seconds: u64,
 }
 
+/// How a server reaches the other nodes of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// The ports at which other nodes listen. The front may connect to these and to no others; with none it never
+    /// connects to anybody, and the server cannot be a node.
+    pub ports: Vec<u16>,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -146,6 +157,7 @@ impl Default for Config {
             root_key: RootKey::default(),
             tls: Tls::default(),
             limits: Limits::default(),
+            cluster: Cluster::default(),
             log: Log::default(),
         }
     }
@@ -235,6 +247,9 @@ impl Config {
         if !(1024..=1 << 26).contains(&limits.frame_bytes) {
             return Err(format!("limits.frame_bytes = {}: from 1024 to 67108864", limits.frame_bytes));
         }
+        if self.cluster.ports.contains(&0) {
+            return Err("cluster.ports: 0 is no port".into());
+        }
         if limits.connections == 0 {
             return Err("limits.connections = 0 lets nobody in".into());
         }
@@ -319,6 +334,7 @@ mod tests {
             ("[limits]\nconnections = 0", "connections"),
             ("lanes = 1000", "lanes"),
             ("names = []", "names"),
+            ("[cluster]\nports = [0]", "cluster.ports"),
             ("[root_key]\nfile = \"a\"\nkey = \"b\"", "key"),
         ] {
             fs::write(&path, text).unwrap();

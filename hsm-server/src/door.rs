@@ -7,9 +7,20 @@ use std::{net::SocketAddr, sync::Arc};
 
 use strongroom_shared::fault::Fault;
 
+use crate::cluster::Peers;
+
 /// A client for ever, whatever certificate it shows and whoever has its name later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(pub [u8; 16]);
+
+impl ClientId {
+    /// Another node, as a client of this one: by its Ed25519 public key, of which half tells it apart.
+    pub fn of_node(identity: &[u8; 32]) -> Self {
+        let mut id = [0; 16];
+        id.iter_mut().zip(identity).for_each(|(to, from)| *to = *from);
+        Self(id)
+    }
+}
 
 /// Who a connection is: made by the vault from the certificate, opaque to everybody else.
 #[derive(Debug)]
@@ -44,6 +55,9 @@ pub enum Pace {
     Quick,
     /// Milliseconds or more (key generation, PINs, RSA, administration): give it to another thread.
     Slow,
+    /// The same, for another node: give it to a thread that never waits for a node itself, or two nodes that wait
+    /// for each other would wait for ever.
+    Node,
 }
 
 /// What becomes of a connection whose frame was handled.
@@ -95,6 +109,12 @@ pub trait Door: Send + Sync + 'static {
     /// # Errors
     /// The vault can do nothing more before its process is started anew; the fault says what to mend.
     fn tick(&self) -> Result<(), Fault>;
+
+    /// Gives the door its way to other nodes. A door that is never given one calls nobody.
+    fn reach(&self, _peers: Arc<dyn Peers>) {}
+
+    /// Greets the other nodes, once a second; it may take seconds.
+    fn beat(&self) {}
 
     /// Writes everything down; no frame follows.
     fn close(&self);

@@ -8,7 +8,7 @@
 
 use std::{fmt, net::SocketAddr, ops::Range};
 
-use crate::door::Admission;
+use crate::{cluster::NodeId, door::Admission};
 
 /// The length of a message's header, in bytes.
 pub const HEADER: usize = 13;
@@ -44,6 +44,10 @@ pub enum ToVault<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// The reply frame of another node. The call's number stands in the place of a connection's.
+    Answer(&'a [u8]),
+    /// Why there is none.
+    NoAnswer(&'a str),
 }
 
 /// From the vault to the front.
@@ -60,6 +64,17 @@ pub enum ToFront<'a> {
         version: u64,
         /// All of them.
         list: Vec<Admission>,
+    },
+    /// Who the other nodes are, from now on: a `cluster::Ring` in CBOR.
+    Ring(&'a [u8]),
+    /// A request frame for another node. The call's number stands in the place of a connection's.
+    Call {
+        /// Which node.
+        node: NodeId,
+        /// How long its answer may take, in milliseconds.
+        patience: u32,
+        /// The frame.
+        frame: &'a [u8],
     },
 }
 
@@ -106,6 +121,10 @@ const FRAME: u8 = 2;
 const CLOSE: u8 = 3;
 const REFUSED: u8 = 4;
 const ADMISSIONS: u8 = 5;
+const ANSWER: u8 = 6;
+const NO_ANSWER: u8 = 7;
+const RING: u8 = 8;
+const CALL: u8 = 9;
 
 impl<'a> Message<'a> for ToVault<'a> {
     fn kind(&self) -> u8 {
@@ -114,6 +133,8 @@ impl<'a> Message<'a> for ToVault<'a> {
             Self::Frame(_) => FRAME,
             Self::Close => CLOSE,
             Self::Refused { .. } => REFUSED,
+            Self::Answer(_) => ANSWER,
+            Self::NoAnswer(_) => NO_ANSWER,
         }
     }
 
@@ -132,6 +153,8 @@ impl<'a> Message<'a> for ToVault<'a> {
                 out.extend_from_slice(certificate);
                 out.extend_from_slice(reason.as_bytes());
             }
+            Self::Answer(frame) => out.extend_from_slice(frame),
+            Self::NoAnswer(reason) => out.extend_from_slice(reason.as_bytes()),
         }
     }
 
@@ -151,6 +174,8 @@ impl<'a> Message<'a> for ToVault<'a> {
                 let certificate = (!certificate.is_empty()).then_some(certificate);
                 Ok(Self::Refused { address, certificate, reason: text(reason)? })
             }
+            ANSWER => Ok(Self::Answer(payload)),
+            NO_ANSWER => Ok(Self::NoAnswer(text(payload)?)),
             _ => Err(HopError::Malformed),
         }
     }
@@ -162,6 +187,8 @@ impl<'a> Message<'a> for ToFront<'a> {
             Self::Frame(_) => FRAME,
             Self::Close(_) => CLOSE,
             Self::Admissions { .. } => ADMISSIONS,
+            Self::Ring(_) => RING,
+            Self::Call { .. } => CALL,
         }
     }
 
@@ -176,6 +203,12 @@ impl<'a> Message<'a> for ToFront<'a> {
                     out.push(u8::from(admission.revoked));
                 }
             }
+            Self::Ring(ring) => out.extend_from_slice(ring),
+            Self::Call { node, patience, frame } => {
+                out.extend_from_slice(&node.0);
+                out.extend_from_slice(&patience.to_be_bytes());
+                out.extend_from_slice(frame);
+            }
         }
     }
 
@@ -188,6 +221,12 @@ impl<'a> Message<'a> for ToFront<'a> {
                 let (list, []) = list.as_chunks::<33>() else { return Err(HopError::Malformed) };
                 let list = list.iter().map(read_admission).collect::<Result<_, _>>()?;
                 Ok(Self::Admissions { version: u64::from_be_bytes(*version), list })
+            }
+            RING => Ok(Self::Ring(payload)),
+            CALL => {
+                let (node, rest) = payload.split_first_chunk().ok_or(HopError::Malformed)?;
+                let (patience, frame) = rest.split_first_chunk().ok_or(HopError::Malformed)?;
+                Ok(Self::Call { node: NodeId(*node), patience: u32::from_be_bytes(*patience), frame })
             }
             _ => Err(HopError::Malformed),
         }

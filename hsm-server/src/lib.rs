@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod authority;
 pub mod certificates;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod crypto;

@@ -18,8 +18,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
 use libc::{c_int, c_long};
 use rustix::{
@@ -62,7 +62,7 @@ pub fn enter(role: Role, config: &Config) -> Result<(), SandboxError> {
         lock_memory(config)?;
     }
     restrict_files(role, config)?;
-    restrict_calls(role)
+    restrict_calls(role, config)
 }
 
 fn forbid_dumps() -> Result<(), SandboxError> {
@@ -107,7 +107,9 @@ fn restrict_files(role: Role, config: &Config) -> Result<(), SandboxError> {
         // Where a caller's seed is mixed in.
         writable.push("/dev/urandom".into());
     }
-    let status = landlock(&readable, &writable).map_err(|error| SandboxError::new("landlock", error))?;
+    let ports = if role == Role::Vault { &[] } else { config.cluster.ports.as_slice() };
+    let status =
+        landlock(&readable, &writable, ports).map_err(|error| SandboxError::new("landlock", error))?;
     match status {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
@@ -122,7 +124,11 @@ fn restrict_files(role: Role, config: &Config) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn landlock(readable: &[PathBuf], writable: &[PathBuf]) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+fn landlock(
+    readable: &[PathBuf],
+    writable: &[PathBuf],
+    ports: &[u16],
+) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -140,13 +146,20 @@ fn landlock(readable: &[PathBuf], writable: &[PathBuf]) -> Result<RulesetStatus,
         let rights = rights & !AccessFs::Execute;
         rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, rights))?;
     }
+    for port in ports {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
     Ok(rules.restrict_self()?.ruleset)
 }
 
-fn restrict_calls(role: Role) -> Result<(), SandboxError> {
+fn restrict_calls(role: Role, config: &Config) -> Result<(), SandboxError> {
     let deadly = match role {
         Role::Vault => [NEVER, NEVER_LEGACY, NO_SOCKETS].concat(),
-        Role::Front | Role::Both => [NEVER, NEVER_LEGACY, NO_CONNECTIONS].concat(),
+        Role::Front | Role::Both if config.cluster.ports.is_empty() => {
+            [NEVER, NEVER_LEGACY, NO_CONNECTIONS].concat()
+        }
+        // To which ports, Landlock says.
+        Role::Front | Role::Both => [NEVER, NEVER_LEGACY].concat(),
     };
     install(always(&deadly), SeccompAction::Allow, SeccompAction::KillProcess)?;
     // Threads, but no processes. Of `clone3` a filter cannot tell which; without it the C library uses `clone`.
@@ -221,7 +234,7 @@ const NEVER_LEGACY: &[c_long] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const NEVER_LEGACY: &[c_long] = &[];
 
-/// The front accepts; it never calls anybody.
+/// The front accepts; unless it is a node's it never calls anybody.
 const NO_CONNECTIONS: &[c_long] = &[libc::SYS_connect];
 
 /// The vault has no socket but those that it is handed.

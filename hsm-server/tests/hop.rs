@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use strongroom_server::{
+    cluster::NodeId,
     door::Admission,
     hop::{self, HopError, Inbox, Message, ToFront, ToVault},
 };
@@ -18,6 +19,8 @@ enum Said {
     Frame(Vec<u8>),
     Close,
     Refused(SocketAddr, Option<Vec<u8>>, String),
+    Answer(Vec<u8>),
+    NoAnswer(String),
 }
 
 impl Said {
@@ -29,6 +32,8 @@ impl Said {
             Self::Refused(address, certificate, reason) => {
                 ToVault::Refused { address: *address, certificate: certificate.as_deref(), reason }
             }
+            Self::Answer(frame) => ToVault::Answer(frame),
+            Self::NoAnswer(reason) => ToVault::NoAnswer(reason),
         }
     }
 }
@@ -46,6 +51,8 @@ fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         (address(), bytes()).prop_map(|(address, certificate)| Said::Open(address, certificate)),
         bytes().prop_map(Said::Frame),
+        bytes().prop_map(Said::Answer),
+        ".{0,100}".prop_map(Said::NoAnswer),
         // Longer than an inbox is at first.
         (0..300_000_usize).prop_map(|length| Said::Frame(vec![0xa5; length])),
         Just(Said::Close),
@@ -85,11 +92,16 @@ proptest! {
         hop::write(&mut bytes, 0, &ToFront::Admissions { version, list: list.clone() });
         hop::write(&mut bytes, 7, &ToFront::Close("enough"));
         hop::write_reply(&mut bytes, 8, |out| out.extend_from_slice(b"reply"));
+        let call = ToFront::Call { node: NodeId([4; 32]), patience: 250, frame: b"question" };
+        hop::write(&mut bytes, 9, &call);
+        hop::write(&mut bytes, 0, &ToFront::Ring(b"ring"));
         let mut inbox = Inbox::new(LIMIT);
         inbox.push(&bytes);
         prop_assert_eq!(inbox.next().unwrap(), Some((0, ToFront::Admissions { version, list })));
         prop_assert_eq!(inbox.next().unwrap(), Some((7, ToFront::Close("enough"))));
         prop_assert_eq!(inbox.next().unwrap(), Some((8, ToFront::Frame(b"reply"))));
+        prop_assert_eq!(inbox.next().unwrap(), Some((9, call)));
+        prop_assert_eq!(inbox.next().unwrap(), Some((0, ToFront::Ring(b"ring"))));
         prop_assert_eq!(inbox.next::<ToFront<'_>>().unwrap(), None);
     }
 

@@ -64,6 +64,7 @@ const TESTS: &[(&str, fn())] = &[
     ("children_go_when_the_supervisor_does", children_go_when_the_supervisor_does),
     ("the_vault_is_walled_in", the_vault_is_walled_in),
     ("the_front_is_walled_in", the_front_is_walled_in),
+    ("a_nodes_front_calls_its_ports_and_no_others", a_nodes_front_calls_its_ports_and_no_others),
     ("a_server_that_cannot_start_says_so_and_ends", a_server_that_cannot_start_says_so_and_ends),
     ("systemd_is_told", systemd_is_told),
 ];
@@ -385,6 +386,18 @@ fn the_front_is_walled_in() {
     assert!(server.try_in_vault(CONNECT, &server.address.to_string()).is_err());
     eventually("the front is gone", || gone(front));
     server.ask_somehow(b"there is another");
+}
+
+fn a_nodes_front_calls_its_ports_and_no_others() {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [node, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let change = |config: &mut Config| config.cluster.ports = vec![node.port()];
+    let server = Server::launch(Isolation::Thread, change, |_| {});
+    server.wait_for_log("ready");
+    assert_eq!(server.try_in_vault(CONNECT, &node.to_string()).unwrap(), "done");
+    if !server.log().contains("Landlock") {
+        assert!(server.try_in_vault(CONNECT, &other.to_string()).unwrap().contains("denied"));
+    }
 }
 
 fn a_server_that_cannot_start_says_so_and_ends() {

@@ -182,9 +182,10 @@ fn fault_rv(code: FaultCode) -> CK_RV {
         FaultCode::SignatureInvalid => CKR_SIGNATURE_INVALID,
         FaultCode::SignatureLengthRange => CKR_SIGNATURE_LEN_RANGE,
         // Answers to an administrator's calls, which this module never makes.
-        FaultCode::AlreadyExists | FaultCode::NotFound | FaultCode::ConfigurationInvalid => {
-            CKR_FUNCTION_FAILED
-        }
+        FaultCode::AlreadyExists
+        | FaultCode::NotFound
+        | FaultCode::ConfigurationInvalid
+        | FaultCode::MembershipRefused => CKR_FUNCTION_FAILED,
     }
 }
 

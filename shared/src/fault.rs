@@ -154,6 +154,8 @@ fault_codes! {
     122 ConfigurationInvalid;
     /// The audit log or the store was tampered with; the detail says where.
     123 IntegrityViolated;
+    /// A membership document is not taken; the detail says why.
+    124 MembershipRefused;
 }
 
 impl<C> Encode<C> for FaultCode {

@@ -97,8 +97,10 @@ macro_rules! messages {
 }
 
 mod admin;
+mod cluster;
 
 pub use admin::*;
+pub use cluster::*;
 
 messages! {
     /// The first call on a connection.

@@ -203,6 +203,8 @@ pub enum Permit {
     SecurityOfficer,
     /// An administrator's certificate.
     Administrator,
+    /// The certificate of another node of the cluster.
+    Node,
 }
 
 /// Whether a request may be sent again when its answer did not come.
@@ -380,4 +382,12 @@ calls! {
     0x0841 VerifyAudit     => AuditVerified, Administrator,   Safe, Slow,    Traced;
     0x0850 ReadStatus      => Status,        Administrator,   Safe, Slow,    Traced;
     0x0851 RenewServer     => ServerRenewed, Administrator,   Once, Slow,    Traced;
+
+    0x0900 Introduce       => Introduction,  Administrator,   Once, Slow,    Traced;
+    0x0901 InstallMembership => Done,       Administrator,   Once, Slow,    Traced;
+    0x0902 ReadCluster     => ClusterState,  Administrator,   Safe, Slow,    Traced;
+    0x0910 GreetNode       => NodeGreeting,  Node,            Safe, Quick,   Silent;
+    0x0911 OfferMembership => Done,          Node,            Safe, Slow,    Traced;
+    0x0912 ShakeHands      => HandsShaken,   Node,            Safe, Quick,   Traced;
+    0x0913 SealedCall      => SealedReply,   Node,            Safe, Slow,    Traced;
 }

@@ -2,7 +2,7 @@
 //! link to the vault. Frames that became ready together cross the hop in one write.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::HashMap,
     fmt, io, mem,
     net::{SocketAddr, TcpStream},
@@ -12,19 +12,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use strongroom_shared::wire::decode_body;
 use tokio::{
     net,
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc},
-    task::{AbortHandle, spawn_local, yield_now},
+    task::{AbortHandle, JoinSet, spawn_local, yield_now},
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, warn};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Shared, connection,
     link::{self, Link},
+    nodes::{self, Pool, Ready},
     seats::Seat,
     tls::{Admitted, Refusal},
 };
@@ -137,6 +139,10 @@ pub struct LaneEnd {
     awake_until: Cell<Instant>,
     wake: Notify,
     link_tasks: RefCell<Vec<AbortHandle>>,
+    /// Connections to other nodes.
+    pool: RefCell<Pool>,
+    /// Calls to other nodes that wait for their reply.
+    calls: RefCell<JoinSet<()>>,
     /// How many connections have not been seen off.
     present: Cell<usize>,
     left: Notify,
@@ -182,6 +188,8 @@ impl LaneEnd {
             awake_until: Cell::new(Instant::now()),
             wake: Notify::new(),
             link_tasks: RefCell::default(),
+            pool: RefCell::default(),
+            calls: RefCell::default(),
             present: Cell::new(0),
             left: Notify::new(),
         });
@@ -213,6 +221,11 @@ impl LaneEnd {
     /// What all lanes share.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Its connections to other nodes. Nobody may hold on to them over an `await`.
+    pub fn pool(&self) -> RefMut<'_, Pool> {
+        self.pool.borrow_mut()
     }
 
     /// Which lane it is.
@@ -330,6 +343,8 @@ impl LaneEnd {
         if self.generation.take().is_some() {
             self.shared.linked.send_modify(|linked| *linked -= 1);
             self.link_tasks.take().iter().for_each(AbortHandle::abort);
+            // Their numbers would be other calls' of the next vault.
+            self.calls.borrow_mut().abort_all();
             self.outbox.borrow_mut().zeroize();
             self.clients.borrow().values().for_each(|client| client.tell_to_close(NO_VAULT));
         }
@@ -349,7 +364,7 @@ impl LaneEnd {
     ///
     /// # Errors
     /// `HopError` if the vault talks nonsense.
-    pub fn dispatch(&self, inbox: &mut Inbox) -> Result<(), HopError> {
+    pub fn dispatch(self: &Rc<Self>, inbox: &mut Inbox) -> Result<(), HopError> {
         while let Some((connection, message)) = inbox.next::<ToFront<'_>>()? {
             match message {
                 ToFront::Frame(frame) => self.with(connection, |client| {
@@ -360,6 +375,18 @@ impl LaneEnd {
                 ToFront::Admissions { version, list } => {
                     let generation = self.generation.get().unwrap_or_default();
                     self.shared.admit(Admitted::new(generation, version, &list));
+                }
+                ToFront::Ring(ring) => {
+                    let generation = self.generation.get().unwrap_or_default();
+                    let ring = decode_body(ring).map_err(|_| HopError::Malformed)?;
+                    self.shared.gather(Ready::new(generation, &ring));
+                }
+                ToFront::Call { node, patience, frame } => {
+                    let (lane, frame) = (Rc::clone(self), Zeroizing::new(frame.to_vec()));
+                    let patience = Duration::from_millis(patience.into());
+                    let mut calls = self.calls.borrow_mut();
+                    while calls.try_join_next().is_some() {}
+                    calls.spawn_local(nodes::carry(lane, connection, node, patience, frame));
                 }
             }
         }
@@ -381,6 +408,7 @@ impl LaneEnd {
     }
 
     fn sweep(&self) {
+        self.pool.borrow_mut().sweep();
         self.tell_of_refusals();
         let limits = &self.shared.limits;
         for client in self.clients.borrow().values() {

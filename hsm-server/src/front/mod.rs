@@ -7,6 +7,7 @@
 mod connection;
 mod lane;
 mod link;
+mod nodes;
 mod seats;
 pub mod tls;
 mod trickle;
@@ -33,6 +34,7 @@ use tracing::{debug, error, info, warn};
 pub use self::link::Link;
 use self::{
     lane::Command,
+    nodes::Ready,
     seats::{Place, Seats},
     tls::{Admitted, Files, Material, TlsError},
     trickle::Trickle,
@@ -53,6 +55,8 @@ pub struct Shared {
     activity: Activity,
     material: RwLock<Arc<Material>>,
     admitted: watch::Sender<Admitted>,
+    /// The other nodes.
+    ready: RwLock<Arc<Ready>>,
     /// How many lanes can reach the vault.
     linked: watch::Sender<usize>,
     seats: Arc<Seats>,
@@ -75,10 +79,23 @@ impl Shared {
         self.admitted.send_if_modified(|admitted| {
             let newer = news.version > admitted.version;
             if newer {
-                *admitted = news;
+                *admitted = Admitted { nodes: Arc::clone(&admitted.nodes), ..news };
             }
             newer
         });
+    }
+
+    fn ready(&self) -> Arc<Ready> {
+        Arc::clone(&self.ready.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn gather(&self, news: Ready) {
+        let mut ready = self.ready.write().unwrap_or_else(PoisonError::into_inner);
+        if news.is_newer(&ready) {
+            let nodes = Arc::new(news.certificates());
+            *ready = Arc::new(news);
+            self.admitted.send_modify(|admitted| admitted.nodes = nodes);
+        }
     }
 }
 
@@ -116,6 +133,7 @@ impl Front {
             activity: Activity::default(),
             material: RwLock::new(Arc::new(files.load().map_err(FrontError::Tls)?)),
             admitted: watch::Sender::default(),
+            ready: RwLock::default(),
             linked: watch::Sender::default(),
             seats: Seats::new(config.limits.connections),
             refusals: Trickle::default(),

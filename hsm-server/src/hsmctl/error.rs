@@ -57,6 +57,9 @@ impl From<Fault> for CtlError {
             FaultCode::Forbidden => error.advise("this needs an administrator's folder: --admin DIR"),
             FaultCode::NotFound => error.advise("see `hsmctl partition list` and `hsmctl client list`"),
             FaultCode::Unavailable => error.lost(),
+            FaultCode::MembershipRefused => {
+                error.advise("see `hsmctl cluster list`; other administrators sign with --with DIR")
+            }
             FaultCode::IntegrityViolated => {
                 error.advise("stop the server, keep the state folder as evidence, and restore a backup")
             }

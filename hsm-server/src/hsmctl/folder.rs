@@ -172,7 +172,11 @@ fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
+/// Writes a file where there is none, and to the disk.
+///
+/// # Errors
+/// There is one already, or it cannot be written.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(bytes)?;

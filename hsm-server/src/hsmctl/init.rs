@@ -38,6 +38,9 @@ pub struct Init {
     /// A host name or IP address by which clients will know the server, beside localhost; may be repeated.
     #[arg(long = "name", value_name = "HOST_OR_IP")]
     names: Vec<String>,
+    /// A port at which other nodes of a cluster listen, to which alone this server may connect; may be repeated.
+    #[arg(long = "cluster-port", value_name = "PORT")]
+    cluster_ports: Vec<u16>,
     /// For how many days the server's and the administrator's certificates are to be good.
     #[arg(long, default_value_t = 365)]
     days: u32,
@@ -86,15 +89,22 @@ impl Init {
         names.extend(defaults.names.iter().filter(|name| !self.names.contains(name)).cloned());
         let line = |key: &str, value: toml::Value| format!("{key} = {value}\n");
         let listed = |names: Vec<String>| toml::Value::from(names);
+        let ports =
+            |ports: &[u16]| toml::Value::from(ports.iter().map(|p| i64::from(*p)).collect::<Vec<_>>());
         let text = TEMPLATE
             .replace(
                 &line("listen", defaults.listen.to_string().into()),
                 &line("listen", self.listen.to_string().into()),
             )
-            .replace(&line("names", listed(defaults.names)), &line("names", listed(names.clone())));
+            .replace(&line("names", listed(defaults.names)), &line("names", listed(names.clone())))
+            .replace(
+                &line("ports", ports(&defaults.cluster.ports)),
+                &line("ports", ports(&self.cluster_ports)),
+            );
         let config: Config = toml::from_str(&text).map_err(|error| CtlError::new(error.to_string()))?;
         // The template's lines may not drift away from the ones that are looked for here.
-        if config.listen != self.listen || config.names != names {
+        let ports = &config.cluster.ports;
+        if config.listen != self.listen || config.names != names || *ports != self.cluster_ports {
             return Err(CtlError::new("server.toml cannot be made from its template"));
         }
         Ok((text, config))

@@ -4,6 +4,7 @@
 
 mod audit;
 mod client;
+mod cluster;
 mod error;
 mod folder;
 pub mod init;
@@ -58,6 +59,9 @@ enum Command {
     Freeze(manage::Target),
     /// Allows them again.
     Thaw(manage::Target),
+    /// Makes servers the nodes of one cluster.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// Reads and verifies the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -99,6 +103,7 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),
         Command::Thaw(target) => target.thaw(server, format),
+        Command::Cluster(command) => command.run(folder, server, format),
         Command::Audit(command) => command.run(server, format),
         Command::Server(command) => command.run(server, format),
         Command::Status => manage::status(server, format),

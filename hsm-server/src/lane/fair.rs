@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Whose job it is: a partition's, or for none an administrator's.
+/// Whose job it is: a partition's or a node's, or for none an administrator's.
 pub(super) type Owner = Option<String>;
 
 /// What waits, by owner, and how many of each owner's jobs are under way.

@@ -6,6 +6,7 @@
 
 mod activity;
 mod fair;
+mod outbound;
 mod workers;
 
 use std::{
@@ -33,8 +34,12 @@ use tracing::{debug, error, warn};
 use zeroize::Zeroizing;
 
 pub use self::activity::{Activity, CROWDED, SPIN};
-use self::workers::{Job, Workers};
+use self::{
+    outbound::Outbound,
+    workers::{Job, Workers},
+};
 use crate::{
+    cluster::Unreachable,
     config::{Config, Limits},
     door::{Door, Pace, Peer, Verdict},
     hop::{self, HopError, Inbox, ToFront, ToVault},
@@ -46,6 +51,8 @@ pub const BATCH: usize = 32;
 const MAX_WORKERS: usize = 16;
 /// How often the door does its housekeeping.
 const TICK: Duration = Duration::from_millis(50);
+/// How often the other nodes of a cluster are greeted.
+const BEAT: Duration = Duration::from_secs(1);
 /// The exit status of a process that gave itself up (EX_SOFTWARE of sysexits.h).
 const SOFTWARE: i32 = 70;
 /// Why a connection is closed whose replies could not be made durable.
@@ -243,6 +250,13 @@ impl Lane {
             ToVault::Frame(frame) => self.carry_out(connection, frame, out)?,
             ToVault::Close => drop(self.guests.remove(&connection)),
             ToVault::Refused { address, certificate, reason } => door.refused(address, certificate, reason),
+            // Here the number is a call's.
+            ToVault::Answer(frame) => {
+                self.keeper.outbound.answer(connection, Ok(Zeroizing::new(frame.to_vec())));
+            }
+            ToVault::NoAnswer(reason) => {
+                self.keeper.outbound.answer(connection, Err(Unreachable(reason.into())));
+            }
         }
         Ok(())
     }
@@ -254,21 +268,26 @@ impl Lane {
         if guest.busy.load(Ordering::Acquire) {
             return Err(HopError::OutOfTurn);
         }
-        match self.keeper.door.pace(&guest.peer, frame) {
-            Pace::Quick => match guest.ask(connection, frame, out) {
-                Verdict::Answered => self.answered.push(connection),
-                Verdict::Close(reason) => self.closing.push((connection, reason)),
-            },
-            Pace::Slow => {
-                guest.busy.store(true, Ordering::Release);
-                self.keeper.workers.push(Job {
-                    connection,
-                    guest: Arc::clone(guest),
-                    frame: Zeroizing::new(frame.to_vec()),
-                    outlet: Arc::clone(&self.outlet),
-                });
+        let peer = &guest.peer;
+        let (workers, owner) = match self.keeper.door.pace(&guest.peer, frame) {
+            Pace::Quick => {
+                match guest.ask(connection, frame, out) {
+                    Verdict::Answered => self.answered.push(connection),
+                    Verdict::Close(reason) => self.closing.push((connection, reason)),
+                }
+                return Ok(());
             }
-        }
+            Pace::Slow => (&self.keeper.workers, peer.partition.clone()),
+            Pace::Node => (&self.keeper.node_workers, Some(peer.client.clone())),
+        };
+        guest.busy.store(true, Ordering::Release);
+        let job = Job {
+            connection,
+            guest: Arc::clone(guest),
+            frame: Zeroizing::new(frame.to_vec()),
+            outlet: Arc::clone(&self.outlet),
+        };
+        workers.push(owner, job);
         Ok(())
     }
 }
@@ -277,10 +296,26 @@ impl Lane {
 pub struct Keeper {
     door: Arc<dyn Door>,
     workers: Workers,
+    /// For other nodes. They never wait for a node themselves.
+    node_workers: Workers,
     herald: Arc<Herald>,
+    outbound: Arc<Outbound>,
     activity: Activity,
     message_limit: usize,
-    ticker: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    clocks: Mutex<Vec<Clock>>,
+}
+
+/// A thread that does the same again and again, and how it is told to end.
+type Clock = (Sender<()>, JoinHandle<()>);
+
+fn clock(name: &str, every: Duration, act: impl Fn() + Send + 'static) -> io::Result<Clock> {
+    let (stop, stopped) = mpsc::channel();
+    let thread = vital(name, move || {
+        while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            act();
+        }
+    })?;
+    Ok((stop, thread))
 }
 
 impl fmt::Debug for Keeper {
@@ -302,32 +337,41 @@ impl Keeper {
             Arc::clone(&door),
             Arc::clone(&herald),
         )?;
-        let (stop, stopped) = mpsc::channel();
-        let ticker = vital("ticker", {
+        let ticker = clock("ticker", TICK, {
             let (door, herald) = (Arc::clone(&door), Arc::clone(&herald));
             move || {
-                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    if let Err(fault) = door.tick() {
-                        error!(%fault, "the vault cannot go on");
-                        give_up();
-                    }
-                    herald.tell();
+                if let Err(fault) = door.tick() {
+                    error!(%fault, "the vault cannot go on");
+                    give_up();
                 }
+                herald.tell();
             }
         })?;
+        let mut clocks = vec![ticker];
+        let outbound = Arc::new(Outbound::default());
+        let mut node_workers = 0;
+        if !config.cluster.ports.is_empty() {
+            door.reach(outbound.clone());
+            let greeter = Arc::clone(&door);
+            clocks.push(clock("greeter", BEAT, move || greeter.beat())?);
+            node_workers = config.lane_count().clamp(2, MAX_WORKERS);
+        }
         Ok(Arc::new(Self {
+            node_workers: Workers::start(node_workers, Arc::clone(&door), Arc::clone(&herald))?,
             door,
             workers,
             herald,
             activity: Activity::default(),
             message_limit: message_limit(&config.limits),
-            ticker: Mutex::new(Some((stop, ticker))),
+            outbound,
+            clocks: Mutex::new(clocks),
         }))
     }
 
     /// A new lane, whose front is told at once who may shake hands.
     pub fn lane(self: &Arc<Self>, number: u64, outlet: Arc<dyn Outlet>) -> Lane {
         self.herald.join(&outlet);
+        self.outbound.join(&outlet);
         Lane {
             keeper: Arc::clone(self),
             number,
@@ -366,11 +410,12 @@ impl Keeper {
     /// Ends the door's threads, once the lanes have ended, and closes the door.
     pub fn close(&self) {
         self.workers.close();
-        let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((stop, thread)) = ticker {
+        self.node_workers.close();
+        let clocks: Vec<_> = self.clocks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        for (stop, thread) in clocks {
             drop(stop);
             if thread.join().is_err() {
-                error!("the ticker did not end well");
+                error!("the ticker or the greeter did not end well");
             }
         }
         self.door.close();

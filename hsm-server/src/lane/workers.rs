@@ -65,8 +65,8 @@ impl Workers {
         Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
-    pub(super) fn push(&self, job: Job) {
-        self.shared.queue().jobs.push(job.guest.peer.partition.clone(), job);
+    pub(super) fn push(&self, owner: Owner, job: Job) {
+        self.shared.queue().jobs.push(owner, job);
         self.shared.ready.notify_one();
     }
 

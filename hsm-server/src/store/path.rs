@@ -25,6 +25,10 @@ impl fmt::Debug for PartitionId {
 pub enum Path {
     /// The server's certificate authority.
     Authority,
+    /// The keys by which the server is a node.
+    Node,
+    /// The membership document of its cluster.
+    Membership,
     /// A client, by the SHA-256 of its certificate.
     Client([u8; 32]),
     /// A partition: its name, its label, its switches.
@@ -41,7 +45,7 @@ impl Path {
     /// The partition that it belongs to.
     pub const fn partition(&self) -> Option<PartitionId> {
         match self {
-            Self::Authority | Self::Client(_) => None,
+            Self::Authority | Self::Node | Self::Membership | Self::Client(_) => None,
             Self::Partition(id) | Self::Roles(id) | Self::Policy(id) | Self::Object(id, _) => Some(*id),
         }
     }
@@ -51,6 +55,8 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Authority => f.write_str("authority"),
+            Self::Node => f.write_str("node"),
+            Self::Membership => f.write_str("membership"),
             Self::Client(fingerprint) => {
                 f.write_str("client/")?;
                 fingerprint.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -96,6 +102,8 @@ impl Name {
             ("manifest", None, None, None) => Self::Manifest,
             ("witness", None, None, None) => Self::Witness,
             ("authority", None, None, None) => Self::Record(Path::Authority),
+            ("node", None, None, None) => Self::Record(Path::Node),
+            ("membership", None, None, None) => Self::Record(Path::Membership),
             ("client", Some(id), None, None) => Self::Record(Path::Client(hex(id)?)),
             ("partition", Some(id), kind, object) => {
                 let id = PartitionId(hex(id)?);
@@ -145,6 +153,8 @@ mod tests {
         let (id, object) = (PartitionId([0, 1, 2, 3, 4, 5, 0xfe, 0xff]), ObjectId([0xab; 16]));
         let records = [
             Path::Authority,
+            Path::Node,
+            Path::Membership,
             Path::Client([0x0c; 32]),
             Path::Partition(id),
             Path::Roles(id),

@@ -9,10 +9,12 @@ mod applications;
 mod attributes;
 mod clients;
 mod clock;
+mod cluster;
 mod error;
 mod keyring;
 mod keys;
 mod login;
+mod nodes;
 mod object;
 mod partition;
 mod random;
@@ -46,6 +48,7 @@ pub use start::{Initialised, Requests, Settings, initialise};
 
 use self::{
     applications::{Application, ApplicationId, Applications, Arrival, short},
+    cluster::Cluster,
     login::Role,
     partition::Partition,
     readers::Readers,
@@ -55,7 +58,8 @@ use self::{
 use crate::{
     audit::Log,
     certificates::{self, Authority},
-    door::{Admission, Door, Pace, Peer, Verdict},
+    cluster::Peers,
+    door::{Admission, ClientId, Door, Pace, Peer, Verdict},
     platform::{Platform, Time},
     store::SealedStore,
 };
@@ -81,6 +85,7 @@ pub struct Vault<P: Platform> {
     /// When to look at the server's certificate.
     next_look: AtomicU64,
     authority: Authority,
+    cluster: Cluster,
     applications: Applications,
     readers: Readers,
     tickets: Tickets,
@@ -143,6 +148,14 @@ impl Context<'_> {
     fn application_id(&self) -> ApplicationId {
         ApplicationId::of(self.peer, self.caller.instance)
     }
+}
+
+/// What a certificate makes of its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Application,
+    Administrator,
+    Node,
 }
 
 impl<P: Platform> Service for Vault<P> {
@@ -223,18 +236,26 @@ impl<P: Platform> Vault<P> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// Whether a connection has outlived its certificate.
-    fn is_gone(&self, context: &Context<'_>) -> bool {
+    /// What the caller's certificate makes of it; none if it was revoked or has expired under an open connection.
+    fn standing(&self, context: &Context<'_>) -> Option<Standing> {
+        let peer = context.peer;
+        if self.cluster.is_neighbour(&peer.fingerprint) {
+            return Some(Standing::Node);
+        }
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.get(&context.peer.fingerprint);
-        client.is_none_or(|client| client.has_ended(context.now / 1_000_000))
+        let client = clients.get(&peer.fingerprint)?;
+        let good = !client.has_ended(context.now / 1_000_000);
+        good.then_some(match peer.partition {
+            Some(_) => Standing::Application,
+            None => Standing::Administrator,
+        })
     }
 
     /// Opens the ticket and holds the call against the table's `who may ask`.
     fn enter(&self, context: &mut Context<'_>) -> Result<(), Error> {
-        if self.is_gone(context) {
-            return Err(Error::caller(FaultCode::Forbidden, "the certificate was revoked or has expired"));
-        }
+        let standing = self.standing(context).ok_or_else(|| {
+            Error::caller(FaultCode::Forbidden, "the certificate was revoked or has expired")
+        })?;
         // A ticket that has ended does not stand in the way of what needs none, least of all of a new login.
         let needs_none = matches!(
             context.call,
@@ -259,23 +280,32 @@ impl<P: Platform> Vault<P> {
             context.role = login.role;
             context.login = Some(login);
         }
-        let application = context.peer.partition.is_some();
-        match context.call.permit() {
-            Permit::Anyone => Ok(()),
-            Permit::Application | Permit::LoggedIn | Permit::SecurityOfficer if !application => {
-                Err(Error::caller(FaultCode::Forbidden, "an administrator's certificate uses no partition"))
-            }
+        let refused = |text| Err(Error::caller(FaultCode::Forbidden, text));
+        match (context.call.permit(), standing) {
+            (Permit::Anyone, _) => Ok(()),
+            (
+                Permit::Application | Permit::LoggedIn | Permit::SecurityOfficer,
+                Standing::Administrator | Standing::Node,
+            ) => refused("an administrator's or a node's certificate uses no partition"),
             // The partition may have been deleted under an open connection.
-            Permit::Application => context.partition().map(drop),
-            Permit::LoggedIn if context.role == Role::Public => Err(FaultCode::NotLoggedIn.into()),
-            Permit::SecurityOfficer if context.role != Role::SecurityOfficer => {
+            (Permit::Application, Standing::Application) => context.partition().map(drop),
+            (Permit::LoggedIn, Standing::Application) if context.role == Role::Public => {
                 Err(FaultCode::NotLoggedIn.into())
             }
-            Permit::LoggedIn | Permit::SecurityOfficer => context.partition().map(drop),
-            Permit::Administrator if application => {
-                Err(Error::caller(FaultCode::Forbidden, "only an administrator's certificate may do this"))
+            (Permit::SecurityOfficer, Standing::Application) if context.role != Role::SecurityOfficer => {
+                Err(FaultCode::NotLoggedIn.into())
             }
-            Permit::Administrator => Ok(()),
+            (Permit::LoggedIn | Permit::SecurityOfficer, Standing::Application) => {
+                context.partition().map(drop)
+            }
+            (Permit::Administrator, Standing::Administrator) => Ok(()),
+            (Permit::Administrator, Standing::Application | Standing::Node) => {
+                refused("only an administrator's certificate may do this")
+            }
+            (Permit::Node, Standing::Node) => Ok(()),
+            (Permit::Node, Standing::Application | Standing::Administrator) => {
+                refused("only another node of the cluster may do this")
+            }
         }
     }
 
@@ -337,6 +367,12 @@ impl<P: Platform> Vault<P> {
 impl<P: Platform> Door for Vault<P> {
     fn admit(&self, certificate: &[u8], address: SocketAddr) -> Result<Arc<Peer>, Fault> {
         let fingerprint = certificates::fingerprint(certificate);
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        if let Some(node) = self.cluster.neighbour(&fingerprint) {
+            let client = format!("node {}", node.name);
+            let id = ClientId::of_node(&node.identity);
+            return Ok(Arc::new(Peer { id, client, partition: None, fingerprint, address, connection }));
+        }
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         let client = clients
             .get(&fingerprint)
@@ -350,14 +386,17 @@ impl<P: Platform> Door for Vault<P> {
             partition: client.partition.clone(),
             fingerprint,
             address,
-            connection: self.connections.fetch_add(1, Ordering::Relaxed),
+            connection,
         }))
     }
 
-    fn pace(&self, _: &Peer, frame: &[u8]) -> Pace {
+    fn pace(&self, peer: &Peer, frame: &[u8]) -> Pace {
         let head = frame.first_chunk::<HEADER>().and_then(|head| Header::decode(head, u32::MAX).ok());
         let call = head.and_then(|header| CallId::from_number(header.call));
         match call.map(CallId::pace) {
+            Some(wire::Pace::Slow | wire::Pace::Patient) if self.cluster.is_neighbour(&peer.fingerprint) => {
+                Pace::Node
+            }
             Some(wire::Pace::Slow | wire::Pace::Patient) => Pace::Slow,
             Some(wire::Pace::ByKey) => sign::pace(frame),
             Some(wire::Pace::Quick) | None => Pace::Quick,
@@ -461,6 +500,14 @@ impl<P: Platform> Door for Vault<P> {
             }
         }
         Ok(())
+    }
+
+    fn reach(&self, peers: Arc<dyn Peers>) {
+        self.cluster.reach(peers);
+    }
+
+    fn beat(&self) {
+        self.greet_all();
     }
 
     fn close(&self) {

@@ -118,7 +118,8 @@ impl<P: Platform> Vault<P> {
             | Permit::Application
             | Permit::LoggedIn
             | Permit::SecurityOfficer
-            | Permit::Administrator => Ok(()),
+            | Permit::Administrator
+            | Permit::Node => Ok(()),
         }
     }
 
@@ -191,6 +192,7 @@ fn outcome(error: &Error) -> Outcome {
             | FaultCode::AttributeReadOnly
             | FaultCode::AttributeSensitive
             | FaultCode::KeyFunctionNotPermitted
+            | FaultCode::MembershipRefused
             | FaultCode::PolicyRefused
             | FaultCode::Frozen => Outcome::Refused,
             FaultCode::Internal

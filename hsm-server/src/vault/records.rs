@@ -134,6 +134,23 @@ pub struct AuthorityRecord {
     pub key: SecretBytes,
 }
 
+/// The keys by which a server is a node.
+#[derive(Debug, Encode, Decode)]
+pub struct NodeRecord {
+    /// The seed of its Ed25519 key.
+    #[n(0)]
+    pub identity: SecretBytes,
+    /// Its X25519 private key.
+    #[n(1)]
+    pub sealing: SecretBytes,
+    /// The certificate that it shows to other nodes, DER.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    /// The private key that goes with it, PKCS#8 DER.
+    #[n(3)]
+    pub key: SecretBytes,
+}
+
 /// A record as bytes, to be sealed.
 pub fn encode<T: Encode<()>>(record: &T) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::new());

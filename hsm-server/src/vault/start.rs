@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
+use minicbor::bytes::ByteVec;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome, SecretBytes},
@@ -17,15 +18,19 @@ use super::{
     Error, Vault,
     applications::{ApplicationId, Applications, short},
     clock::{Step, Watch, step},
+    cluster::Cluster,
     keyring::{Object, Owner},
     partition::{Partition, Rules},
     readers::Readers,
-    records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
+    records::{
+        AuthorityRecord, ClientRecord, NodeRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode,
+    },
     tickets::Tickets,
 };
 use crate::{
     audit::{self, Durability, Log, Recovered},
     certificates::{self, Authority, Issued},
+    cluster::Document,
     crypto::Random,
     door::ClientId,
     platform::{Platform, Time},
@@ -160,6 +165,8 @@ fn randomness<P: Platform>(platform: &Arc<P>) -> crate::store::Random {
 #[derive(Default)]
 struct Contents {
     authority: Option<AuthorityRecord>,
+    node: Option<NodeRecord>,
+    membership: Option<Document>,
     clients: HashMap<[u8; 32], ClientRecord>,
     partitions: BTreeMap<PartitionId, Parts>,
 }
@@ -179,6 +186,8 @@ impl Contents {
             let partitions = &mut contents.partitions;
             match path {
                 Path::Authority => contents.authority = Some(decode(&bytes)?),
+                Path::Node => contents.node = Some(decode(&bytes)?),
+                Path::Membership => contents.membership = Some(kept(&bytes)?),
                 Path::Client(fingerprint) => drop(contents.clients.insert(fingerprint, decode(&bytes)?)),
                 Path::Partition(id) => partitions.entry(id).or_default().record = Some(decode(&bytes)?),
                 Path::Roles(id) => partitions.entry(id).or_default().roles = decode(&bytes)?,
@@ -192,6 +201,12 @@ impl Contents {
         }
         Ok(contents)
     }
+}
+
+/// The membership document as it was put in force.
+fn kept(bytes: &[u8]) -> Result<Document, Error> {
+    let document: ByteVec = decode(bytes)?;
+    Document::read(&document).map_err(|error| Error::caller(FaultCode::IntegrityViolated, error.to_string()))
 }
 
 impl Parts {
@@ -231,6 +246,7 @@ impl<P: Platform> Vault<P> {
         let now = platform.now();
         let vault = Self {
             authority: Authority::load(&authority.certificate, &authority.key.0)?,
+            cluster: Cluster::open(contents.node, contents.membership)?,
             tickets: Tickets::new(&store.subkey("tickets")),
             changes: Mutex::default(),
             administration: Mutex::default(),

@@ -99,6 +99,7 @@ fn every_question_of_an_administrator_is_one_record() {
     world.ask(&vault, &admin, &ListKeys { partition: partition() }).unwrap();
     world.ask(&vault, &admin, &ReadPolicy { partition: partition() }).unwrap();
     world.ask(&vault, &admin, &ReadStatus {}).unwrap();
+    world.ask(&vault, &admin, &ReadCluster {}).unwrap();
     world.ask(&vault, &admin, &VerifyAudit {}).unwrap();
     world.ask(&vault, &admin, &TailAudit { count: 3, after: None }).unwrap();
     let records = world.records(&vault).split_off(before);
@@ -110,6 +111,7 @@ fn every_question_of_an_administrator_is_one_record() {
         ("ListKeys", "trading"),
         ("ReadPolicy", "trading"),
         ("ReadStatus", ""),
+        ("ReadCluster", ""),
         ("VerifyAudit", ""),
         ("TailAudit", ""),
     ];

@@ -46,7 +46,12 @@ pub struct Client {
 
 impl World {
     pub fn new() -> Self {
-        Self::with(Fake::new(START, 1), certificates::request("server").unwrap().1)
+        Self::with_seed(1)
+    }
+
+    /// A world of its own among several.
+    pub fn with_seed(seed: u64) -> Self {
+        Self::with(Fake::new(START, seed), certificates::request("server").unwrap().1)
     }
 
     /// On this platform, with a server that asks for its certificate by this request.

@@ -18,8 +18,20 @@ const ID: u64 = 0x0123_4567_89ab_cdef;
 
 /// Every sample.
 pub fn all() -> Vec<Sample> {
-    [connection(), token(), objects(), keys(), acts(), partitions(), clients(), operations(), faults()]
-        .concat()
+    [
+        connection(),
+        token(),
+        objects(),
+        keys(),
+        acts(),
+        partitions(),
+        clients(),
+        operations(),
+        cluster(),
+        nodes(),
+        faults(),
+    ]
+    .concat()
 }
 
 fn connection() -> Vec<Sample> {
@@ -289,6 +301,58 @@ fn faults() -> Vec<Sample> {
         (String::from("faults"), name, frame)
     };
     FaultCode::ALL.iter().map(fault).collect()
+}
+
+fn cluster() -> Vec<Sample> {
+    let introduction = |document: &[u8]| Introduction {
+        authority: vec![0x30, 1],
+        certificate: vec![0x30, 2],
+        identity: vec![3; 32],
+        sealing: vec![4; 32],
+        document: document.into(),
+    };
+    let well = MemberState {
+        name: "a".into(),
+        reachable: true,
+        sealed: true,
+        version: Some(7),
+        seen: Some(1_767_571_200),
+        trouble: String::new(),
+    };
+    let never_seen = MemberState {
+        name: "b".into(),
+        reachable: false,
+        sealed: false,
+        version: None,
+        seen: None,
+        trouble: "it is down".into(),
+    };
+    vec![
+        public("request", &Introduce { name: "a".into() }),
+        reply::<Introduce>("reply", &introduction(b"document")),
+        reply::<Introduce>("reply-without-a-cluster", &introduction(b"")),
+        public("request", &InstallMembership { document: b"document".to_vec() }),
+        reply::<InstallMembership>("reply", &Done {}),
+        public("request", &ReadCluster {}),
+        reply::<ReadCluster>(
+            "reply",
+            &ClusterState { document: b"document".to_vec(), members: vec![well, never_seen] },
+        ),
+    ]
+}
+
+fn nodes() -> Vec<Sample> {
+    vec![
+        public("request", &GreetNode { version: 7 }),
+        reply::<GreetNode>("reply", &NodeGreeting { version: 8 }),
+        public("request", &OfferMembership { document: b"document".to_vec() }),
+        reply::<OfferMembership>("reply", &Done {}),
+        public("request", &ShakeHands { message: vec![5; 48] }),
+        reply::<ShakeHands>("reply", &HandsShaken { session: 9, message: vec![6; 48] }),
+        public("request", &SealedCall { session: 9, counter: 10, sealed: vec![7; 20] }),
+        reply::<SealedCall>("reply", &SealedReply { sealed: vec![8; 20] }),
+        reply::<SealedCall>("reply-of-no-session", &SealedReply { sealed: Vec::new() }),
+    ]
 }
 
 /// A request of an application that is logged in.

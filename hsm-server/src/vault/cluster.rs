@@ -1,0 +1,339 @@
+//! This server as a node: its keys, the membership document in force, and what administrators do with both.
+//!
+//! The first document comes from the server's own administrator; each later one must be approved by the
+//! administrators that the one in force lists, whoever brings it. A lower version is never taken.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use minicbor::bytes::ByteVec;
+use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Handle};
+use zeroize::Zeroizing;
+
+use super::{Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord};
+use crate::{
+    certificates::{self, fingerprint},
+    cluster::{Document, Member, NodeId, Peers, Refusal, Ring, noise},
+    platform::Platform,
+    store::Path,
+};
+
+/// How long the certificate is good that a node shows to others, in days. The membership document ends it sooner.
+const NODE_DAYS: u32 = certificates::MAX_DAYS;
+
+/// The keys by which a server is a node.
+pub struct Identity {
+    /// What it vouches with.
+    pub pair: Ed25519KeyPair,
+    /// What others seal for.
+    pub sealing: Secret<[u8; 32]>,
+    sealing_public: [u8; 32],
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Identity {
+    fn open(record: NodeRecord) -> Result<Self, Error> {
+        let broken = || Error::caller(FaultCode::IntegrityViolated, "the node's keys cannot be read");
+        let pair = Ed25519KeyPair::from_seed_unchecked(&record.identity.0).map_err(|_| broken())?;
+        let sealing = Secret::new(record.sealing.0.as_slice().try_into().map_err(|_| broken())?);
+        let sealing_public = noise::public_key(&sealing).ok_or_else(broken)?;
+        Ok(Self { pair, sealing, sealing_public, certificate: record.certificate, key: record.key.0 })
+    }
+
+    fn id(&self) -> NodeId {
+        NodeId(fingerprint(&self.certificate))
+    }
+
+    /// Its Ed25519 public key.
+    fn public(&self) -> [u8; 32] {
+        let mut public = [0; 32];
+        public.iter_mut().zip(self.pair.public_key().as_ref()).for_each(|(to, from)| *to = *from);
+        public
+    }
+
+    /// Whether a document names this server, and under the keys that it has.
+    fn find_in<'a>(&self, document: &'a Document) -> Result<Option<&'a Member>, Refusal> {
+        let Some(member) = document.membership().member(&self.public()) else { return Ok(None) };
+        if member.id != self.id() || member.sealing != self.sealing_public {
+            return Err(Refusal::Stranger(format!(
+                "it gives {} another certificate or sealing key than this server has",
+                member.name
+            )));
+        }
+        Ok(Some(member))
+    }
+}
+
+/// A document in force, and which of its members this server is.
+pub struct View {
+    /// The document.
+    pub document: Document,
+    /// This server's own name in it; none if it was removed.
+    pub own: Option<String>,
+}
+
+impl View {
+    fn new(document: Document, identity: &Identity) -> Result<Self, Refusal> {
+        let own = identity.find_in(&document)?.map(|member| member.name.clone());
+        Ok(Self { document, own })
+    }
+
+    /// Every other node; none if this server was removed.
+    pub fn others(&self) -> impl Iterator<Item = &Member> {
+        let own = self.own.as_ref();
+        self.document
+            .membership()
+            .members
+            .iter()
+            .filter(move |member| own.is_some_and(|own| *own != member.name))
+    }
+}
+
+/// What the vault knows of its cluster.
+pub struct Cluster {
+    /// Held while the keys are made or the document changes.
+    turn: Mutex<()>,
+    identity: RwLock<Option<Arc<Identity>>>,
+    view: RwLock<Option<Arc<View>>>,
+    peers: OnceLock<Arc<dyn Peers>>,
+    /// How the other nodes are, and the sessions with them.
+    pub(super) links: Links,
+}
+
+impl Cluster {
+    /// The cluster as it was kept.
+    ///
+    /// # Errors
+    /// `IntegrityViolated` if the node's keys and the document do not fit.
+    pub fn open(node: Option<NodeRecord>, document: Option<Document>) -> Result<Self, Error> {
+        let identity = node.map(Identity::open).transpose()?;
+        let view = match (&identity, document) {
+            (Some(identity), Some(document)) => Some(View::new(document, identity).map_err(unfit)?),
+            (None, Some(_)) => return Err(unfit(Refusal::Stranger("this server is no node".into()))),
+            (_, None) => None,
+        };
+        Ok(Self {
+            turn: Mutex::default(),
+            identity: RwLock::new(identity.map(Arc::new)),
+            view: RwLock::new(view.map(Arc::new)),
+            peers: OnceLock::new(),
+            links: Links::default(),
+        })
+    }
+
+    /// The keys by which this server is a node, if it has been one.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The document in force, if there is one.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The way to other nodes, if the configuration gives one.
+    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.peers.get()
+    }
+
+    /// Whether another node shows this certificate.
+    pub fn is_neighbour(&self, fingerprint: &[u8; 32]) -> bool {
+        self.view().is_some_and(|view| view.others().any(|member| member.id.0 == *fingerprint))
+    }
+
+    /// The other node that shows this certificate.
+    pub fn neighbour(&self, fingerprint: &[u8; 32]) -> Option<Member> {
+        self.view()?.others().find(|member| member.id.0 == *fingerprint).cloned()
+    }
+
+    /// Takes the way to other nodes.
+    pub fn reach(&self, peers: Arc<dyn Peers>) {
+        if self.peers.set(peers).is_err() {
+            tracing::error!("there are two ways to other nodes; the first one stays");
+        }
+        self.gather();
+    }
+
+    /// Tells the front who the other nodes are.
+    fn gather(&self) {
+        let (Some(view), Some(identity), Some(peers)) = (self.view(), self.identity(), self.peers()) else {
+            return;
+        };
+        // Every address was parsed when the document was read.
+        let nodes = view.others().filter_map(|member| member.neighbour().ok()).collect();
+        peers.gather(Arc::new(Ring {
+            version: view.document.membership().version,
+            certificate: identity.certificate.clone(),
+            key: SecretBytes(identity.key.clone()),
+            nodes,
+        }));
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unfit(refusal: Refusal) -> Error {
+    Error::caller(FaultCode::IntegrityViolated, refusal.to_string())
+}
+
+/// A document that is not taken is an act that is refused.
+fn refused(refusal: Refusal) -> Error {
+    Error::caller(FaultCode::MembershipRefused, refusal.to_string())
+}
+
+impl<P: Platform> Vault<P> {
+    /// The keys by which this server is a node, made and kept if it has none.
+    fn identity(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Identity>, Error> {
+        let _turn = self.cluster.turn();
+        if let Some(identity) = self.cluster.identity() {
+            return Ok(identity);
+        }
+        let secret = || {
+            let mut bytes = Zeroizing::new(vec![0; 32]);
+            self.platform.fill(&mut bytes);
+            SecretBytes(bytes)
+        };
+        let (key, request) = certificates::request(name)?;
+        let issued = self.authority.issue_node(&request, name, context.now / 1_000_000, NODE_DAYS)?;
+        let record = NodeRecord {
+            identity: secret(),
+            sealing: secret(),
+            certificate: issued.certificate,
+            key: SecretBytes(key),
+        };
+        context.detail = format!("made the node's keys, as {name}");
+        self.change(context, Change::new().put(Path::Node, &record))?;
+        let identity = Arc::new(Identity::open(record)?);
+        *self.cluster.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&identity));
+        Ok(identity)
+    }
+
+    /// Puts a document in force, or says why not. One that is in force already changes nothing.
+    fn install(&self, context: &mut Context<'_>, bytes: &[u8], from: Bringer) -> Result<(), Error> {
+        let _turn = self.cluster.turn();
+        let document = Document::read(bytes).map_err(refused)?;
+        let identity = self.cluster.identity().ok_or_else(|| {
+            refused(Refusal::Stranger("this server has no node keys yet; `hsmctl cluster` makes them".into()))
+        })?;
+        let present = self.cluster.view();
+        if present.as_ref().is_some_and(|view| view.document == document) {
+            context.detail = "it is in force already".into();
+            return Ok(());
+        }
+        // A server that was removed may begin anew in another cluster.
+        let free = present.as_ref().is_none_or(|view| {
+            view.own.is_none() && view.document.membership().cluster != document.membership().cluster
+        });
+        let judges = match (&present, from, free) {
+            (Some(view), _, false) => {
+                document.check_succeeds(view.document.membership()).map_err(refused)?;
+                view.document.membership()
+            }
+            (_, Bringer::Administrator, _) => {
+                document.check_first().map_err(refused)?;
+                document.membership()
+            }
+            (_, Bringer::Node, _) => {
+                return Err(refused(Refusal::Stranger(
+                    "the first document comes from an administrator".into(),
+                )));
+            }
+        };
+        let approvers = document.approvers(judges).join(", ");
+        let view = View::new(document, &identity).map_err(refused)?;
+        if free && view.own.is_none() {
+            return Err(refused(Refusal::Stranger("it does not name this server".into())));
+        }
+        let membership = view.document.membership();
+        let names: Vec<_> = membership.members.iter().map(|member| member.name.as_str()).collect();
+        context.detail = format!(
+            "cluster {} version {}: {}; approved by {approvers}",
+            membership.cluster,
+            membership.version,
+            names.join(", ")
+        );
+        tracing::info!(change = context.detail, "membership");
+        let record = ByteVec::from(view.document.bytes().to_vec());
+        self.change(context, Change::new().put(Path::Membership, &record))?;
+        *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
+        self.cluster.links.renew();
+        self.cluster.gather();
+        Ok(())
+    }
+
+    /// A server whose front may call nobody cannot be a node.
+    fn check_reach(&self) -> Result<(), Error> {
+        if self.cluster.peers().is_some() {
+            return Ok(());
+        }
+        Err(Error::caller(
+            FaultCode::ConfigurationInvalid,
+            "the front of this server may not call other nodes: set `ports` under [cluster] in server.toml to the \
+             ports at which they listen, and restart it",
+        ))
+    }
+}
+
+/// Who brings a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bringer {
+    Administrator,
+    Node,
+}
+
+impl<P: Platform> Handle<Introduce> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: Introduce) -> Result<Introduction, Error> {
+        self.check_reach()?;
+        let identity = self.identity(context, &call.name)?;
+        Ok(Introduction {
+            authority: self.authority.certificate().to_vec(),
+            certificate: identity.certificate.clone(),
+            identity: identity.public().to_vec(),
+            sealing: identity.sealing_public.to_vec(),
+            document: self.cluster.view().map(|view| view.document.bytes().to_vec()).unwrap_or_default(),
+        })
+    }
+}
+
+impl<P: Platform> Handle<InstallMembership> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: InstallMembership) -> Result<Done, Error> {
+        self.check_reach()?;
+        self.install(context, &call.document, Bringer::Administrator)?;
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<OfferMembership> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: OfferMembership) -> Result<Done, Error> {
+        self.install(context, &call.document, Bringer::Node)?;
+        Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<ReadCluster> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, _: ReadCluster) -> Result<ClusterState, Error> {
+        let Some(view) = self.cluster.view() else {
+            return Ok(ClusterState { document: Vec::new(), members: Vec::new() });
+        };
+        let membership = view.document.membership();
+        let members = membership.members.iter().map(|member| {
+            if view.own.as_ref() == Some(&member.name) {
+                MemberState {
+                    name: member.name.clone(),
+                    reachable: true,
+                    sealed: true,
+                    version: Some(membership.version),
+                    seen: Some(context.now / 1_000_000),
+                    trouble: String::new(),
+                }
+            } else {
+                self.cluster.links.state(member)
+            }
+        });
+        let members = members.collect();
+        Ok(ClusterState { document: view.document.bytes().to_vec(), members })
+    }
+}

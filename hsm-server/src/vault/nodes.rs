@@ -1,0 +1,424 @@
+//! Talking to the other nodes: greetings, handing newer documents on, and the sealed sessions from vault to vault.
+//!
+//! Greetings and documents go in the open (mutual TLS between fronts): they hold no secret, and a document proves
+//! itself. Everything else is sealed from vault to vault. A session ends with the process, with the membership
+//! document, and after an hour.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use minicbor::{Decode, Encode};
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    message::{
+        Caller, GreetNode, HandsShaken, MemberState, NodeGreeting, OfferMembership, SealedCall, SealedReply,
+        ShakeHands,
+    },
+    wire::{Call, HEADER, Handle, Header, Kind, decode_body, encode_request},
+};
+use zeroize::Zeroizing;
+
+use super::{Context, Error, Vault, cluster::View};
+use crate::{
+    cluster::{
+        Member, NodeId, Unreachable,
+        noise::{self, NoiseError, Session},
+    },
+    platform::{Platform, Time},
+};
+
+const SECOND: Time = 1_000_000;
+/// How long a caller uses a session before it makes a new one.
+const RENEW: Time = 1800 * SECOND;
+/// How long the other end knows it.
+const LIFE: Time = 3600 * SECOND;
+/// How many sessions of one caller are known at once: its threads may shake hands at the same time.
+const SESSIONS: usize = 4;
+/// How long a node may take to answer a greeting or a handshake.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest wait before a node that does not answer is greeted again.
+const MAX_BACKOFF: Time = 10 * SECOND;
+
+/// What one vault asks another, sealed.
+#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Question {
+    /// Are you the vault that the document names?
+    #[n(0)]
+    Vouch,
+}
+
+/// What it answers, sealed.
+#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// It is, and has this version of the membership document.
+    #[n(0)]
+    Vouched(#[n(0)] u64),
+}
+
+/// Why another node did not do what it was asked.
+#[derive(Debug)]
+pub enum NodeError {
+    /// It did not answer.
+    Unreachable(Unreachable),
+    /// It refused.
+    Refused(Fault),
+    /// Its answer cannot be read.
+    Malformed(String),
+    /// What it sealed is not genuine, or no session could be had.
+    Noise(NoiseError),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => error.fmt(f),
+            Self::Refused(fault) => write!(f, "it refused: {fault}"),
+            Self::Malformed(reason) => write!(f, "its answer cannot be read: {reason}"),
+            Self::Noise(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<NoiseError> for NodeError {
+    fn from(error: NoiseError) -> Self {
+        Self::Noise(error)
+    }
+}
+
+/// How the other nodes are, and the sessions with them.
+#[derive(Default)]
+pub struct Links {
+    health: Mutex<HashMap<NodeId, Health>>,
+    /// By whom this vault calls.
+    outgoing: Mutex<HashMap<NodeId, Outgoing>>,
+    /// By the session's number, which this vault gave it.
+    incoming: Mutex<HashMap<u64, Incoming>>,
+    requests: AtomicU64,
+}
+
+/// How another node is.
+#[derive(Clone, Debug, Default)]
+struct Health {
+    reachable: bool,
+    sealed: bool,
+    version: Option<u64>,
+    seen: Option<Time>,
+    trouble: String,
+    failures: u32,
+    /// When it is to be greeted again, by the uptime.
+    due: Time,
+}
+
+#[derive(Clone)]
+struct Outgoing {
+    number: u64,
+    session: Arc<Session>,
+    made: Time,
+    /// Under which membership document.
+    version: u64,
+}
+
+struct Incoming {
+    from: NodeId,
+    session: Arc<Session>,
+    made: Time,
+    /// Under which membership document.
+    version: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Links {
+    /// The document has changed: every session has ended, and everybody is greeted anew.
+    pub fn renew(&self) {
+        lock(&self.outgoing).clear();
+        lock(&self.incoming).clear();
+        for health in lock(&self.health).values_mut() {
+            (health.sealed, health.due) = (false, 0);
+        }
+    }
+
+    /// How a node is, for an administrator.
+    pub fn state(&self, member: &Member) -> MemberState {
+        let health = lock(&self.health).get(&member.id).cloned().unwrap_or_default();
+        MemberState {
+            name: member.name.clone(),
+            reachable: health.reachable,
+            sealed: health.sealed,
+            version: health.version,
+            seen: health.seen.map(|seen| seen / SECOND),
+            trouble: health.trouble,
+        }
+    }
+
+    fn is_due(&self, node: NodeId, now: Time) -> bool {
+        lock(&self.health).get(&node).is_none_or(|health| health.due <= now)
+    }
+
+    /// It answered a greeting.
+    fn well(&self, node: NodeId, version: u64, now: Time) {
+        let mut health = lock(&self.health);
+        let health = health.entry(node).or_default();
+        *health = Health {
+            reachable: true,
+            version: Some(version),
+            seen: Some(now),
+            sealed: health.sealed,
+            trouble: std::mem::take(&mut health.trouble),
+            failures: health.failures,
+            due: 0,
+        };
+    }
+
+    /// Its vault has proved who it is.
+    fn vouched(&self, node: NodeId) {
+        if let Some(health) = lock(&self.health).get_mut(&node) {
+            (health.sealed, health.failures) = (true, 0);
+            health.trouble.clear();
+        }
+    }
+
+    /// Something went wrong with it; the first time in a row it is told in the log.
+    fn ill(&self, member: &Member, error: &NodeError, now: Time) {
+        let mut health = lock(&self.health);
+        let health = health.entry(member.id).or_default();
+        health.trouble = error.to_string();
+        health.sealed = false;
+        if matches!(error, NodeError::Unreachable(_)) {
+            health.reachable = false;
+        }
+        if health.failures == 0 {
+            tracing::warn!(node = member.name, %error, "another node has trouble");
+        }
+        let wait = SECOND.saturating_mul(1 << health.failures.min(5)).min(MAX_BACKOFF);
+        health.failures = health.failures.saturating_add(1);
+        health.due = now.saturating_add(wait);
+    }
+
+    fn outgoing(&self, node: NodeId, version: u64, now: Time) -> Option<Outgoing> {
+        let outgoing = lock(&self.outgoing);
+        let link = outgoing.get(&node)?;
+        (link.version == version && now < link.made.saturating_add(RENEW)).then(|| link.clone())
+    }
+
+    /// A session that no other thread has replaced meanwhile.
+    fn drop_outgoing(&self, node: NodeId, number: u64) {
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.get(&node).is_some_and(|link| link.number == number) {
+            outgoing.remove(&node);
+        }
+    }
+
+    fn incoming(&self, number: u64, from: NodeId, version: u64, now: Time) -> Option<Arc<Session>> {
+        let incoming = lock(&self.incoming);
+        let link = incoming.get(&number)?;
+        let good = link.from == from && link.version == version && now < link.made.saturating_add(LIFE);
+        good.then(|| Arc::clone(&link.session))
+    }
+
+    fn admit(&self, number: u64, link: Incoming) {
+        let mut incoming = lock(&self.incoming);
+        let now = link.made;
+        incoming.retain(|_, old| now < old.made.saturating_add(LIFE));
+        let mut theirs: Vec<_> =
+            incoming.iter().filter(|(_, old)| old.from == link.from).map(|(n, old)| (old.made, *n)).collect();
+        theirs.sort_unstable();
+        for (_, oldest) in theirs.iter().take((theirs.len() + 1).saturating_sub(SESSIONS)) {
+            incoming.remove(oldest);
+        }
+        incoming.insert(number, link);
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Greets every other node, hands the document to those whose own is older, and has the vaults of the others
+    /// prove who they are.
+    pub(super) fn greet_all(&self) {
+        let Some(view) = self.cluster.view() else { return };
+        for member in view.others() {
+            if !self.cluster.links.is_due(member.id, self.platform.uptime()) {
+                continue;
+            }
+            if let Err(error) = self.greet(&view, member) {
+                self.cluster.links.ill(member, &error, self.platform.uptime());
+            }
+        }
+    }
+
+    fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {
+        let version = view.document.membership().version;
+        let theirs = self.ask(member, &GreetNode { version }, PATIENCE)?.version;
+        self.cluster.links.well(member.id, theirs, self.platform.now());
+        if theirs < version {
+            let document = view.document.bytes().to_vec();
+            self.ask(member, &OfferMembership { document }, PATIENCE)?;
+            self.cluster.links.well(member.id, version, self.platform.now());
+        }
+        if theirs == version {
+            let Answer::Vouched(_) = self.consult(view, member, &Question::Vouch, PATIENCE)?;
+            self.cluster.links.vouched(member.id);
+        }
+        Ok(())
+    }
+
+    /// Makes a call of the table to another node, in the open.
+    fn ask<C: Call>(&self, member: &Member, call: &C, patience: Duration) -> Result<C::Reply, NodeError> {
+        let no_way = || NodeError::Unreachable(Unreachable("this server may not call other nodes".into()));
+        let peers = self.cluster.peers().ok_or_else(no_way)?;
+        let id = self.cluster.links.requests.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Zeroizing::new(Vec::new());
+        encode_request(&mut frame, id, &Caller::default(), call);
+        let reply = peers.call(member.id, &frame, patience).map_err(NodeError::Unreachable)?;
+        let malformed = |reason: &dyn fmt::Display| NodeError::Malformed(reason.to_string());
+        let (head, body) = reply.split_first_chunk::<HEADER>().ok_or_else(|| malformed(&"no header"))?;
+        let header = Header::decode(head, u32::MAX).map_err(|error| malformed(&error))?;
+        if header.id != id || header.call != C::ID as u16 {
+            return Err(malformed(&"it answers another call"));
+        }
+        match header.kind {
+            Kind::Reply => decode_body(body).map_err(|error| malformed(&error)),
+            Kind::Fault => Err(NodeError::Refused(decode_body(body).map_err(|error| malformed(&error))?)),
+            Kind::Request => Err(malformed(&"a request for an answer")),
+        }
+    }
+
+    /// Asks another node's vault, sealed. A session that it no longer knows is replaced by a new one, once.
+    pub(super) fn consult(
+        &self,
+        view: &View,
+        member: &Member,
+        question: &Question,
+        patience: Duration,
+    ) -> Result<Answer, NodeError> {
+        let text = Zeroizing::new(encode(question));
+        let version = view.document.membership().version;
+        let known = self.cluster.links.outgoing(member.id, version, self.platform.uptime());
+        if let Some(link) = known
+            && let Some(answer) = self.consult_in(&link, member, &text, patience)?
+        {
+            return Ok(answer);
+        }
+        let link = self.shake_hands(view, member)?;
+        let ended = NodeError::Malformed("it ended a session that it had just begun".into());
+        self.consult_in(&link, member, &text, patience)?.ok_or(ended)
+    }
+
+    /// None if the other end does not know the session any more: it has not looked at the question then.
+    fn consult_in(
+        &self,
+        link: &Outgoing,
+        member: &Member,
+        text: &[u8],
+        patience: Duration,
+    ) -> Result<Option<Answer>, NodeError> {
+        let counter = link.session.number();
+        let sealed = link.session.seal(counter, text)?;
+        let call = SealedCall { session: link.number, counter, sealed };
+        let sealed = self.ask(member, &call, patience)?.sealed;
+        if sealed.is_empty() {
+            self.cluster.links.drop_outgoing(member.id, link.number);
+            return Ok(None);
+        }
+        let answer = link.session.open_answer(counter, &sealed)?;
+        decode_body(&answer).map(Some).map_err(|error| NodeError::Malformed(error.to_string()))
+    }
+
+    fn shake_hands(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
+        let identity = self.cluster.identity().ok_or(NoiseError::Handshake)?;
+        let membership = view.document.membership();
+        let pair =
+            noise::Pair { cluster: membership.cluster, own: &identity.sealing, other: &member.sealing };
+        let (waiting, message) = pair.initiate(self.randomness())?;
+        let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, PATIENCE)?;
+        let session = Arc::new(waiting.finish(&message)?);
+        let link = Outgoing { number, session, made: self.platform.uptime(), version: membership.version };
+        lock(&self.cluster.links.outgoing).insert(member.id, link.clone());
+        Ok(link)
+    }
+
+    fn randomness(&self) -> noise::RandomSource {
+        let platform = Arc::clone(&self.platform);
+        noise::random_source(move |bytes| platform.fill(bytes))
+    }
+
+    /// The node that calls.
+    fn calling(&self, context: &Context<'_>) -> Result<Member, Error> {
+        self.cluster.neighbour(&context.peer.fingerprint).ok_or_else(|| FaultCode::Forbidden.into())
+    }
+
+    /// Answers what another vault asked.
+    fn consider(&self, question: Question) -> Result<Answer, Error> {
+        match question {
+            Question::Vouch => {
+                let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+                Ok(Answer::Vouched(view.document.membership().version))
+            }
+        }
+    }
+}
+
+fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let result = minicbor::encode(value, &mut bytes);
+    debug_assert!(result.is_ok(), "writing to memory cannot fail");
+    bytes
+}
+
+/// Whoever tampers is not told more than that it was noticed.
+fn refused(error: NoiseError) -> Error {
+    Error::caller(FaultCode::Forbidden, error.to_string())
+}
+
+impl<P: Platform> Handle<GreetNode> for Vault<P> {
+    fn handle(&self, _: &mut Context<'_>, _: GreetNode) -> Result<NodeGreeting, Error> {
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        Ok(NodeGreeting { version: view.document.membership().version })
+    }
+}
+
+impl<P: Platform> Handle<ShakeHands> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: ShakeHands) -> Result<HandsShaken, Error> {
+        let member = self.calling(context)?;
+        let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
+            return Err(FaultCode::Forbidden.into());
+        };
+        let membership = view.document.membership();
+        let pair =
+            noise::Pair { cluster: membership.cluster, own: &identity.sealing, other: &member.sealing };
+        let (session, message) = pair.respond(self.randomness(), &call.message).map_err(refused)?;
+        let mut number = [0; 8];
+        self.platform.fill(&mut number);
+        let number = u64::from_be_bytes(number);
+        let (session, version) = (Arc::new(session), membership.version);
+        let link = Incoming { from: member.id, session, made: self.platform.uptime(), version };
+        self.cluster.links.admit(number, link);
+        Ok(HandsShaken { session: number, message })
+    }
+}
+
+impl<P: Platform> Handle<SealedCall> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: SealedCall) -> Result<SealedReply, Error> {
+        let member = self.calling(context)?;
+        let version = self.cluster.view().ok_or(FaultCode::Forbidden)?.document.membership().version;
+        let Some(session) =
+            self.cluster.links.incoming(call.session, member.id, version, self.platform.uptime())
+        else {
+            return Ok(SealedReply { sealed: Vec::new() });
+        };
+        let text = session.open(call.counter, &call.sealed).map_err(refused)?;
+        let question: Question =
+            decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
+        let answer = Zeroizing::new(encode(&self.consider(question)?));
+        let sealed = session.seal(call.counter, &answer).map_err(refused)?;
+        Ok(SealedReply { sealed })
+    }
+}
