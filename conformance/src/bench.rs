@@ -1,15 +1,22 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::ffi::CString;
+use std::fs::File;
 use std::path::PathBuf;
 
 use cryptoki_sys::*;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::check::Stop;
-use crate::raw::{Arg, Function as F, Module};
+use crate::check::{Check, Stop};
+use crate::marks::Effect;
+use crate::raw::{Arg, Function as F, Module, initialize_args};
+use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
+use crate::survey::Survey;
 use crate::template::{Mechanism, Out, Template};
+use crate::trace::Recorder;
 
 /// The label of every object that the suite makes.
 pub const LABEL: &[u8] = b"p11-conformance";
@@ -25,7 +32,7 @@ pub enum Stage {
     Token,
     /// A read-write session, nobody logged in.
     Public,
-    /// A read-write session, the user logged in.
+    /// A session, the user logged in, or nobody if the token asks for no login.
     User,
 }
 
@@ -41,6 +48,37 @@ pub enum Slots {
 /// A PIN, wiped when it goes out of use.
 pub type Pin = Zeroizing<Vec<u8>>;
 
+/// What becomes of token objects that the suite made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They are destroyed.
+    #[default]
+    Destroy,
+    /// They stay, for whoever wants to look at them.
+    Keep,
+}
+
+/// Whether the token still takes the user's PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It does, as far as is known.
+    #[default]
+    Accepted,
+    /// It does not. No further try is made.
+    Refused,
+}
+
+/// Which tries of a PIN the suite may use up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tries {
+    /// Not the last one.
+    #[default]
+    KeepOne,
+    /// Every one.
+    All,
+}
+
 /// Which module and token, and the PINs.
 #[derive(Clone, Default)]
 pub struct Target {
@@ -52,6 +90,20 @@ pub struct Target {
     pub pin: Option<Pin>,
     /// The security officer's PIN.
     pub so_pin: Option<Pin>,
+    /// What `C_Initialize` is given as `pReserved`, for modules that ask for it.
+    pub init_string: Option<CString>,
+    /// What becomes of token objects.
+    pub leftovers: Leftovers,
+    /// The graver effects that are allowed.
+    pub most: Option<Effect>,
+    /// What tries of the PINs may be used up.
+    pub tries: Tries,
+    /// MiB of memory that the module may have.
+    pub memory: u64,
+    /// What random data comes from.
+    pub seed: u64,
+    /// Where to write calls.
+    pub calls: Option<PathBuf>,
 }
 
 /// See the module's header.
@@ -66,6 +118,9 @@ pub struct Bench {
     opened: RefCell<Vec<CK_SESSION_HANDLE>>,
     mechanisms: OnceCell<Vec<CK_MECHANISM_TYPE>>,
     rsa: Cell<Option<KeyPair>>,
+    standing: Cell<Standing>,
+    widest: Cell<Option<CK_FLAGS>>,
+    random: RefCell<Seeded>,
 }
 
 fn reason(stop: Stop) -> String {
@@ -82,8 +137,15 @@ impl Bench {
     /// # Errors
     /// A sentence, when it is not a module.
     pub fn new(target: Target) -> Result<Self, String> {
+        let pins = [("the user PIN", &target.pin), ("the SO PIN", &target.so_pin)];
+        let secrets = pins.into_iter().filter_map(|(name, pin)| pin.clone().map(|pin| (name, pin))).collect();
+        let calls = target.calls.as_ref().and_then(|path| File::options().write(true).open(path).ok());
+        let recorder = Recorder::new(secrets, calls);
         Ok(Self {
-            module: Module::load(&target.module)?,
+            module: Module::load(&target.module, recorder)?,
+            standing: Cell::default(),
+            widest: Cell::default(),
+            random: RefCell::new(Seeded::new(target.seed, "")),
             target,
             slot: Cell::new(None),
             stage: Cell::new(Stage::Loaded),
@@ -115,6 +177,22 @@ impl Bench {
         Ok(())
     }
 
+    /// Begins the record of a check, and its stream of random data.
+    pub fn begin(&self, check: &Check) {
+        self.module.recorder().begin();
+        *self.random.borrow_mut() = Seeded::new(self.target.seed, &check.id);
+    }
+
+    /// Data that is the same in every run with the same `--seed`.
+    pub fn random(&self) -> RefMut<'_, Seeded> {
+        self.random.borrow_mut()
+    }
+
+    /// Whether the token still takes the user's PIN.
+    pub fn standing(&self) -> Standing {
+        self.standing.get()
+    }
+
     /// Takes away what a check left behind.
     pub fn conclude(&self) {
         for session in self.opened.borrow_mut().drain(..) {
@@ -129,7 +207,9 @@ impl Bench {
 
     /// Destroys the token objects that the suite made, and finalises the module.
     pub fn leave(&self) {
-        if self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
+        let may_destroy = self.target.leftovers == Leftovers::Destroy
+            && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
+        if may_destroy && self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
             if let Ok(session) = self.session() {
                 for object in session.find(&Template::new().bytes(CKA_LABEL, LABEL)).unwrap_or_default() {
                     let _destroyed = session.destroy(object);
@@ -145,8 +225,10 @@ impl Bench {
     ///
     /// # Errors
     /// The first thing that is in the way, as a sentence.
-    pub fn preflight(&self) -> Result<(), String> {
+    pub fn preflight(&self) -> Result<Survey, String> {
         self.prepare(Stage::Token).map_err(reason)?;
+        let survey = Survey::of(self).map_err(reason)?;
+        self.refuse_last_tries(survey.flags)?;
         let pins = [
             (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
             (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),
@@ -158,10 +240,51 @@ impl Bench {
             if !rv.was(CKR_OK) {
                 return Err(format!("the {name} is not accepted: {rv}"));
             }
+            if user == CKU_USER {
+                self.refuse_full_token(&session)?;
+            }
             let _logged_out = session.logout();
             self.conclude();
         }
+        Ok(survey)
+    }
+
+    /// A PIN that is locked, or has one try left, is not tried.
+    fn refuse_last_tries(&self, flags: CK_FLAGS) -> Result<(), String> {
+        let pins = [
+            (&self.target.pin, CKF_USER_PIN_LOCKED, CKF_USER_PIN_FINAL_TRY, "user PIN"),
+            (&self.target.so_pin, CKF_SO_PIN_LOCKED, CKF_SO_PIN_FINAL_TRY, "SO PIN"),
+        ];
+        for (pin, locked, final_try, name) in pins {
+            if pin.is_some() && flags & locked != 0 {
+                return Err(format!("the token says that the {name} is locked"));
+            }
+            if pin.is_some() && flags & final_try != 0 && self.target.tries == Tries::KeepOne {
+                return Err(format!(
+                    "the token says that one try of the {name} is left: log in with the right PIN by other means \
+                     first, or give --allow-lockout"
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// A token without room for an object would fail checks that are not about room.
+    fn refuse_full_token(&self, session: &Session<'_>) -> Result<(), String> {
+        if self.target.most.is_some_and(|most| most < Effect::TokenObjects) {
+            return Ok(());
+        }
+        let template = Template::data().without(CKA_TOKEN).bool(CKA_TOKEN, true);
+        match session.try_create(&template) {
+            (rv, object) if rv.was(CKR_OK) => {
+                let _destroyed = session.destroy(object);
+                Ok(())
+            }
+            (rv, _) if rv.was(CKR_DEVICE_MEMORY) => Err(format!(
+                "the token is full ({rv}): destroy objects that are not needed, or give --read-only"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the module back to a stage that it has passed.
@@ -180,12 +303,18 @@ impl Bench {
     }
 
     fn initialize(&self) -> Result<Stage, Stop> {
-        let arguments = crate::raw::initialize_args(CKF_OS_LOCKING_OK, 0, 0);
+        let arguments = self.initialize_args(CKF_OS_LOCKING_OK, 0);
         let rv = self.module.call(F::C_Initialize, &[Arg::of(&arguments)]);
         if !rv.was(CKR_OK) {
             return Err(Stop::Skipped(rv.to_string()));
         }
         Ok(Stage::Initialized)
+    }
+
+    /// Arguments of `C_Initialize` with mutexes as in [`initialize_args`], and the string that the module asks for.
+    pub fn initialize_args(&self, flags: CK_FLAGS, mutexes: u8) -> CK_C_INITIALIZE_ARGS {
+        let string = self.target.init_string.as_ref();
+        initialize_args(flags, mutexes, string.map_or(0, |string| string.as_ptr().expose_provenance()))
     }
 
     fn find_token(&self) -> Result<Stage, Stop> {
@@ -210,9 +339,20 @@ impl Bench {
     }
 
     fn log_in(&self) -> Result<Stage, Stop> {
+        if self.target.pin.is_none() && self.token_info(self.slot()?)?.flags & CKF_LOGIN_REQUIRED == 0 {
+            let anchor = self.open_for_good(self.widest())?;
+            self.anchor.set(Some(anchor.handle));
+            return Ok(Stage::User);
+        }
         let pin = self.pin()?;
-        let anchor = self.open_for_good(CKF_SERIAL_SESSION | CKF_RW_SESSION)?;
+        if self.standing.get() == Standing::Refused {
+            return Err(Stop::Skipped("the user PIN is not accepted any more".to_owned()));
+        }
+        let anchor = self.open_for_good(self.widest())?;
         let rv = anchor.login(CKU_USER, &pin);
+        if rv.was(CKR_PIN_INCORRECT) || rv.was(CKR_PIN_LOCKED) {
+            self.standing.set(Standing::Refused);
+        }
         if !rv.was(CKR_OK) {
             return Err(Stop::Skipped(rv.to_string()));
         }
@@ -313,12 +453,29 @@ impl Bench {
         Ok(session)
     }
 
-    /// A read-write session.
+    /// A read-write session; on a token that is write-protected, a read-only one.
     ///
     /// # Errors
     /// A failure of `C_OpenSession`.
     pub fn session(&self) -> Result<Session<'_>, Stop> {
-        self.open(CKF_SERIAL_SESSION | CKF_RW_SESSION)
+        self.open(self.widest())
+    }
+
+    /// Whether nobody can write to the token.
+    pub fn is_write_protected(&self) -> bool {
+        self.slot()
+            .and_then(|slot| self.token_info(slot))
+            .is_ok_and(|info| info.flags & CKF_WRITE_PROTECTED != 0)
+    }
+
+    /// The flags of a session that may do as much as the token lets one do.
+    fn widest(&self) -> CK_FLAGS {
+        let known = self.widest.get().unwrap_or_else(|| match self.is_write_protected() {
+            true => CKF_SERIAL_SESSION,
+            false => CKF_SERIAL_SESSION | CKF_RW_SESSION,
+        });
+        self.widest.set(Some(known));
+        known
     }
 
     /// A read-only session.

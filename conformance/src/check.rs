@@ -1,9 +1,45 @@
 //! What a check is, what may come of it, and the table of all of them.
+//!
+//! # How to add a check
+//!
+//! Write a row and a function in the file of its chapter under `checks/`:
+//!
+//! ```text
+//! table! {
+//!     all sessions low;
+//!     "sessions.close-twice" Token close_twice, "5.6.2 C_CloseSession", "a session closes once";
+//!     "sessions.leak" User leak, "5.6.2 C_CloseSession", "a closed session shows nothing" => critical token_objects;
+//! }
+//!
+//! fn close_twice(bench: &Bench) -> Verdict {
+//!     let session = bench.session()?;
+//!     session.close().ok()?;
+//!     session.close().is(CKR_SESSION_HANDLE_INVALID)
+//! }
+//! ```
+//!
+//! The id says the chapter and what is checked and never changes; the stage is the state that the check finds; the
+//! clause is what a vendor will look up; the title is a sentence about a module that does well. Words after `=>`, or
+//! after `all` for a whole chapter, are the methods of [`Check`]: a severity (`medium` without one), an effect
+//! (`session_objects` in stage `User`, `writes_nothing` before it), a group of abuse cases, `patience(60)`, `alone`.
+//! Say the effect truly: `--read-only` and the runner, which makes checks side by side, believe it.
+//!
+//! Many checks of one kind: `Chapter::Generated(cases)` in the list below, where `cases` makes a [`Check::case`] for each.
+//! Data that should be random comes from [`Bench::random`], which `--seed` makes repeatable. Many vectors of one mechanism: one check with [`each`], which names the vectors that fail. Where the standard allows
+//! a set of return values, so does the check; what the module need not have is [`Stop::NotOffered`]; what
+//! cannot be known without more is [`Stop::Skipped`]. Nothing is left on the token: objects carry `bench::LABEL` and PINs are
+//! set back. A new file is named in `checks/mod.rs`, and its table in `CHAPTERS`.
+//! A finding on SoftHSM2 is entered, with its reason, in `tests/softhsm.rs`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{Bench, Stage};
 use crate::checks;
+use crate::marks::{Effect, Severity, Tag};
 
 /// What a check comes to, with `?` for the first thing that is not as it should be.
 pub type Verdict = Result<(), Stop>;
@@ -17,6 +53,8 @@ pub enum Stop {
         expected: String,
         /// What the module did.
         seen: String,
+        /// How bad that is.
+        grade: Grade,
     },
     /// The check could not be made.
     Skipped(String),
@@ -24,10 +62,42 @@ pub enum Stop {
     NotOffered,
 }
 
+/// How bad a failure is, beside what its check is marked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grade {
+    /// As bad as the mark.
+    AsMarked,
+    /// As bad as the mark, and no worse than this.
+    AtMost(Severity),
+    /// As bad as this.
+    Exactly(Severity),
+}
+
+impl Grade {
+    /// For a check that is marked with this.
+    pub fn of(self, marked: Severity) -> Severity {
+        match self {
+            Self::AsMarked => marked,
+            Self::AtMost(most) => marked.min(most),
+            Self::Exactly(severity) => severity,
+        }
+    }
+}
+
 impl Stop {
     /// A failure.
     pub fn fail(expected: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self::Fail { expected: expected.into(), seen: seen.into() }
+        Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::AsMarked }
+    }
+
+    /// A failure that is as bad as this, whatever its check is marked with.
+    pub fn graded(severity: Severity, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::Exactly(severity) }
+    }
+
+    /// A failure that is no worse than this, whatever its check is marked with.
+    pub fn at_most(severity: Severity, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::AtMost(severity) }
     }
 }
 
@@ -35,6 +105,49 @@ impl Stop {
 /// A failure, unless this holds.
 pub fn ensure(holds: bool, expected: impl Into<String>, seen: impl Into<String>) -> Verdict {
     if holds { Ok(()) } else { Err(Stop::fail(expected, seen)) }
+}
+
+/// How many failing cases of one check are told.
+const TOLD: usize = 8;
+
+/// Makes one check of many cases, such as test vectors, and tells which of them fail.
+///
+/// # Errors
+/// A failure that names the cases, as grave as the gravest of them; else the first `Skipped`; else `NotOffered` if no
+/// case is offered.
+pub fn each<C>(
+    cases: impl IntoIterator<Item = C>,
+    name: impl Fn(&C) -> String,
+    mut run: impl FnMut(&C) -> Verdict,
+) -> Verdict {
+    let (mut made, mut failed, mut skipped) = (0_usize, Vec::new(), None);
+    for case in cases {
+        match run(&case) {
+            Ok(()) => made += 1,
+            Err(Stop::Fail { expected, seen, grade }) => failed.push((name(&case), expected, seen, grade)),
+            Err(Stop::Skipped(why)) => skipped = skipped.or(Some(why)),
+            Err(Stop::NotOffered) => {}
+        }
+    }
+    if failed.is_empty() {
+        return match (skipped, made) {
+            (Some(why), _) => Err(Stop::Skipped(why)),
+            (None, 0) => Err(Stop::NotOffered),
+            (None, _) => Ok(()),
+        };
+    }
+    let mut told: Vec<String> = failed
+        .iter()
+        .take(TOLD)
+        .map(|(name, expected, seen, _)| format!("{name}: {seen}, not {expected}"))
+        .collect();
+    if failed.len() > TOLD {
+        told.push(format!("and {} more", failed.len() - TOLD));
+    }
+    let grade = failed.iter().map(|(.., grade)| *grade).max_by_key(|grade| grade.of(Severity::High));
+    let grade = grade.unwrap_or(Grade::AsMarked);
+    let expected = format!("all {} cases as the clause says", made + failed.len());
+    Err(Stop::Fail { expected, seen: format!("{} are not: {}", failed.len(), told.join("; ")), grade })
 }
 
 /// A check's result, as it is reported.
@@ -45,6 +158,8 @@ pub enum Outcome {
     Pass,
     /// It does not.
     Fail {
+        /// How bad that is.
+        severity: Severity,
         /// What the clause asks for.
         expected: String,
         /// What the module did.
@@ -59,88 +174,280 @@ pub enum Outcome {
     NotOffered,
 }
 
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
+impl Outcome {
+    /// The result of a check.
+    pub fn of(check: &Check, verdict: Verdict) -> Self {
         match verdict {
             Ok(()) => Self::Pass,
-            Err(Stop::Fail { expected, seen }) => Self::Fail { expected, seen },
+            Err(Stop::Fail { expected, seen, grade }) => {
+                Self::Fail { severity: grade.of(check.severity), expected, seen }
+            }
             Err(Stop::Skipped(why)) => Self::Skipped { why },
             Err(Stop::NotOffered) => Self::NotOffered,
         }
     }
 }
 
+/// Whether other checks may be made at the same time, by other processes. What writes more than session objects is
+/// made alone in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// They may.
+    Any,
+    /// They may not.
+    Alone,
+}
+
+/// How a check is made.
+pub enum Run {
+    /// By a function, for a row of a table.
+    Function(fn(&Bench) -> Verdict),
+    /// By a closure over a case, for checks that are generated.
+    Case(Box<dyn Fn(&Bench) -> Verdict + Send + Sync>),
+}
+
 /// A row of the table.
 pub struct Check {
-    /// Its name for ever, `group.what`.
-    pub id: &'static str,
+    /// Its name for ever, `chapter.what`.
+    pub id: Cow<'static, str>,
     /// Section and title of PKCS#11 3.1, or another source.
-    pub clause: &'static str,
+    pub clause: Cow<'static, str>,
     /// What a module does, in one sentence.
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// What it needs to begin with.
     pub stage: Stage,
+    /// How bad it is when it fails. A wrong return code where a refusal is right is low, a refusal where success is right
+    /// medium at most, a crash or a hang high in any case.
+    pub severity: Severity,
+    /// What it writes.
+    pub effect: Effect,
+    /// The group of abuse cases that it belongs to.
+    pub tag: Option<Tag>,
+    /// How long it may take at least, in seconds, where that is more than `--timeout`.
+    pub patience: u64,
+    /// Whether others may be made at the same time.
+    pub company: Company,
     /// How it is made.
-    pub run: fn(&Bench) -> Verdict,
+    pub run: Run,
 }
 
 impl Check {
+    /// A check made by a function; medium, with session objects if it works in a logged-in session.
+    pub const fn new(
+        id: &'static str,
+        stage: Stage,
+        run: fn(&Bench) -> Verdict,
+        clause: &'static str,
+        title: &'static str,
+    ) -> Self {
+        Self {
+            id: Cow::Borrowed(id),
+            clause: Cow::Borrowed(clause),
+            title: Cow::Borrowed(title),
+            stage,
+            severity: Severity::Medium,
+            effect: usual_effect(stage),
+            tag: None,
+            patience: 0,
+            company: Company::Any,
+            run: Run::Function(run),
+        }
+    }
+
+    /// A check generated from a case, which the closure owns.
+    pub fn case(
+        id: impl Into<Cow<'static, str>>,
+        stage: Stage,
+        clause: impl Into<Cow<'static, str>>,
+        title: impl Into<Cow<'static, str>>,
+        run: impl Fn(&Bench) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            clause: clause.into(),
+            title: title.into(),
+            stage,
+            severity: Severity::Medium,
+            effect: usual_effect(stage),
+            tag: None,
+            patience: 0,
+            company: Company::Any,
+            run: Run::Case(Box::new(run)),
+        }
+    }
+
     /// The chapter that it belongs to: its id up to the dot.
-    pub fn group(&self) -> &'static str {
-        self.id.split_once('.').map_or(self.id, |(group, _)| group)
+    pub fn group(&self) -> &str {
+        self.id.split_once('.').map_or(self.id.as_ref(), |(group, _)| group)
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from passing.
+    pub fn make(&self, bench: &Bench) -> Verdict {
+        match &self.run {
+            Run::Function(run) => run(bench),
+            Run::Case(run) => run(bench),
+        }
+    }
+
+    /// Makes it while no other check is made, because it measures time or fills the token.
+    pub const fn alone(mut self) -> Self {
+        self.company = Company::Alone;
+        self
+    }
+
+    /// Waits this many seconds before it counts as hanging.
+    pub const fn patience(mut self, seconds: u64) -> Self {
+        self.patience = seconds;
+        self
     }
 }
 
-/// The table of a chapter: `id stage function, clause, title;`.
+const fn usual_effect(stage: Stage) -> Effect {
+    match stage {
+        Stage::Loaded | Stage::Initialized | Stage::Token | Stage::Public => Effect::Nothing,
+        Stage::User => Effect::SessionObjects,
+    }
+}
+
+macro_rules! markers {
+    ($field:ident: $( $mark:ident $value:expr; )*) => {
+        #[allow(dead_code, reason = "the whole vocabulary exists, whichever words the tables use")]
+        impl Check {
+            $( #[doc = concat!("Marks it with `", stringify!($value), "`.")]
+            pub const fn $mark(mut self) -> Self {
+                self.$field = $value;
+                self
+            } )*
+        }
+    };
+}
+
+markers! { severity:
+    critical Severity::Critical;
+    high Severity::High;
+    medium Severity::Medium;
+    low Severity::Low;
+    informational Severity::Informational;
+}
+
+markers! { effect:
+    writes_nothing Effect::Nothing;
+    session_objects Effect::SessionObjects;
+    token_objects Effect::TokenObjects;
+    pins Effect::Pins;
+    lockout Effect::Lockout;
+}
+
+markers! { tag:
+    key_separation Some(Tag::KeySeparation);
+    derivation Some(Tag::Derivation);
+    oracles Some(Tag::Oracles);
+    randomness Some(Tag::Randomness);
+    authentication Some(Tag::Authentication);
+    sessions Some(Tag::Sessions);
+    operations Some(Tag::Operations);
+    arguments Some(Tag::Arguments);
+    network Some(Tag::Network);
+}
+
+/// The table of a chapter: marks of all rows, then `id stage function, clause, title => marks of this row;`.
 macro_rules! table {
-    ($( $id:literal $stage:ident $run:expr, $clause:literal, $title:literal; )*) => {
+    (
+        $( all $( $common:ident )+; )?
+        $(
+            $id:literal $stage:ident $run:expr, $clause:literal, $title:literal
+            $( => $( $mark:ident $( ( $value:expr ) )? )+ )?;
+        )*
+    ) => {
         /// The checks of this chapter.
-        pub const CHECKS: &[$crate::check::Check] = &[ $( $crate::check::Check {
-            id: $id,
-            clause: $clause,
-            title: $title,
-            stage: $crate::bench::Stage::$stage,
-            run: $run,
-        }, )* ];
+        pub const CHECKS: &[$crate::check::Check] = $crate::check::table!(
+            @rows [ $( $( $common )+ )? ]
+            $( [ $id, $stage, $run, $clause, $title, [ $( $( $mark $( ( $value ) )? )+ )? ] ] )*
+        );
+    };
+    (@rows $common:tt $( $row:tt )*) => { &[ $( $crate::check::table!(@row $common $row), )* ] };
+    (
+        @row [ $( $common:ident )* ]
+        [ $id:literal, $stage:ident, $run:expr, $clause:literal, $title:literal,
+            [ $( $mark:ident $( ( $value:expr ) )? )* ] ]
+    ) => {
+        $crate::check::Check::new($id, $crate::bench::Stage::$stage, $run, $clause, $title)
+            $( .$common() )* $( .$mark($( $value )?) )*
     };
 }
 pub(crate) use table;
 
+/// Where the checks of a chapter come from.
+pub enum Chapter {
+    /// A table.
+    Table(&'static [Check]),
+    /// A function that makes them, called once.
+    Generated(fn() -> Vec<Check>),
+}
+use Chapter::{Generated, Table};
+
 /// Every check, chapter by chapter.
-pub const CHECKS: &[&[Check]] = &[
-    checks::general::CHECKS,
-    checks::slots::CHECKS,
-    checks::sessions::CHECKS,
-    checks::login::CHECKS,
-    checks::objects::CHECKS,
-    checks::find::CHECKS,
-    checks::attributes::CHECKS,
-    checks::keys::CHECKS,
-    checks::operations::ENCRYPT,
-    checks::operations::DECRYPT,
-    checks::ciphers::CHECKS,
-    checks::operations::SIGN,
-    checks::operations::VERIFY,
-    checks::signatures::ECDSA,
-    checks::signatures::ECDSA_SHA256,
-    checks::signatures::EDDSA,
-    checks::signatures::RSA_PKCS,
-    checks::signatures::SHA256_RSA_PKCS,
-    checks::signatures::PSS,
-    checks::signatures::HMAC,
-    checks::signatures::CHECKS,
-    checks::operations::DIGEST,
-    checks::digest::CHECKS,
-    checks::random::CHECKS,
-    checks::nulls::CHECKS,
-    checks::lengths::CHECKS,
-    checks::threads::CHECKS,
-    checks::client::CHECKS,
+const CHAPTERS: &[Chapter] = &[
+    Table(checks::general::CHECKS),
+    Table(checks::slots::CHECKS),
+    Table(checks::sessions::CHECKS),
+    Table(checks::login::CHECKS),
+    Table(checks::objects::CHECKS),
+    Table(checks::find::CHECKS),
+    Table(checks::attributes::CHECKS),
+    Table(checks::keys::CHECKS),
+    Table(checks::operations::ENCRYPT),
+    Table(checks::operations::DECRYPT),
+    Table(checks::ciphers::CHECKS),
+    Table(checks::forgeries::CHECKS),
+    Table(checks::operations::SIGN),
+    Table(checks::operations::VERIFY),
+    Table(checks::signatures::ECDSA),
+    Table(checks::signatures::ECDSA_SHA256),
+    Table(checks::signatures::EDDSA),
+    Table(checks::signatures::RSA_PKCS),
+    Table(checks::signatures::SHA256_RSA_PKCS),
+    Table(checks::signatures::PSS),
+    Table(checks::signatures::HMAC),
+    Table(checks::signatures::CHECKS),
+    Table(checks::operations::DIGEST),
+    Table(checks::digest::CHECKS),
+    Table(checks::random::CHECKS),
+    Table(checks::statistics::CHECKS),
+    Table(checks::fork::CHECKS),
+    Generated(checks::nulls::checks),
+    Table(checks::lengths::CHECKS),
+    Table(checks::threads::CHECKS),
+    Table(checks::client::CHECKS),
 ];
+
+static GENERATED: LazyLock<Vec<Vec<Check>>> = LazyLock::new(|| {
+    let generated = CHAPTERS.iter().filter_map(|chapter| match chapter {
+        Table(_) => None,
+        Generated(make) => Some(make()),
+    });
+    generated.collect()
+});
+
+static BY_ID: LazyLock<HashMap<&'static str, &'static Check>> =
+    LazyLock::new(|| all().map(|check| (check.id.as_ref(), check)).collect());
 
 /// Every check, in the order in which they are made.
 pub fn all() -> impl Iterator<Item = &'static Check> {
-    CHECKS.iter().copied().flatten()
+    let mut generated = GENERATED.iter();
+    let next = move |chapter: &'static Chapter| match chapter {
+        Table(checks) => *checks,
+        Generated(_) => generated.next().map(Vec::as_slice).unwrap_or_default(),
+    };
+    CHAPTERS.iter().flat_map(next)
+}
+
+/// The check of this name.
+pub fn by_id(id: &str) -> Option<&'static Check> {
+    BY_ID.get(id).copied()
 }
 
 #[cfg(test)]
@@ -152,9 +459,26 @@ mod tests {
     fn ids_are_unique_and_rows_complete() {
         let mut seen = BTreeSet::new();
         for check in all() {
-            assert!(seen.insert(check.id), "{} stands twice in the table", check.id);
+            assert!(seen.insert(check.id.as_ref()), "{} stands twice in the table", check.id);
             assert!(check.id.contains('.') && !check.clause.is_empty() && !check.title.is_empty());
+            assert!(by_id(&check.id).is_some_and(|found| std::ptr::eq(found, check)));
         }
         assert!(seen.len() >= 120, "only {} checks", seen.len());
+    }
+
+    #[test]
+    fn cases_that_fail_are_named() {
+        let odd = |case: &u32| match case {
+            case if case % 2 == 1 => Err(Stop::graded(Severity::Low, "even", "odd")),
+            _ => Ok(()),
+        };
+        let found = each(0..40, |case| format!("tcId {case}"), odd);
+        let named = |seen: &str| {
+            seen.starts_with("20 are not: tcId 1: odd, not even; tcId 3") && seen.ends_with("and 12 more")
+        };
+        let is_right = matches!(&found, Err(Stop::Fail { seen, grade: Grade::Exactly(Severity::Low), .. }) if named(seen));
+        assert!(is_right, "{found:?}");
+        assert_eq!(each([0, 2], |_| String::new(), odd), Ok(()));
+        assert_eq!(each([1], |_| String::new(), |_| Err(Stop::NotOffered)), Err(Stop::NotOffered));
     }
 }

@@ -9,65 +9,44 @@
 mod bench;
 mod check;
 mod checks;
+mod compare;
+mod coverage;
+mod manifest;
+mod marks;
+mod names;
+mod options;
+mod profiles;
+mod progress;
 mod raw;
 mod report;
+mod reproducer;
+mod returns;
 mod runner;
 mod rv;
+mod seed;
 mod session;
+mod signature;
+mod survey;
 mod template;
+mod trace;
+mod waivers;
+mod witness;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::Parser;
 
-use crate::bench::{Pin, Target};
+use crate::bench::Target;
 use crate::check::{Check, all};
-
-/// Checks a PKCS#11 module against the clauses of the standard.
-///
-/// Use a token that you can lose: it makes keys and changes PINs.
-///
-/// Exit code 0: no findings. 1: findings. 2: the checks could not be made.
-#[derive(Parser)]
-#[command(name = "p11-conformance", version)]
-struct Options {
-    /// The module, a shared library
-    #[arg(long, value_name = "FILE", required_unless_present = "list")]
-    module: Option<PathBuf>,
-    /// The token's label; without it, the first initialised token
-    #[arg(long, value_name = "LABEL")]
-    token_label: Option<String>,
-    /// A file with the user's PIN; without it, the environment variable P11_CONFORMANCE_PIN
-    #[arg(long, value_name = "FILE")]
-    pin_file: Option<PathBuf>,
-    /// A file with the SO's PIN; without it, the environment variable P11_CONFORMANCE_SO_PIN
-    #[arg(long, value_name = "FILE")]
-    so_pin_file: Option<PathBuf>,
-    /// Print the checks and make none
-    #[arg(long)]
-    list: bool,
-    /// Make only this check; may be repeated
-    #[arg(long, value_name = "ID")]
-    check: Vec<String>,
-    /// Make only the checks of this chapter; may be repeated
-    #[arg(long, value_name = "GROUP")]
-    group: Vec<String>,
-    /// Write every result to a file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Seconds after which a check counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    timeout: u64,
-    /// Make the checks that the input names, in this process
-    #[arg(long, hide = true)]
-    child: bool,
-    /// See whether the token can be checked, in this process
-    #[arg(long, hide = true)]
-    preflight: bool,
-}
+use crate::manifest::Manifest;
+use crate::marks::Tag;
+use crate::options::{Options, Task};
+use crate::report::{Document, Row};
+use crate::runner::Runner;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -80,6 +59,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode, String> {
+    if let Some(Task::Compare { a, b }) = &options.task {
+        return compare(a, b);
+    }
     let chosen: Vec<&Check> = all().filter(|check| options.chooses(check)).collect();
     if chosen.is_empty() {
         return Err("there is no such check; --list shows them all".to_owned());
@@ -88,58 +70,74 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         return list(&chosen).map_err(|error| error.to_string());
     }
     let target = options.target()?;
-    if options.child {
-        return runner::child(target).map(|()| ExitCode::SUCCESS);
+    let done = |()| ExitCode::SUCCESS;
+    match (options.child, options.preflight, options.sweep) {
+        (true, _, _) => runner::child::make_checks(target).map(done),
+        (_, true, _) => runner::child::preflight(target).map(done),
+        (_, _, true) => runner::child::sweep(target).map(done),
+        (false, false, false) => check(options, &chosen, &target),
     }
-    if options.preflight {
-        return runner::preflight_child(target).map(|()| ExitCode::SUCCESS);
-    }
-    let limit = Duration::from_secs(options.timeout);
-    runner::preflight(limit)?;
-    let reports = runner::run(&chosen, limit)?;
-    if let Some(file) = &options.json {
-        report::json(&target.module, &reports, file).map_err(|error| error.to_string())?;
-    }
-    report::text(&target.module, &reports, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
-    let tally = report::Tally::of(&reports);
-    Ok(match (tally.failed, tally.passed) {
+}
+
+/// Makes the checks and writes the reports.
+fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Result<ExitCode, String> {
+    options.refuse_missing_folders()?;
+    let waivers = options.waivers.as_deref().map(waivers::read).transpose()?.unwrap_or_default();
+    let key = options.sign_with.as_deref().map(manifest::read_key).transpose()?;
+    let mut manifest = Manifest::new(&target.module, target.seed)?;
+    let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let runner = Runner {
+        limit: Duration::from_secs(options.timeout),
+        jobs: options.jobs,
+        seed: target.seed,
+        folder: folder.path().to_owned(),
+        secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
+    };
+    let since = Instant::now();
+    let survey = runner.preflight()?;
+    let results = runner.run(chosen)?;
+    manifest.seconds = since.elapsed().as_secs();
+    let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
+    waivers::apply(&waivers, &manifest::today(), &mut rows);
+    let document = Document::new(manifest, survey, &results, rows);
+    report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
+    write_reports(options, &document, key.as_ref())?;
+    Ok(match (document.tally.failed, document.tally.passed + document.tally.waived) {
         (0, 0) => ExitCode::from(2),
         (0, _) => ExitCode::SUCCESS,
         (_, _) => ExitCode::from(1),
     })
 }
 
-impl Options {
-    fn chooses(&self, check: &Check) -> bool {
-        let all = self.check.is_empty() && self.group.is_empty();
-        all || self.check.iter().any(|id| id == check.id)
-            || self.group.iter().any(|group| group == check.group())
-    }
-
-    fn target(&self) -> Result<Target, String> {
-        Ok(Target {
-            module: self.module.clone().unwrap_or_default(),
-            token_label: self.token_label.clone(),
-            pin: pin(self.pin_file.as_deref(), "P11_CONFORMANCE_PIN")?,
-            so_pin: pin(self.so_pin_file.as_deref(), "P11_CONFORMANCE_SO_PIN")?,
-        })
+fn write_reports(options: &Options, document: &Document, key: Option<&Ed25519KeyPair>) -> Result<(), String> {
+    let put = |file: &Option<PathBuf>, text: &dyn Fn() -> Result<Vec<u8>, String>| match file {
+        Some(file) => std::fs::write(file, text()?).map_err(|error| format!("{}: {error}", file.display())),
+        None => Ok(()),
+    };
+    put(&options.json, &|| document.json())?;
+    put(&options.html, &|| Ok(report::html::text(document).into_bytes()))?;
+    put(&options.junit, &|| Ok(report::junit::text(document).into_bytes()))?;
+    put(&options.sarif, &|| report::sarif::text(document).map(String::into_bytes))?;
+    match &options.manifest {
+        Some(file) => manifest::write(document, file, key),
+        None => Ok(()),
     }
 }
 
-fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
-    match file {
-        Some(file) => {
-            let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            Ok(Some(Pin::new(Pin::new(text).trim_ascii_end().to_vec())))
-        }
-        None => Ok(std::env::var(variable).ok().map(|pin| Pin::new(pin.into_bytes()))),
-    }
+fn compare(a: &Path, b: &Path) -> Result<ExitCode, String> {
+    let (first, second) = (Document::read(a)?, Document::read(b)?);
+    compare::write(&first, &second, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
+    let worse = !compare::compare(&first, &second).new.is_empty();
+    Ok(if worse { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 fn list(chosen: &[&Check]) -> io::Result<ExitCode> {
     let mut output = io::stdout().lock();
     for check in chosen {
-        writeln!(output, "{:<44} {:<40} {}", check.id, check.clause, check.title)?;
+        let (severity, effect) = (check.severity.word(), check.effect.word());
+        let tag = check.tag.map_or("-", Tag::letter);
+        let Check { id, clause, title, .. } = check;
+        writeln!(output, "{id:<44} {tag} {severity:<13} {effect:<15} {clause:<40} {title}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,25 +18,34 @@ use cryptoki_sys::*;
 use libloading::Library;
 
 use crate::rv::Rv;
+use crate::trace::Recorder;
 
 macro_rules! functions {
-    (2.40: $( $classic:ident )*; 3.0: $( $newer:ident )*;) => {
+    (2.40: $( $classic:ident )*; 3.0: $( $newer:ident )*; 3.2: $( $newest:ident )*;) => {
         /// A function of the standard, in the order of the function lists.
         #[allow(non_camel_case_types, missing_docs, clippy::enum_variant_names)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(clippy::enum_variant_names)] // the standard's names
-        pub enum Function { $( $classic, )* $( $newer, )* }
+        pub enum Function { $( $classic, )* $( $newer, )* $( $newest, )* }
 
         impl Function {
             /// The functions of version 2.40.
             pub const CLASSIC: &'static [Self] = &[ $( Self::$classic, )* ];
 
             /// The functions of version 3.0, which are those of 2.40 and 24 more.
-            pub const ALL: &'static [Self] = &[ $( Self::$classic, )* $( Self::$newer, )* ];
+            pub const UP_TO_3_0: &'static [Self] = &[ $( Self::$classic, )* $( Self::$newer, )* ];
+
+            /// The functions of version 3.2, which are those of 3.0 and 12 more.
+            pub const ALL: &'static [Self] =
+                &[ $( Self::$classic, )* $( Self::$newer, )* $( Self::$newest, )* ];
 
             /// Its name in the header.
             pub const fn name(self) -> &'static str {
-                match self { $( Self::$classic => stringify!($classic), )* $( Self::$newer => stringify!($newer), )* }
+                match self {
+                    $( Self::$classic => stringify!($classic), )*
+                    $( Self::$newer => stringify!($newer), )*
+                    $( Self::$newest => stringify!($newest), )*
+                }
             }
         }
 
@@ -44,6 +53,7 @@ macro_rules! functions {
             match function {
                 $( Function::$classic => list.$classic.map(|address| address as *const ()), )*
                 $( Function::$newer => None, )*
+                $( Function::$newest => None, )*
             }
         }
 
@@ -51,6 +61,15 @@ macro_rules! functions {
             match function {
                 $( Function::$classic => list.$classic.map(|address| address as *const ()), )*
                 $( Function::$newer => list.$newer.map(|address| address as *const ()), )*
+                $( Function::$newest => None, )*
+            }
+        }
+
+        fn address_in_3_2(list: &CK_FUNCTION_LIST_3_2, function: Function) -> Option<*const ()> {
+            match function {
+                $( Function::$classic => list.$classic.map(|address| address as *const ()), )*
+                $( Function::$newer => list.$newer.map(|address| address as *const ()), )*
+                $( Function::$newest => list.$newest.map(|address| address as *const ()), )*
             }
         }
     };
@@ -74,44 +93,66 @@ functions! {
     C_DecryptMessageBegin C_DecryptMessageNext C_MessageDecryptFinal C_MessageSignInit C_SignMessage
     C_SignMessageBegin C_SignMessageNext C_MessageSignFinal C_MessageVerifyInit C_VerifyMessage C_VerifyMessageBegin
     C_VerifyMessageNext C_MessageVerifyFinal;
+    3.2:
+    C_EncapsulateKey C_DecapsulateKey C_VerifySignatureInit C_VerifySignature C_VerifySignatureUpdate
+    C_VerifySignatureFinal C_GetSessionValidationFlags C_AsyncComplete C_AsyncGetID C_AsyncJoin
+    C_WrapKeyAuthenticated C_UnwrapKeyAuthenticated;
 }
 
 /// One argument of a call: a number, or the address of memory that outlives the call.
 #[derive(Clone, Copy, Debug)]
-pub struct Arg<'a>(usize, PhantomData<&'a mut ()>);
+pub struct Arg<'a> {
+    word: usize,
+    extent: usize,
+    lifetime: PhantomData<&'a mut ()>,
+}
 
 impl<'a> Arg<'a> {
     /// The null pointer.
-    pub const NULL: Self = Self(0, PhantomData);
+    pub const NULL: Self = Self::new(0, 0);
+
+    const fn new(word: usize, extent: usize) -> Self {
+        Self { word, extent, lifetime: PhantomData }
+    }
 
     /// A handle, length, flag or other number.
     pub const fn number(number: CK_ULONG) -> Self {
-        Self(number as usize, PhantomData)
+        Self::new(number as usize, 0)
     }
 
     /// The address of memory that the module reads.
     pub fn slice<T>(memory: &'a [T]) -> Self {
-        Self(memory.as_ptr().expose_provenance(), PhantomData)
+        Self::new(memory.as_ptr().expose_provenance(), size_of_val(memory))
     }
 
     /// The address of memory that the module writes.
     pub fn slice_mut<T>(memory: &'a mut [T]) -> Self {
-        Self(memory.as_mut_ptr().expose_provenance(), PhantomData)
+        Self::new(memory.as_mut_ptr().expose_provenance(), size_of_val(memory))
     }
 
     /// The address of a structure that the module reads.
     pub fn of<T>(value: &'a T) -> Self {
-        Self(ptr::from_ref(value).expose_provenance(), PhantomData)
+        Self::new(ptr::from_ref(value).expose_provenance(), size_of::<T>())
     }
 
     /// The address of a structure that the module writes.
     pub fn of_mut<T>(value: &'a mut T) -> Self {
-        Self(ptr::from_mut(value).expose_provenance(), PhantomData)
+        Self::new(ptr::from_mut(value).expose_provenance(), size_of::<T>())
     }
 
     /// An argument that points this many bytes further.
     pub const fn plus(self, bytes: usize) -> Self {
-        Self(self.0.wrapping_add(bytes), PhantomData)
+        Self::new(self.word.wrapping_add(bytes), self.extent.saturating_sub(bytes))
+    }
+
+    /// The number or address.
+    pub const fn word(self) -> usize {
+        self.word
+    }
+
+    /// How many bytes of memory there are at the address.
+    pub const fn extent(self) -> usize {
+        self.extent
     }
 }
 
@@ -133,6 +174,8 @@ pub struct Module {
     library: Library,
     classic: &'static CK_FUNCTION_LIST,
     newer: Option<&'static CK_FUNCTION_LIST_3_0>,
+    newest: Option<&'static CK_FUNCTION_LIST_3_2>,
+    recorder: Recorder,
 }
 
 impl Module {
@@ -140,30 +183,42 @@ impl Module {
     ///
     /// # Errors
     /// A sentence, when the file is not a module.
-    pub fn load(path: &Path) -> Result<Self, String> {
+    pub fn load(path: &Path, recorder: Recorder) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers; the user named it in order to run it.
-        let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
+        let library = unsafe { Library::new(path) }
+            .map_err(|error| format!("no library that can be loaded here: {error}"))?;
         let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
         // SAFETY: the symbol has this type in every version of the standard (5.4.4).
         let code = unsafe {
             let function = library
                 .get::<unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV>(b"C_GetFunctionList\0")
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| format!("no PKCS#11 module: {error}"))?;
             function(&mut list)
         };
         // SAFETY: the list lives as long as the library, which is never unloaded before the process ends.
         let classic = unsafe { list.as_ref() }
             .filter(|_| code == CKR_OK)
             .ok_or_else(|| format!("C_GetFunctionList answers {}", crate::rv::name(code)))?;
-        let mut module = Self { library, classic, newer: None };
-        let mut version = CK_VERSION { major: 3, minor: 0 };
-        let newer = module.interface(Some(b"PKCS 11\0"), Some(&mut version), 0).ok();
-        // SAFETY: the interface was asked for, and says that it is, version 3.0; it lives as the library does.
-        module.newer =
-            newer.filter(|interface| interface.version == Some((3, 0))).and_then(|interface| unsafe {
-                ptr::with_exposed_provenance::<CK_FUNCTION_LIST_3_0>(interface.address).as_ref()
-            });
+        let mut module = Self { library, classic, newer: None, newest: None, recorder };
+        let newer = module.list_of(3, 0).or_else(|| module.list_of(3, 1));
+        // SAFETY: the interface was asked for, and says that it is, version 3.0 or 3.1, which have one list; it lives as
+        // the library does.
+        module.newer = newer.and_then(|address| unsafe {
+            ptr::with_exposed_provenance::<CK_FUNCTION_LIST_3_0>(address).as_ref()
+        });
+        let newest = module.list_of(3, 2);
+        // SAFETY: so of version 3.2.
+        module.newest = newest.and_then(|address| unsafe {
+            ptr::with_exposed_provenance::<CK_FUNCTION_LIST_3_2>(address).as_ref()
+        });
         Ok(module)
+    }
+
+    /// The address of the list of exactly this version of the interface `PKCS 11`.
+    fn list_of(&self, major: u8, minor: u8) -> Option<usize> {
+        let mut version = CK_VERSION { major, minor };
+        let interface = self.interface(Some(b"PKCS 11\0"), Some(&mut version), 0).ok()?;
+        (interface.version == Some((major, minor))).then_some(interface.address)
     }
 
     /// The version of the list that `C_GetFunctionList` gives.
@@ -176,6 +231,23 @@ impl Module {
         self.newer.is_some()
     }
 
+    /// Whether the module has an interface of version 3.2.
+    pub const fn has_3_2(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// The versions of its function lists.
+    pub fn versions(&self) -> Vec<&'static str> {
+        let newer = self.newer.map(|_| "3.0");
+        let newest = self.newest.map(|_| "3.2");
+        std::iter::once("2.40").chain(newer).chain(newest).collect()
+    }
+
+    /// Whether a function has an address.
+    pub fn has(&self, function: Function) -> bool {
+        self.address(function).is_some()
+    }
+
     /// The functions whose pointers are null in the list of 2.40.
     pub fn nulls_in_classic(&self) -> Vec<&'static str> {
         let missing = |function: &&Function| address_in_classic(self.classic, **function).is_none();
@@ -186,6 +258,13 @@ impl Module {
     pub fn nulls_in_3_0(&self) -> Option<Vec<&'static str>> {
         let list = self.newer?;
         let missing = |function: &&Function| address_in_3_0(list, **function).is_none();
+        Some(Function::UP_TO_3_0.iter().filter(missing).map(|function| function.name()).collect())
+    }
+
+    /// The functions whose pointers are null in the list of 3.2, if there is one.
+    pub fn nulls_in_3_2(&self) -> Option<Vec<&'static str>> {
+        let list = self.newest?;
+        let missing = |function: &&Function| address_in_3_2(list, **function).is_none();
         Some(Function::ALL.iter().filter(missing).map(|function| function.name()).collect())
     }
 
@@ -201,23 +280,31 @@ impl Module {
     }
 
     fn address(&self, function: Function) -> Option<*const ()> {
-        match (self.newer, function) {
-            (_, Function::C_GetInterfaceList | Function::C_GetInterface) => self.symbol(function),
-            (Some(list), _) => address_in_3_0(list, function),
-            (None, _) => address_in_classic(self.classic, function),
+        match (self.newest, self.newer, function) {
+            (_, _, Function::C_GetInterfaceList | Function::C_GetInterface) => self.symbol(function),
+            (Some(list), _, _) => address_in_3_2(list, function),
+            (None, Some(list), _) => address_in_3_0(list, function),
+            (None, None, _) => address_in_classic(self.classic, function),
         }
     }
 
     /// Calls a function with these arguments, whatever they are. A function that the module lacks answers
     /// `CKR_FUNCTION_NOT_SUPPORTED`.
     pub fn call(&self, function: Function, arguments: &[Arg<'_>]) -> Rv {
+        let record = self.recorder.before(function, arguments);
         let code = match self.address(function) {
             // SAFETY: the caller gives as many arguments as the function has. What they point to is the check's
             // business, and the process is there to be lost.
             Some(address) => unsafe { invoke(address, arguments) },
             None => CKR_FUNCTION_NOT_SUPPORTED,
         };
+        self.recorder.after(function, arguments, record, code);
         Rv { function, code }
+    }
+
+    /// The record of its calls.
+    pub const fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// Asks `C_GetInterface` (5.4.6) and reads the answer.
@@ -284,7 +371,7 @@ fn describe(interface: &CK_INTERFACE) -> Interface {
     }
 }
 
-/// Calls a C function with up to nine arguments, each a machine word.
+/// Calls a C function with up to ten arguments, each a machine word.
 ///
 /// # Safety
 /// `address` is a function with that many integer or pointer arguments. Every argument of the standard's functions
@@ -296,7 +383,7 @@ unsafe fn invoke(address: *const (), arguments: &[Arg<'_>]) -> CK_RV {
             unsafe {
                 let function: unsafe extern "C" fn($( with!(@word $argument) ),*) -> CK_RV =
                     std::mem::transmute(address);
-                function($( $argument.0 ),*)
+                function($( $argument.word ),*)
             }
         }};
         (@word $argument:ident) => { usize };
@@ -312,6 +399,7 @@ unsafe fn invoke(address: *const (), arguments: &[Arg<'_>]) -> CK_RV {
         [a, b, c, d, e, f, g] => with!(a b c d e f g),
         [a, b, c, d, e, f, g, h] => with!(a b c d e f g h),
         [a, b, c, d, e, f, g, h, i] => with!(a b c d e f g h i),
+        [a, b, c, d, e, f, g, h, i, j] => with!(a b c d e f g h i j),
         _ => CKR_FUNCTION_NOT_SUPPORTED,
     }
 }
@@ -379,5 +467,44 @@ pub fn initialize_args(flags: CK_FLAGS, mutexes: u8, reserved: usize) -> CK_C_IN
         UnlockMutex: given(8).then_some(unlock_mutex),
         flags,
         pReserved: ptr::without_provenance_mut(reserved),
+    }
+}
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn alarm(seconds: u32) -> u32;
+    fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+    fn _exit(code: i32) -> !;
+}
+
+/// How long a forked child may take, in seconds.
+const CHILD_SECONDS: u32 = 5;
+
+/// Does something in a forked child, which then ends without a word to the module, and gives back its bytes.
+///
+/// # Errors
+/// A sentence, when the child did not come to its end.
+pub fn in_forked_child(act: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, String> {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = std::io::pipe().map_err(|error| error.to_string())?;
+    // SAFETY: a child of the runner has one thread here, so the child of the child may do what it does.
+    let child = unsafe { fork() };
+    if child == 0 {
+        // SAFETY: an alarm ends the process, which nobody waits for longer.
+        unsafe { alarm(CHILD_SECONDS) };
+        let written = writer.write_all(&act());
+        // SAFETY: ends the process at once: buffers and exit handlers are the parent's.
+        unsafe { _exit(i32::from(written.is_err())) }
+    }
+    drop(writer);
+    let mut bytes = Vec::new();
+    let read = reader.read_to_end(&mut bytes);
+    let mut status = 0;
+    // SAFETY: `status` is there to be written.
+    let waited = unsafe { waitpid(child, &mut status, 0) };
+    match (read, waited == child && child > 0, status) {
+        (Ok(_), true, 0) => Ok(bytes),
+        (Err(error), _, _) => Err(error.to_string()),
+        (_, _, status) => Err(format!("the child's status is {status:#x}")),
     }
 }

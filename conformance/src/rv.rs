@@ -5,6 +5,7 @@ use std::fmt;
 use cryptoki_sys::*;
 
 use crate::check::{Stop, Verdict};
+use crate::marks::Severity;
 use crate::raw::Function;
 
 /// What a function answered.
@@ -33,21 +34,28 @@ impl Rv {
     }
 
     /// # Errors
-    /// A failure, unless the function answered one of these, where the standard allows a set.
+    /// A failure, unless the function answered one of these, where the standard allows a set. If another refusal came
+    /// where a refusal is right, the failure is low; where success is right, medium at most.
     pub fn one_of(self, expected: &[CK_RV]) -> Verdict {
         if expected.contains(&self.code) {
             return Ok(());
         }
         let names: Vec<String> = expected.iter().copied().map(name).collect();
-        Err(Stop::fail(names.join(" or "), self.to_string()))
+        let (expected_names, seen) = (names.join(" or "), self.to_string());
+        Err(match (self.code, expected.contains(&CKR_OK)) {
+            (CKR_OK, _) => Stop::fail(expected_names, seen),
+            (_, true) => Stop::at_most(Severity::Medium, expected_names, seen),
+            (_, false) => Stop::at_most(Severity::Low, expected_names, seen),
+        })
     }
 
     /// # Errors
     /// A failure, if the function answered `CKR_OK` or a code that says nothing.
     pub fn refused(self) -> Verdict {
         match self.code {
-            CKR_OK | CKR_GENERAL_ERROR | CKR_FUNCTION_FAILED => {
-                Err(Stop::fail("a refusal that says why", self.to_string()))
+            CKR_OK => Err(Stop::fail("a refusal that says why", self.to_string())),
+            CKR_GENERAL_ERROR | CKR_FUNCTION_FAILED => {
+                Err(Stop::at_most(Severity::Low, "a refusal that says why", self.to_string()))
             }
             _ => Ok(()),
         }

@@ -79,9 +79,14 @@ impl Session<'_> {
     /// An object.
     ///
     /// # Errors
-    /// A failure of `C_CreateObject`.
+    /// `Skipped`, if a write-protected token refuses it; a failure of `C_CreateObject`.
     pub fn create(&self, template: &Template) -> Result<CK_OBJECT_HANDLE, Stop> {
         let (rv, object) = self.try_create(template);
+        if !rv.was(CKR_OK) && self.bench.is_write_protected() {
+            return Err(Stop::Skipped(
+                "the write-protected token makes no objects that checks need".to_owned(),
+            ));
+        }
         rv.ok().map(|()| object)
     }
 
@@ -281,8 +286,9 @@ impl Session<'_> {
     /// An HMAC key, imported.
     ///
     /// # Errors
-    /// A failure of `C_CreateObject`.
+    /// `NotOffered`, or a failure of `C_CreateObject`.
     pub fn hmac_key(&self) -> Result<CK_OBJECT_HANDLE, Stop> {
+        self.bench.offers(CKM_SHA256_HMAC, CKF_SIGN)?;
         let template = Template::secret(CKK_GENERIC_SECRET, &[0x0b; 32]).bool(CKA_PRIVATE, true);
         self.create(&template.usages(&[CKA_SIGN, CKA_VERIFY]))
     }

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroizing;
 
-/// The longest life of a certificate, in days.
+/// The longest life of any certificate, in days: the CA's own.
 pub const MAX_DAYS: u32 = 3650;
 
 const CLIENT: &str = "strongroom:client/";

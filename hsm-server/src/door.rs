@@ -40,6 +40,16 @@ pub enum Pace {
     Slow,
 }
 
+/// What becomes of a connection whose frame was handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// The reply frame was appended, and the next frame may come.
+    Answered,
+    /// Nothing was appended: the connection is to be closed, for this reason.
+    Close(String),
+}
+
 /// The vault, as those who carry frames see it. Calls come from many threads at once.
 pub trait Door: Send + Sync + 'static {
     /// A connection with this client certificate (DER), which the handshake let in.
@@ -51,9 +61,9 @@ pub trait Door: Send + Sync + 'static {
     /// Whether to carry out this frame at once or on another thread.
     fn pace(&self, peer: &Peer, frame: &[u8]) -> Pace;
 
-    /// Carries out one whole request frame and appends the reply frame to `out`. The reply must not leave
-    /// before [`Door::commit`] has returned.
-    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>);
+    /// Carries out one whole request frame and appends the reply frame to `out`, unless the verdict is that the
+    /// frame is none of this protocol's. The reply must not leave before [`Door::commit`] has returned.
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict;
 
     /// Makes the records of everything that this thread has handled durable, as the configuration asks.
     ///
@@ -67,11 +77,18 @@ pub trait Door: Send + Sync + 'static {
     /// A handshake was refused: goes on record. `certificate` is absent if none was shown.
     fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str);
 
-    /// The certificates that may shake hands, and a number that grows whenever the list changes.
+    /// The certificates that may shake hands, and the list's version. The list may be newer than the version, never
+    /// older.
     fn admissions(&self) -> (u64, Vec<Admission>);
 
+    /// The version of the list: a number that grows after every change. It costs nothing to ask.
+    fn admissions_version(&self) -> u64;
+
     /// The housekeeping of every 50 ms: sync the log, forget applications that went away.
-    fn tick(&self);
+    ///
+    /// # Errors
+    /// The vault can do nothing more before its process is started anew; the fault says what to mend.
+    fn tick(&self) -> Result<(), Fault>;
 
     /// Writes everything down; no frame follows.
     fn close(&self);

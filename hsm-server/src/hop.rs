@@ -83,21 +83,22 @@ pub fn write<'a>(out: &mut Vec<u8>, connection: u64, message: &impl Message<'a>)
     write_with(out, connection, message.kind(), |out| message.encode(out));
 }
 
-/// Appends a reply frame for `connection` that `fill` writes in place.
-pub fn write_reply(out: &mut Vec<u8>, connection: u64, fill: impl FnOnce(&mut Vec<u8>)) {
-    write_with(out, connection, FRAME, fill);
+/// Appends a reply frame for `connection` that `fill` writes in place, and tells what `fill` told.
+pub fn write_reply<T>(out: &mut Vec<u8>, connection: u64, fill: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    write_with(out, connection, FRAME, fill)
 }
 
-fn write_with(out: &mut Vec<u8>, connection: u64, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
+fn write_with<T>(out: &mut Vec<u8>, connection: u64, kind: u8, fill: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.push(kind);
     out.extend_from_slice(&connection.to_be_bytes());
-    fill(out);
+    let told = fill(out);
     let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX);
     if let Some(place) = out.get_mut(start..start + 4) {
         place.copy_from_slice(&length.to_be_bytes());
     }
+    told
 }
 
 const OPEN: u8 = 1;

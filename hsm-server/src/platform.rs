@@ -6,7 +6,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::digest;
@@ -27,8 +27,12 @@ pub trait Platform: Random + Send + Sync + 'static {
     /// Where audit records are written.
     type Sink: AuditSink;
 
-    /// The time of day.
+    /// The time of day, which people set.
     fn now(&self) -> Time;
+
+    /// The time since some moment before the vault began, in microseconds: it never steps, and means nothing to
+    /// another process.
+    fn uptime(&self) -> Time;
 
     /// Mixes a caller's seed into the source of randomness, which must not become weaker by it.
     fn stir(&self, seed: &[u8]);
@@ -39,6 +43,7 @@ pub trait Platform: Random + Send + Sync + 'static {
 pub struct Host {
     /// What is written to it is mixed into the kernel's pool and never counted as entropy. Opened before the sandbox.
     urandom: File,
+    began: Instant,
 }
 
 impl Host {
@@ -47,7 +52,8 @@ impl Host {
     /// # Errors
     /// `/dev/urandom` cannot be opened.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { urandom: OpenOptions::new().write(true).open("/dev/urandom")? })
+        let urandom = OpenOptions::new().write(true).open("/dev/urandom")?;
+        Ok(Self { urandom, began: Instant::now() })
     }
 }
 
@@ -58,6 +64,10 @@ impl Platform for Host {
     fn now(&self) -> Time {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn uptime(&self) -> Time {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn stir(&self, seed: &[u8]) {
@@ -82,6 +92,7 @@ impl Random for Host {
 #[derive(Debug)]
 pub struct Fake {
     now: AtomicU64,
+    uptime: AtomicU64,
     drawn: AtomicU64,
     seed: u64,
 }
@@ -89,12 +100,18 @@ pub struct Fake {
 impl Fake {
     /// A world at `now`, whose randomness follows from `seed`.
     pub const fn new(now: Time, seed: u64) -> Self {
-        Self { now: AtomicU64::new(now), drawn: AtomicU64::new(0), seed }
+        Self { now: AtomicU64::new(now), uptime: AtomicU64::new(0), drawn: AtomicU64::new(0), seed }
     }
 
     /// Lets time pass, in microseconds.
     pub fn pass(&self, time: Time) {
         self.now.fetch_add(time, Ordering::Relaxed);
+        self.uptime.fetch_add(time, Ordering::Relaxed);
+    }
+
+    /// Sets the clock to another time of day; no time passes.
+    pub fn set_clock(&self, now: Time) {
+        self.now.store(now, Ordering::Relaxed);
     }
 }
 
@@ -104,6 +121,10 @@ impl Platform for Fake {
 
     fn now(&self) -> Time {
         self.now.load(Ordering::Relaxed)
+    }
+
+    fn uptime(&self) -> Time {
+        self.uptime.load(Ordering::Relaxed)
     }
 
     fn stir(&self, _: &[u8]) {}

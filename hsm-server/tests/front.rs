@@ -22,7 +22,9 @@ use strongroom_server::{
     lane::Keeper,
 };
 use strongroom_shared::wire::{HEADER, Header, Kind};
-use support::{Ca, Client, Credentials, Echo, QUICK, SLOW, UNWRITABLE, config, eventually, now};
+use support::{
+    Ca, Client, Credentials, Echo, QUICK, SLOW, UNKNOWN, UNKNOWN_SLOW, UNWRITABLE, config, eventually, now,
+};
 use tempfile::TempDir;
 
 /// A front with an echo behind it.
@@ -231,6 +233,24 @@ fn a_new_client_may_come_in_as_soon_as_its_addition_was_answered() {
 }
 
 #[test]
+fn the_list_of_clients_is_only_copied_when_it_changed() {
+    in_both(|isolation| {
+        let house = House::new(isolation);
+        let mut admin = house.connect();
+        admin.ask(SLOW, b"the first").unwrap();
+        let before = house.echo.copied.load(SeqCst);
+        for _ in 0..50 {
+            admin.ask(SLOW, b"what changes nothing").unwrap();
+        }
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(house.echo.copied.load(SeqCst), before);
+        house.echo.let_in(&house.ca.client("new").certificate);
+        admin.ask(SLOW, b"what changed something").unwrap();
+        assert_eq!(house.echo.copied.load(SeqCst), before + 1);
+    });
+}
+
+#[test]
 fn what_is_not_a_request_ends_its_connection_and_no_other() {
     in_both(|isolation| {
         let house = House::with(isolation, |config| config.limits.frame_bytes = 1024);
@@ -275,6 +295,22 @@ fn what_is_not_a_request_ends_its_connection_and_no_other() {
 }
 
 #[test]
+fn a_call_that_the_vault_does_not_know_ends_its_connection_and_no_other() {
+    in_both(|isolation| {
+        let house = House::new(isolation);
+        let mut other = house.connect();
+        for call in [UNKNOWN, UNKNOWN_SLOW] {
+            let mut client = house.connect();
+            assert_eq!(client.ask(QUICK, b"known").unwrap(), b"known");
+            client.send(call, b"what is this?").unwrap();
+            client.wait_for_end().unwrap();
+            assert_eq!(other.ask(QUICK, b"undisturbed").unwrap(), b"undisturbed");
+        }
+        assert_eq!(house.echo.handled.load(SeqCst), 4);
+    });
+}
+
+#[test]
 fn slow_clients_are_cut_off() {
     let house = House::with(Isolation::Process, |config| {
         config.limits.frame_seconds = 1;
@@ -306,6 +342,55 @@ fn no_more_connections_than_are_allowed() {
     assert!(house.attempt(&house.ca, Some(&house.alice)).is_err());
     drop(clients);
     eventually("places are free again", || house.attempt(&house.ca, Some(&house.alice)).is_ok());
+}
+
+#[test]
+fn a_silent_crowd_keeps_nobody_out() {
+    let house = House::with(Isolation::Process, |config| {
+        config.limits.connections = 4;
+        config.limits.handshake_seconds = 600;
+    });
+    let mut inside = house.connect();
+    inside.ask(QUICK, b"in").unwrap();
+    let mut silent: Vec<_> = (0..3).map(|_| TcpStream::connect(house.address()).unwrap()).collect();
+    // One after the other takes the place of the one that waited longest; more of the crowd change nothing.
+    for round in 0..3 {
+        let mut client = house.connect();
+        assert_eq!(client.ask(QUICK, b"me too").unwrap(), b"me too");
+        let mut oldest = silent.remove(0);
+        oldest.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert!(matches!(oldest.read(&mut [0; 9]), Ok(0)), "the oldest of round {round} is still there");
+        drop(client);
+        silent.extend((0..3).map(|_| TcpStream::connect(house.address()).unwrap()));
+    }
+    assert_eq!(inside.ask(QUICK, b"undisturbed").unwrap(), b"undisturbed");
+}
+
+#[test]
+fn a_flood_of_refused_handshakes_is_a_trickle_on_record_and_none_is_forgotten() {
+    in_both(|isolation| {
+        let house = House::with(isolation, |config| config.lanes = 4);
+        let mallory = house.ca.client("mallory");
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    (0..25).for_each(|_| assert!(house.attempt(&house.ca, Some(&mallory)).is_err()));
+                });
+            }
+        });
+        // "reason", "reason (7 more …)" or "7 more …".
+        let counted = |reason: &str| {
+            let before = reason.split(" more refusals").next().filter(|before| *before != reason);
+            let more = before.and_then(|before| before.rsplit(['(', ' ']).next()?.parse().ok());
+            more.unwrap_or(0) + u32::from(more.is_none() || reason.contains('('))
+        };
+        let sum = || house.echo.refusals().iter().map(|(_, reason)| counted(reason)).sum::<u32>();
+        eventually("every refusal is on record, if only by number", || sum() == 100);
+        let most = 20 + start.elapsed().as_secs() as usize;
+        let records = house.echo.refusals().len();
+        assert!(records <= most, "{records} records, at most {most}");
+    });
 }
 
 #[test]

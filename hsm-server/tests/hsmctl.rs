@@ -23,7 +23,7 @@ use serde_json::Value;
 use strongroom_server::{
     certificates::{Authority, identity, pem},
     config::{Config, Isolation},
-    door::{Admission, Door, Pace, Peer},
+    door::{Admission, Door, Pace, Peer, Verdict},
     front::{Front, Link},
     hsmctl,
     lane::Keeper,
@@ -240,7 +240,7 @@ impl Toy {
                 };
                 encode_reply::<ReadStatus>(out, header.id, &status);
             }
-            _ => return Err(Fault::new(FaultCode::UnknownCall, "")),
+            _ => return Err(Fault::new(FaultCode::Internal, "")),
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Door for Toy {
         Pace::Slow
     }
 
-    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
         let (header, body) = frame.split_first_chunk::<HEADER>().unwrap();
         let header = Header::decode(header, u32::MAX).unwrap();
         let (_, rest) = decode_caller(body).unwrap();
@@ -266,6 +266,7 @@ impl Door for Toy {
         if let Err(fault) = result {
             encode_fault(out, header.id, header.call, &fault);
         }
+        Verdict::Answered
     }
 
     fn commit(&self) -> Result<(), Fault> {
@@ -280,7 +281,13 @@ impl Door for Toy {
         self.echo.admissions()
     }
 
-    fn tick(&self) {}
+    fn admissions_version(&self) -> u64 {
+        self.echo.admissions_version()
+    }
+
+    fn tick(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     fn close(&self) {}
 }

@@ -21,11 +21,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_server::{
     config::{Config, Isolation},
-    door::{Admission, Door, Pace, Peer},
+    door::{Admission, Door, Pace, Peer, Verdict},
     process,
 };
 use strongroom_shared::{
-    fault::Fault,
+    fault::{Fault, FaultCode},
     wire::{HEADER, Header, Kind},
 };
 use support::{Ca, Client, Credentials, Echo, QUICK, SLOW, eventually};
@@ -37,10 +37,12 @@ const WRITE: u16 = 21;
 const CONNECT: u16 = 22;
 const RUN: u16 = 23;
 const PANIC: u16 = 24;
+/// From now on the disk is full, until the file `full` is gone.
+const FILL: u16 = 25;
 
 fn main() -> ExitCode {
     if env::args().any(|argument| argument == "--config") {
-        return process::main(|config| Ok(Arc::new(Probe::open(config))));
+        return process::main(|config| Ok(Arc::new(Probe::open(config)?)));
     }
     let filter = env::args().skip(1).find(|argument| !argument.starts_with('-'));
     for (name, test) in TESTS {
@@ -55,6 +57,10 @@ fn main() -> ExitCode {
 const TESTS: &[(&str, fn())] = &[
     ("it_serves_and_stops_in_order", it_serves_and_stops_in_order),
     ("whoever_dies_is_started_again", whoever_dies_is_started_again),
+    (
+        "a_vault_that_cannot_write_ends_and_works_again_when_it_can",
+        a_vault_that_cannot_write_ends_and_works_again_when_it_can,
+    ),
     ("children_go_when_the_supervisor_does", children_go_when_the_supervisor_does),
     ("the_vault_is_walled_in", the_vault_is_walled_in),
     ("the_front_is_walled_in", the_front_is_walled_in),
@@ -69,12 +75,15 @@ struct Probe {
 }
 
 impl Probe {
-    fn open(config: &Config) -> Self {
+    fn open(config: &Config) -> Result<Self, process::Failure> {
+        if config.state.join("full").exists() {
+            return Err("the disk is still full".into());
+        }
         let echo = Echo::default();
         *echo.slowness.lock().unwrap() = Duration::from_millis(700);
         echo.let_in(&fs::read(config.state.join("alice.der")).unwrap());
         let _ = fs::remove_file(config.state.join("closed"));
-        Self { echo, state: config.state.clone() }
+        Ok(Self { echo, state: config.state.clone() })
     }
 }
 
@@ -87,7 +96,7 @@ impl Door for Probe {
         self.echo.pace(peer, frame)
     }
 
-    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
         let (header, body) = frame.split_first_chunk::<HEADER>().unwrap();
         let header = Header::decode(header, u32::MAX).unwrap();
         let argument = String::from_utf8_lossy(body).into_owned();
@@ -97,12 +106,14 @@ impl Door for Probe {
             CONNECT => TcpStream::connect(argument).map(drop),
             RUN => Command::new(argument).status().map(drop),
             PANIC => panic!("as the test wants it"),
+            FILL => fs::write(self.state.join("full"), ""),
             _ => return self.echo.handle(peer, frame, out),
         };
         let body = result.map_or_else(|error| error.to_string(), |()| "done".into());
         let length = u32::try_from(body.len()).unwrap();
         out.extend(Header { length, kind: Kind::Reply, ..header }.encode());
         out.extend(body.as_bytes());
+        Verdict::Answered
     }
 
     fn commit(&self) -> Result<(), Fault> {
@@ -117,7 +128,16 @@ impl Door for Probe {
         self.echo.admissions()
     }
 
-    fn tick(&self) {}
+    fn admissions_version(&self) -> u64 {
+        self.echo.admissions_version()
+    }
+
+    fn tick(&self) -> Result<(), Fault> {
+        match self.state.join("full").exists() {
+            true => Err(Fault::new(FaultCode::NotDurable, "make room on the disk")),
+            false => Ok(()),
+        }
+    }
 
     fn close(&self) {
         fs::write(self.state.join("closed"), "").unwrap();
@@ -283,6 +303,27 @@ fn whoever_dies_is_started_again() {
     let server = Server::start(Isolation::Thread);
     server.signal(server.child("front"), Signal::KILL);
     server.ask_somehow(b"after");
+}
+
+fn a_vault_that_cannot_write_ends_and_works_again_when_it_can() {
+    for (isolation, role) in [(Isolation::Process, "vault"), (Isolation::Thread, "front")] {
+        let server = Server::start(isolation);
+        server.ask_somehow(b"before");
+        let pid = server.child(role);
+        // Whether the answer still leaves is a race that either may win.
+        let _ = server.try_in_vault(FILL, "");
+        eventually("the process ends by itself", || gone(pid));
+        let count = |text: &str| server.log().matches(text).count();
+        // It is tried again and again, and nobody is needed but for the disk.
+        let start = Instant::now();
+        while count("the disk is still full") < 3 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", server.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        fs::remove_file(server.state("full")).unwrap();
+        server.ask_somehow(b"after");
+        assert_eq!(count("make room on the disk"), 1, "{}", server.log());
+    }
 }
 
 fn children_go_when_the_supervisor_does() {

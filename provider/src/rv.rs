@@ -147,7 +147,6 @@ fn fault_rv(code: FaultCode) -> CK_RV {
         | FaultCode::AnswerLost
         | FaultCode::NotDurable
         | FaultCode::IntegrityViolated => CKR_DEVICE_ERROR,
-        FaultCode::UnknownCall => CKR_FUNCTION_NOT_SUPPORTED,
         FaultCode::Forbidden | FaultCode::PolicyRefused | FaultCode::Frozen => CKR_FUNCTION_REJECTED,
         FaultCode::ArgumentsBad => CKR_ARGUMENTS_BAD,
         FaultCode::Full => CKR_DEVICE_MEMORY,

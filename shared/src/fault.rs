@@ -62,8 +62,7 @@ fault_codes! {
     1 Internal;
     /// The frame or its body cannot be understood.
     2 Malformed;
-    /// The server does not know this call.
-    3 UnknownCall;
+    // 3 meant an unknown call and is not given again: such a call ends its connection.
     /// This certificate may not make this call.
     4 Forbidden;
     /// The server is starting, stopping or has no vault; the call was not carried out.

@@ -16,7 +16,8 @@ use crate::{fault::Fault, message::*, object::ObjectInfo};
 pub const ALPN: &[u8] = b"strongroom/1";
 /// The major version, in every frame.
 pub const VERSION: u8 = 1;
-/// The minor version that this build speaks, told in `Hello` and `Welcome`.
+/// The minor version that this build speaks, told in `Hello` and `Welcome`. It grows with every new call: a call
+/// that the server does not know ends the connection, so a newer client looks at `Welcome` first.
 pub const MINOR: u16 = 0;
 /// The length of a frame header, in bytes.
 pub const HEADER: usize = 16;

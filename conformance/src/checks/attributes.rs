@@ -4,39 +4,41 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
+use crate::marks::Severity;
 use crate::session::{Session, aes, private};
 use crate::template::{Mechanism, Template, UNAVAILABLE};
 
 table! {
-    "attributes.sensitive-hidden" User sensitive_hidden, "4.10 CKA_SENSITIVE", "a sensitive secret key does not show its value";
-    "attributes.unextractable-hidden" User unextractable_hidden, "4.10 CKA_EXTRACTABLE", "neither does one that is not sensitive but not extractable";
+    all key_separation;
+    "attributes.sensitive-hidden" User sensitive_hidden, "4.10 CKA_SENSITIVE", "a sensitive secret key does not show its value" => critical;
+    "attributes.unextractable-hidden" User unextractable_hidden, "4.10 CKA_EXTRACTABLE", "neither does one that is not sensitive but not extractable" => critical;
     "attributes.plain-shown" User plain_shown, "4.10 Secret key objects", "a key that is neither shows the value that it was given";
-    "attributes.private-ec-hidden" User private_ec_hidden, "4.9 CKA_SENSITIVE", "a sensitive EC private key does not show its value";
-    "attributes.private-rsa-hidden" User private_rsa_hidden, "4.9 CKA_SENSITIVE", "a sensitive RSA private key shows neither exponent nor factors";
-    "attributes.sensitive-in-mixed" User sensitive_in_mixed, "5.7.5 C_GetAttributeValue", "beside a sensitive attribute the others are answered";
-    "attributes.sensitive-for-ever" User sensitive_for_ever, "4.10 CKA_SENSITIVE", "CKA_SENSITIVE does not go back to false";
-    "attributes.sensitive-later" User sensitive_later, "4.10 CKA_SENSITIVE", "CKA_SENSITIVE goes to true, and was not always so";
-    "attributes.unextractable-for-ever" User unextractable_for_ever, "4.10 CKA_EXTRACTABLE", "CKA_EXTRACTABLE does not go back to true";
-    "attributes.unextractable-later" User unextractable_later, "4.10 CKA_EXTRACTABLE", "CKA_EXTRACTABLE goes to false, and was once true";
-    "attributes.copy-sensitive" User copy_sensitive, "4.1.3 Copying objects", "a copy of a sensitive key is sensitive";
-    "attributes.copy-unextractable" User copy_unextractable, "4.1.3 Copying objects", "a copy of an unextractable key is unextractable";
-    "attributes.copy-hidden" User copy_hidden, "4.1.3 Copying objects", "a copy of a sensitive key does not show its value";
-    "attributes.copy-made-sensitive" User copy_made_sensitive, "4.1.3 Copying objects", "a copy made sensitive was not always so";
+    "attributes.private-ec-hidden" User private_ec_hidden, "4.9 CKA_SENSITIVE", "a sensitive EC private key does not show its value" => critical;
+    "attributes.private-rsa-hidden" User private_rsa_hidden, "4.9 CKA_SENSITIVE", "a sensitive RSA private key shows neither exponent nor factors" => critical;
+    "attributes.sensitive-in-mixed" User sensitive_in_mixed, "5.7.5 C_GetAttributeValue", "beside a sensitive attribute the others are answered" => critical;
+    "attributes.sensitive-for-ever" User sensitive_for_ever, "4.10 CKA_SENSITIVE", "CKA_SENSITIVE does not go back to false" => critical;
+    "attributes.sensitive-later" User sensitive_later, "4.10 CKA_SENSITIVE", "CKA_SENSITIVE goes to true, and was not always so" => high;
+    "attributes.unextractable-for-ever" User unextractable_for_ever, "4.10 CKA_EXTRACTABLE", "CKA_EXTRACTABLE does not go back to true" => critical;
+    "attributes.unextractable-later" User unextractable_later, "4.10 CKA_EXTRACTABLE", "CKA_EXTRACTABLE goes to false, and was once true" => high;
+    "attributes.copy-sensitive" User copy_sensitive, "4.1.3 Copying objects", "a copy of a sensitive key is sensitive" => critical;
+    "attributes.copy-unextractable" User copy_unextractable, "4.1.3 Copying objects", "a copy of an unextractable key is unextractable" => critical;
+    "attributes.copy-hidden" User copy_hidden, "4.1.3 Copying objects", "a copy of a sensitive key does not show its value" => critical;
+    "attributes.copy-made-sensitive" User copy_made_sensitive, "4.1.3 Copying objects", "a copy made sensitive was not always so" => high;
     "attributes.generated" User generated, "4.7 Key objects", "a generated key is local, and says how it was made and what it always was";
-    "attributes.generated-open" User generated_open, "4.10 Secret key objects", "a key generated open was never sensitive";
-    "attributes.imported" User imported, "4.7 Key objects", "an imported key is not local, nor always sensitive, nor never extractable";
-    "attributes.import-forged" User import_forged, "4.7 Key objects", "an imported key cannot claim to be local or always sensitive";
-    "attributes.generate-forged" User generate_forged, "4.7 Key objects", "a generated key cannot be told what it always was";
-    "attributes.set-forged" User set_forged, "4.1.2 Modifying objects", "the history of a key is read-only";
-    "attributes.trusted" User trusted, "4.8 CKA_TRUSTED", "the user makes no key trusted";
-    "attributes.wrap-with-trusted" User wrap_with_trusted, "4.10 CKA_WRAP_WITH_TRUSTED", "CKA_WRAP_WITH_TRUSTED does not go back to false";
-    "attributes.set-value" User set_value, "4.1.2 Modifying objects", "the value of a key is read-only";
+    "attributes.generated-open" User generated_open, "4.10 Secret key objects", "a key generated open was never sensitive" => high;
+    "attributes.imported" User imported, "4.7 Key objects", "an imported key is not local, nor always sensitive, nor never extractable" => high;
+    "attributes.import-forged" User import_forged, "4.7 Key objects", "an imported key cannot claim to be local or always sensitive" => high;
+    "attributes.generate-forged" User generate_forged, "4.7 Key objects", "a generated key cannot be told what it always was" => high;
+    "attributes.set-forged" User set_forged, "4.1.2 Modifying objects", "the history of a key is read-only" => high;
+    "attributes.trusted" User trusted, "4.8 CKA_TRUSTED", "the user makes no key trusted" => high;
+    "attributes.wrap-with-trusted" User wrap_with_trusted, "4.10 CKA_WRAP_WITH_TRUSTED", "CKA_WRAP_WITH_TRUSTED does not go back to false" => high;
+    "attributes.set-value" User set_value, "4.1.2 Modifying objects", "the value of a key is read-only" => high;
     "attributes.set-key-type" User set_key_type, "4.1.2 Modifying objects", "the type of a key is read-only";
-    "attributes.set-private" User set_private, "4.1.2 Modifying objects", "CKA_PRIVATE is read-only";
-    "attributes.set-ec-point" User set_ec_point, "4.1.2 Modifying objects", "the point of a public key is read-only";
-    "attributes.set-modulus" User set_modulus, "4.1.2 Modifying objects", "the modulus of a key is read-only";
+    "attributes.set-private" User set_private, "4.1.2 Modifying objects", "CKA_PRIVATE is read-only" => high;
+    "attributes.set-ec-point" User set_ec_point, "4.1.2 Modifying objects", "the point of a public key is read-only" => high;
+    "attributes.set-modulus" User set_modulus, "4.1.2 Modifying objects", "the modulus of a key is read-only" => high;
     "attributes.private-default" User private_default, "4.9 Private key objects", "a private key is private unless told otherwise";
-    "attributes.usage-switch" User usage_switch, "4.10 Secret key objects", "a use that was taken away is refused";
+    "attributes.usage-switch" User usage_switch, "4.10 Secret key objects", "a use that was taken away is refused" => high;
 }
 
 /// How an imported key is kept.
@@ -64,8 +66,12 @@ fn imported_key(session: &Session<'_>, kept: Kept) -> Result<CK_OBJECT_HANDLE, S
 /// A value that must not be shown, asked with room for all of it and then for its length.
 fn hidden(session: &Session<'_>, key: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Verdict {
     let mut asked = Template::new().room(kind, 1024);
-    session.query(key, &mut asked).is(CKR_ATTRIBUTE_SENSITIVE)?;
-    ensure(asked.is_untouched(0), "nothing written", "memory was written")?;
+    let rv = session.query(key, &mut asked);
+    if !asked.is_untouched(0) {
+        let seen = format!("{rv}, and {} bytes of it", asked.value(0).len());
+        return Err(Stop::graded(Severity::Critical, "CKR_ATTRIBUTE_SENSITIVE and nothing written", seen));
+    }
+    rv.is(CKR_ATTRIBUTE_SENSITIVE)?;
     ensure(asked.length(0) == UNAVAILABLE, "length -1", asked.length(0).to_string())?;
     session.query(key, &mut Template::new().ask(kind)).is(CKR_ATTRIBUTE_SENSITIVE)
 }

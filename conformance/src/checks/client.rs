@@ -12,13 +12,13 @@ use crate::check::{Stop, Verdict, ensure, table};
 
 table! {
     "client.info" Loaded info, "5.4.3, 5.5.2, 5.5.3", "library, slot and token describe themselves";
-    "client.ecdsa" Loaded ecdsa, "5.13, 5.15, 6.3", "a P-256 key is made, signs and verifies";
-    "client.rsa" Loaded rsa, "5.13, 5.15, 6.1", "an RSA key is made, signs and verifies";
-    "client.aes" Loaded aes, "5.8, 5.10, 6", "an AES key is made, encrypts and decrypts";
-    "client.find" Loaded find, "5.7", "a data object is made, found, read, changed and destroyed";
+    "client.ecdsa" Loaded ecdsa, "5.13, 5.15, 6.3", "a P-256 key is made, signs and verifies" => session_objects;
+    "client.rsa" Loaded rsa, "5.13, 5.15, 6.1", "an RSA key is made, signs and verifies" => session_objects;
+    "client.aes" Loaded aes, "5.8, 5.10, 6", "an AES key is made, encrypts and decrypts" => session_objects;
+    "client.find" Loaded find, "5.7", "a data object is made, found, read, changed and destroyed" => session_objects;
     "client.digest" Loaded digest, "5.12", "a digest in parts is the digest of the whole";
     "client.random" Loaded random, "5.19", "random bytes come";
-    "client.token-key" Loaded token_key, "5.7, 5.13", "a token key is found by the next session and signs";
+    "client.token-key" Loaded token_key, "5.7, 5.13", "a token key is found by the next session and signs" => token_objects;
 }
 
 impl From<Error> for Stop {
@@ -29,6 +29,7 @@ impl From<Error> for Stop {
 
 /// Starts the module as an application would, does something in a logged-in session, and stops it.
 fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session) -> Verdict) -> Verdict {
+    starts_plainly(bench)?;
     let pin = AuthPin::new(String::from_utf8_lossy(&bench.pin()?).into_owned().into());
     let context = Pkcs11::new(&bench.target.module)?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
@@ -50,11 +51,20 @@ fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session
     Ok(context.finalize()?)
 }
 
+/// An ordinary client gives `C_Initialize` no string.
+fn starts_plainly(bench: &Bench) -> Verdict {
+    match bench.target.init_string {
+        Some(_) => Err(Stop::Skipped("an ordinary client has no --init-string".to_owned())),
+        None => Ok(()),
+    }
+}
+
 fn label() -> Attribute {
     Attribute::Label(LABEL.to_vec())
 }
 
 fn info(bench: &Bench) -> Verdict {
+    starts_plainly(bench)?;
     let context = Pkcs11::new(&bench.target.module)?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
     let library = context.get_library_info()?;

@@ -8,12 +8,13 @@ use crate::raw::{Arg, Function as F};
 use crate::template::{Mechanism, Out, UNAVAILABLE};
 
 table! {
-    "digest.sha1" User sha1, "6.20 SHA-1", "the hash of abc is that of FIPS 180-4";
-    "digest.sha224" User sha224, "6.21 SHA-224", "the hash of abc is that of FIPS 180-4";
-    "digest.sha256" User sha256, "6.22 SHA-256", "the hash of abc is that of FIPS 180-4";
-    "digest.sha384" User sha384, "6.23 SHA-384", "the hash of abc is that of FIPS 180-4";
-    "digest.sha512" User sha512, "6.24 SHA-512", "the hash of abc is that of FIPS 180-4";
+    "digest.sha1" User sha1, "6.20 SHA-1", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha224" User sha224, "6.21 SHA-224", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha256" User sha256, "6.22 SHA-256", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha384" User sha384, "6.23 SHA-384", "the hash of abc is that of FIPS 180-4" => high;
+    "digest.sha512" User sha512, "6.24 SHA-512", "the hash of abc is that of FIPS 180-4" => high;
     "digest.nothing" User nothing, "5.12.2 C_Digest", "the hash of nothing is that of FIPS 180-4, in one part or none";
+    "digest.random-parts" User random_parts, "5.12.3 C_DigestUpdate", "random data in random parts has the hash of the whole" => high;
     "digest.with-key" User key, "5.12.4 C_DigestKey", "a key's value is digested, or is CKR_KEY_INDIGESTIBLE";
     "digest.with-key-unknown" User key_unknown, "5.12.4 C_DigestKey", "a handle that is no key's is refused";
     "digest.public" Public public, "5.12.1 C_DigestInit", "a digest needs no login";
@@ -65,6 +66,21 @@ fn nothing(bench: &Bench) -> Verdict {
 
 /// What a module answers that cannot or will not digest a key.
 const INDIGESTIBLE: &[CK_RV] = &[CKR_OK, CKR_KEY_INDIGESTIBLE, CKR_FUNCTION_NOT_SUPPORTED];
+
+fn random_parts(bench: &Bench) -> Verdict {
+    let data = bench.random().bytes(4096);
+    let whole = bench.sha256(&data)?;
+    let session = bench.session()?;
+    session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None).ok()?;
+    let mut rest = data.as_slice();
+    while let Some((part, after)) = rest.split_at_checked(1 + bench.random().below(rest.len())) {
+        session.feed(F::C_DigestUpdate, part).ok()?;
+        rest = after;
+    }
+    let mut out = Out::room(32);
+    session.finish(F::C_DigestFinal, &mut out).ok()?;
+    ensure(out.bytes() == whole, format!("{whole:02x?}"), format!("{:02x?}", out.bytes()))
+}
 
 fn key(bench: &Bench) -> Verdict {
     let expected = bench.sha256(&[0x0b; 32])?;

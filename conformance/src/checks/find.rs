@@ -22,7 +22,7 @@ table! {
     "find.unknown-attribute" User unknown_attribute, "5.7.7 C_FindObjectsInit", "an attribute that nothing has finds nothing";
     "find.wrong-size" User wrong_size, "5.7.7 C_FindObjectsInit", "a value of the wrong size finds nothing";
     "find.destroyed-meanwhile" User destroyed_meanwhile, "5.7.8 C_FindObjects", "an object that is destroyed during the search does no harm";
-    "find.token-object" User token_object, "5.7.1 C_CreateObject", "a token object is found by a later session";
+    "find.token-object" User token_object, "5.7.1 C_CreateObject", "a token object is found by a later session" => token_objects;
     "find.mixed-with-operation" User mixed, "5.6 Session management", "a search in a session that digests works, or is CKR_OPERATION_ACTIVE";
 }
 

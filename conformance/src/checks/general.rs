@@ -11,15 +11,17 @@ use crate::raw::{Arg, Function as F, initialize_args, mutex_use};
 use crate::rv::Rv;
 
 table! {
+    all sessions;
     "general.list-version" Loaded list_version, "5.4.4 C_GetFunctionList", "the list of C_GetFunctionList is of version 2";
-    "general.list-complete" Loaded list_complete, "5.4.4 C_GetFunctionList", "no pointer in the list of 2.40 is null";
+    "general.list-complete" Loaded list_complete, "5.4.4 C_GetFunctionList", "no pointer in the list of 2.40 is null" => high;
     "general.list-null" Loaded list_null, "5.4.4 C_GetFunctionList", "a null ppFunctionList is refused";
     "general.interface-list" Loaded interface_list, "5.4.5 C_GetInterfaceList", "the interfaces have names, versions and lists";
     "general.interface-list-small" Loaded interface_list_small, "5.4.5 C_GetInterfaceList", "a list that does not fit is not written";
     "general.interface-list-null" Loaded interface_list_null, "5.4.5 C_GetInterfaceList", "a null pulCount is refused";
     "general.interface-default" Loaded interface_default, "5.4.6 C_GetInterface", "without a name the default interface is PKCS 11";
     "general.interface-2.40" Loaded interface_2_40, "5.4.6 C_GetInterface", "version 2.40 by name and version is the list of C_GetFunctionList";
-    "general.interface-3.0-complete" Loaded interface_3_0_complete, "5.4.6 C_GetInterface", "no pointer in the list of 3.0 is null";
+    "general.interface-3.0-complete" Loaded interface_3_0_complete, "5.4.6 C_GetInterface", "no pointer in the list of 3.0 is null" => high;
+    "general.interface-3.2-complete" Loaded interface_3_2_complete, "5.4.6 C_GetInterface", "no pointer in the list of 3.2 is null" => high;
     "general.interface-stable" Loaded interface_stable, "5.4.6 C_GetInterface", "asked twice, the interface is at the same address";
     "general.interface-unknown-name" Loaded interface_unknown_name, "5.4.6 C_GetInterface", "an unknown name is refused";
     "general.interface-unknown-version" Loaded interface_unknown_version, "5.4.6 C_GetInterface", "an unknown version is refused";
@@ -37,8 +39,10 @@ table! {
     "general.finalize-first" Loaded finalize_first, "5.4.2 C_Finalize", "C_Finalize needs C_Initialize";
     "general.finalize-twice" Loaded finalize_twice, "5.4.2 C_Finalize", "the second C_Finalize is refused";
     "general.finalize-reserved" Loaded finalize_reserved, "5.4.2 C_Finalize", "pReserved that is not null is refused, and the module stays initialised";
-    "general.initialize-again" Loaded initialize_again, "5.4.2 C_Finalize", "after C_Finalize the module can be initialised again, a hundred times";
+    "general.initialize-again" Loaded initialize_again, "5.4.2 C_Finalize", "after C_Finalize the module can be initialised again, a hundred times" => high;
+    "general.clean-end" Loaded clean_end, "5.4.2 C_Finalize", "a process that used the module, and finalised it, comes to a clean end" => high;
     "general.no-leak" Loaded no_leak, "5.4.2 C_Finalize", "fifty rounds leave no descriptor and no thread behind";
+    "general.no-memory-leak" Loaded no_memory_leak, "5.4.2 C_Finalize", "fifty rounds do not make the process grow";
     "general.before-initialize" Loaded before_initialize, "5.1.1 Universal return values", "every function needs C_Initialize";
     "general.before-initialize-null" Loaded before_initialize_null, "5.1.1 Universal return values", "so does every function with null arguments";
     "general.after-finalize" Loaded after_finalize, "5.4.2 C_Finalize", "after C_Finalize every function needs C_Initialize";
@@ -58,7 +62,11 @@ pub fn padded(field: &str, text: &[u8]) -> Verdict {
 }
 
 fn initialize(bench: &Bench, flags: CK_FLAGS, mutexes: u8, reserved: usize) -> Rv {
-    bench.module.call(F::C_Initialize, &[Arg::of(&initialize_args(flags, mutexes, reserved))])
+    let arguments = match reserved {
+        0 => bench.initialize_args(flags, mutexes),
+        _ => initialize_args(flags, mutexes, reserved),
+    };
+    bench.module.call(F::C_Initialize, &[Arg::of(&arguments)])
 }
 
 fn finalize(bench: &Bench) -> Rv {
@@ -142,6 +150,11 @@ fn interface_3_0_complete(bench: &Bench) -> Verdict {
     ensure(missing.is_empty(), "92 functions", format!("null: {}", missing.join(" ")))
 }
 
+fn interface_3_2_complete(bench: &Bench) -> Verdict {
+    let missing = bench.module.nulls_in_3_2().ok_or(Stop::NotOffered)?;
+    ensure(missing.is_empty(), "104 functions", format!("null: {}", missing.join(" ")))
+}
+
 fn interface_stable(bench: &Bench) -> Verdict {
     has_interfaces(bench)?;
     let ask = || bench.module.interface(None, None, 0).map(|interface| interface.address);
@@ -184,6 +197,9 @@ fn interface_null(bench: &Bench) -> Verdict {
 }
 
 fn initialize_null(bench: &Bench) -> Verdict {
+    if bench.target.init_string.is_some() {
+        return Err(Stop::Skipped("C_Initialize is given a string (--init-string)".to_owned()));
+    }
     bench.module.call(F::C_Initialize, &[Arg::NULL]).ok()?;
     get_info(bench).ok()
 }
@@ -268,22 +284,34 @@ fn initialize_again(bench: &Bench) -> Verdict {
     Ok(())
 }
 
+/// The check that takes the blame for a process that dies after its last check.
+pub const CLEAN_END: &str = "general.clean-end";
+
+/// The end itself comes after this check, when its process ends.
+fn clean_end(bench: &Bench) -> Verdict {
+    initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
+    let _slots = bench.slots(Slots::WithToken);
+    finalize(bench).ok()
+}
+
 /// Open descriptors and threads of this process.
 fn belongings() -> (usize, usize) {
     let entries = |folder: &str| fs::read_dir(folder).map_or(0, Iterator::count);
     (entries("/proc/self/fd"), entries("/proc/self/task"))
 }
 
+/// The module's life: initialised, asked for its slots, finalised.
+fn round(bench: &Bench) -> Verdict {
+    initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
+    let _slots = bench.slots(Slots::WithToken);
+    finalize(bench).ok()
+}
+
 fn no_leak(bench: &Bench) -> Verdict {
-    let round = || {
-        initialize(bench, CKF_OS_LOCKING_OK, 0, 0).ok()?;
-        let _slots = bench.slots(Slots::WithToken);
-        finalize(bench).ok()
-    };
-    round()?;
+    round(bench)?;
     let (descriptors, threads) = belongings();
     for _ in 0..50 {
-        round()?;
+        round(bench)?;
     }
     let (descriptors_after, threads_after) = belongings();
     ensure(
@@ -291,6 +319,25 @@ fn no_leak(bench: &Bench) -> Verdict {
         format!("about {descriptors} descriptors and {threads} threads"),
         format!("{descriptors_after} descriptors and {threads_after} threads"),
     )
+}
+
+/// Resident memory of this process, in KiB.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+/// Allocators keep some of what was freed, so ten rounds go ahead and 16 MiB are allowed.
+fn no_memory_leak(bench: &Bench) -> Verdict {
+    (0..10).try_for_each(|_| round(bench))?;
+    let before = resident();
+    if before == 0 {
+        return Err(Stop::Skipped("this system does not tell a process's memory".to_owned()));
+    }
+    (0..50).try_for_each(|_| round(bench))?;
+    let after = resident();
+    ensure(after < before + (16 << 10), format!("about {before} KiB"), format!("{after} KiB"))
 }
 
 /// What a function may answer before `C_Initialize`. The two of old answer what they always did.

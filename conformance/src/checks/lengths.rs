@@ -13,6 +13,7 @@ use crate::session::Session;
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
 
 table! {
+    all arguments;
     "lengths.random" User random, "5.19.2 C_GenerateRandom", "more random bytes than there is memory are refused";
     "lengths.seed" User seed, "5.19.1 C_SeedRandom", "a seed longer than memory is refused";
     "lengths.digest" User digest, "5.12.2 C_Digest", "data longer than memory is refused";
@@ -23,8 +24,8 @@ table! {
     "lengths.encrypt" User encrypt, "5.8.2 C_Encrypt", "data longer than memory is refused";
     "lengths.encrypt-update" User encrypt_update, "5.8.3 C_EncryptUpdate", "data longer than memory is refused";
     "lengths.decrypt" User decrypt, "5.10.2 C_Decrypt", "data longer than memory is refused";
-    "lengths.login" Token login, "5.6.8 C_Login", "a PIN longer than memory is refused";
-    "lengths.set-pin" User set_pin, "5.5.9 C_SetPIN", "a new PIN longer than memory is refused";
+    "lengths.login" Token login, "5.6.8 C_Login", "a PIN longer than memory is refused" => pins;
+    "lengths.set-pin" User set_pin, "5.5.9 C_SetPIN", "a new PIN longer than memory is refused" => pins;
     "lengths.create-object" User create_object, "5.7.1 C_CreateObject", "more attributes than memory are refused";
     "lengths.get-attribute" User get_attribute, "5.7.5 C_GetAttributeValue", "more attributes than memory are refused";
     "lengths.set-attribute" User set_attribute, "5.7.6 C_SetAttributeValue", "more attributes than memory are refused";

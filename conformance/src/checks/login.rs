@@ -10,35 +10,37 @@ use crate::session::Session;
 use crate::template::{Mechanism, Template};
 
 table! {
+    all authentication;
     "login.right" Token right, "5.6.8 C_Login", "the right PIN changes the state of every session";
-    "login.wrong" Token wrong, "5.6.8 C_Login", "a wrong PIN is CKR_PIN_INCORRECT and logs nobody in";
-    "login.count-low" Token count_low, "3.2 CKF_USER_PIN_COUNT_LOW", "a wrong PIN raises the flag and the right one lowers it";
-    "login.too-long" Token too_long, "5.6.8 C_Login", "a PIN that is too long is refused";
-    "login.empty" Token empty, "5.6.8 C_Login", "an empty PIN is refused";
+    "login.wrong" Token wrong, "5.6.8 C_Login", "a wrong PIN is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
+    "login.count-low" Token count_low, "3.2 CKF_USER_PIN_COUNT_LOW", "a wrong PIN raises the flag and the right one lowers it" => pins;
+    "login.too-long" Token too_long, "5.6.8 C_Login", "a PIN that is too long is refused" => pins;
+    "login.empty" Token empty, "5.6.8 C_Login", "an empty PIN is refused" => pins critical;
     "login.user-type" Token user_type, "5.6.8 C_Login", "a user type that does not exist is CKR_USER_TYPE_INVALID";
     "login.twice" Token twice, "5.6.8 C_Login", "the second login is CKR_USER_ALREADY_LOGGED_IN, in any session";
     "login.other-user" Token other_user, "5.6.8 C_Login", "the SO does not log in while the user is";
     "login.context" Token context, "5.6.8 C_Login", "a login for an operation needs an operation";
+    "login.always-authenticate" Token always_authenticate, "4.9 CKA_ALWAYS_AUTHENTICATE", "a key that asks for the PIN each time signs once for each PIN, and not without" => high session_objects;
     "login.logout" Token logout, "5.6.10 C_Logout", "after C_Logout the sessions are public again";
     "login.logout-first" Token logout_first, "5.6.10 C_Logout", "C_Logout needs a login";
     "login.ends-with-last-session" Token ends_with_last_session, "5.6.2 C_CloseSession", "the login ends with the last session";
     "login.new-session" Token new_session, "5.6.1 C_OpenSession", "a new session of a logged-in application is logged in";
-    "login.create-private" Public create_private, "5.7.1 C_CreateObject", "a private object needs a login";
-    "login.generate-private" Public generate_private, "5.18.1 C_GenerateKey", "a private key needs a login";
-    "login.create-public" Public create_public, "5.7.1 C_CreateObject", "a public session object needs no login";
-    "login.private-hidden" Token private_hidden, "5.7.7 C_FindObjectsInit", "private objects are not found without a login";
-    "login.private-handle" Token private_handle, "5.6.10 C_Logout", "handles of private objects die with the logout, also for the next login";
-    "login.private-ends" Token private_ends, "5.6.10 C_Logout", "private session objects are destroyed by the logout";
+    "login.create-private" Public create_private, "5.7.1 C_CreateObject", "a private object needs a login" => high session_objects;
+    "login.generate-private" Public generate_private, "5.18.1 C_GenerateKey", "a private key needs a login" => high session_objects;
+    "login.create-public" Public create_public, "5.7.1 C_CreateObject", "a public session object needs no login" => session_objects;
+    "login.private-hidden" Token private_hidden, "5.7.7 C_FindObjectsInit", "private objects are not found without a login" => critical token_objects;
+    "login.private-handle" Token private_handle, "5.6.10 C_Logout", "handles of private objects die with the logout, also for the next login" => critical session_objects;
+    "login.private-ends" Token private_ends, "5.6.10 C_Logout", "private session objects are destroyed by the logout" => high session_objects;
     "login.so" Token so, "5.6.8 C_Login", "the SO logs in, sees the SO's state, and keeps the user out";
     "login.so-read-only" Token so_read_only, "5.6.8 C_Login", "the SO does not log in while a read-only session is open";
     "login.so-then-read-only" Token so_then_read_only, "5.6.1 C_OpenSession", "no read-only session opens while the SO is logged in";
-    "login.so-no-private" Token so_no_private, "5.6 Session management", "the SO makes no private object";
-    "login.init-pin-as-user" Token init_pin_as_user, "5.5.8 C_InitPIN", "only the SO sets the user's PIN anew";
-    "login.set-pin" Token set_pin, "5.5.9 C_SetPIN", "the PIN is set (to itself), and is then the PIN";
-    "login.set-pin-wrong" Token set_pin_wrong, "5.5.9 C_SetPIN", "a wrong old PIN is CKR_PIN_INCORRECT";
-    "login.set-pin-short" Token set_pin_short, "5.5.9 C_SetPIN", "a new PIN that is too short is CKR_PIN_LEN_RANGE";
-    "login.set-pin-long" Token set_pin_long, "5.5.9 C_SetPIN", "a new PIN that is too long is CKR_PIN_LEN_RANGE";
-    "login.set-pin-read-only" Token set_pin_read_only, "5.5.9 C_SetPIN", "a read-only session sets no PIN";
+    "login.so-no-private" Token so_no_private, "5.6 Session management", "the SO makes no private object" => high session_objects;
+    "login.init-pin-as-user" Token init_pin_as_user, "5.5.8 C_InitPIN", "only the SO sets the user's PIN anew" => pins critical;
+    "login.set-pin" Token set_pin, "5.5.9 C_SetPIN", "the PIN is set (to itself), and is then the PIN" => pins;
+    "login.set-pin-wrong" Token set_pin_wrong, "5.5.9 C_SetPIN", "a wrong old PIN is CKR_PIN_INCORRECT" => pins critical;
+    "login.set-pin-short" Token set_pin_short, "5.5.9 C_SetPIN", "a new PIN that is too short is CKR_PIN_LEN_RANGE" => pins;
+    "login.set-pin-long" Token set_pin_long, "5.5.9 C_SetPIN", "a new PIN that is too long is CKR_PIN_LEN_RANGE" => pins;
+    "login.set-pin-read-only" Token set_pin_read_only, "5.5.9 C_SetPIN", "a read-only session sets no PIN" => pins;
 }
 
 /// What no token's PIN is.
@@ -125,6 +127,35 @@ fn other_user(bench: &Bench) -> Verdict {
 fn context(bench: &Bench) -> Verdict {
     let pin = bench.pin()?;
     login(bench)?.login(CKU_CONTEXT_SPECIFIC, &pin).is(CKR_OPERATION_NOT_INITIALIZED)
+}
+
+/// The template of a key that wants its own login for each signature. Tokens need not have such keys.
+fn guarded(session: &Session<'_>) -> Result<CK_OBJECT_HANDLE, crate::check::Stop> {
+    use crate::session::{P256, ec_public, private};
+    session.bench.offers(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR)?;
+    session.bench.offers(CKM_ECDSA, CKF_SIGN)?;
+    let template = private().bool(CKA_ALWAYS_AUTHENTICATE, true);
+    let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    match session.try_generate_pair(&mechanism, &ec_public(P256), &template) {
+        (rv, pair) if rv.was(CKR_OK) => Ok(pair.private),
+        _ => Err(crate::check::Stop::NotOffered),
+    }
+}
+
+fn always_authenticate(bench: &Bench) -> Verdict {
+    let pin = bench.pin()?;
+    let session = login(bench)?;
+    let key = guarded(&session)?;
+    let begin = || session.init(F::C_SignInit, &Mechanism::plain(CKM_ECDSA), Some(key)).ok();
+    let sign = || session.run(F::C_Sign, &[7; 32], &mut crate::template::Out::room(64));
+    begin()?;
+    sign().is(CKR_USER_NOT_LOGGED_IN)?;
+    let _ended = sign();
+    begin()?;
+    session.login(CKU_CONTEXT_SPECIFIC, &pin).ok()?;
+    sign().ok()?;
+    begin()?;
+    sign().is(CKR_USER_NOT_LOGGED_IN)
 }
 
 fn logout(bench: &Bench) -> Verdict {

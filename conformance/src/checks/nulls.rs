@@ -40,6 +40,8 @@ use Kind::*;
 pub struct Row {
     /// The function.
     pub function: F,
+    /// Its check is `nulls.` and this.
+    pub id: &'static str,
     /// Its arguments, in order.
     pub arguments: &'static [Kind],
 }
@@ -47,16 +49,8 @@ pub struct Row {
 macro_rules! rows {
     ($( $function:ident $id:literal [ $( $argument:expr ),* ]; )*) => {
         /// Every function that takes more than a session.
-        pub const ROWS: &[Row] = &[ $( Row { function: F::$function, arguments: &[ $( $argument ),* ] }, )* ];
-
-        /// The checks of this chapter: one for each function.
-        pub const CHECKS: &[Check] = &[ $( Check {
-            id: concat!("nulls.", $id),
-            clause: concat!("5.1.6 CKR_ARGUMENTS_BAD; ", stringify!($function)),
-            title: concat!(stringify!($function), " refuses a null pointer where it needs one"),
-            stage: stage(F::$function),
-            run: |bench| refuses_nulls(bench, F::$function),
-        }, )* ];
+        pub const ROWS: &[Row] =
+            &[ $( Row { function: F::$function, id: $id, arguments: &[ $( $argument ),* ] }, )* ];
     };
 }
 
@@ -129,6 +123,33 @@ rows! {
     C_SignMessage "sign-message" [Session, Memory, EIGHT, Memory, EIGHT, Output, Length];
     C_MessageVerifyInit "message-verify-init" [Session, Mechanism, Number(0)];
     C_VerifyMessage "verify-message" [Session, Memory, EIGHT, Memory, EIGHT, Memory, EIGHT];
+    C_EncapsulateKey "encapsulate-key" [Session, Mechanism, Number(0), Template, Number(4), Output, Length, Length];
+    C_DecapsulateKey "decapsulate-key" [Session, Mechanism, Number(0), Template, Number(4), Memory, EIGHT, Length];
+    C_VerifySignatureInit "verify-signature-init" [Session, Mechanism, Number(0), Memory, EIGHT];
+    C_VerifySignature "verify-signature" [Session, Memory, EIGHT];
+    C_VerifySignatureUpdate "verify-signature-update" [Session, Memory, EIGHT];
+    C_GetSessionValidationFlags "session-validation-flags" [Session, Number(CKS_LAST_VALIDATION_OK), Length];
+    C_WrapKeyAuthenticated "wrap-key-authenticated" [Session, Mechanism, Number(0), Number(0), Memory, EIGHT, Output, Length];
+    C_UnwrapKeyAuthenticated "unwrap-key-authenticated" [Session, Mechanism, Number(0), Memory, EIGHT, Template, Number(4), Memory, EIGHT, Length];
+}
+
+/// The checks of this chapter: one for each function.
+pub fn checks() -> Vec<Check> {
+    let check = |row: &'static Row| {
+        let (name, function) = (row.function.name(), row.function);
+        let clause = format!("5.1.6 CKR_ARGUMENTS_BAD; {name}");
+        let title = format!("{name} refuses a null pointer where it needs one");
+        let made = Check::case(format!("nulls.{}", row.id), stage(function), clause, title, move |bench| {
+            refuses_nulls(bench, function)
+        });
+        match function {
+            F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser => {
+                made.arguments().pins()
+            }
+            _ => made.arguments(),
+        }
+    };
+    ROWS.iter().map(check).collect()
 }
 
 /// Functions about slots need no token to refuse a null; a login needs that nobody is logged in.
@@ -146,8 +167,8 @@ type Scratch = [u64; 64];
 
 /// What a call may point to.
 struct Props {
-    scratch: [Scratch; 9],
-    lengths: [CK_ULONG; 9],
+    scratch: [Scratch; 10],
+    lengths: [CK_ULONG; 10],
     mechanism: Mechanism,
     template: Template,
     private: Template,
@@ -165,8 +186,8 @@ impl Props {
             _ => (CKM_SHA256_HMAC, Template::data()),
         };
         Self {
-            scratch: [[0x0101_0101_0101_0101; 64]; 9],
-            lengths: [64; 9],
+            scratch: [[0x0101_0101_0101_0101; 64]; 10],
+            lengths: [64; 10],
             mechanism: Mechanism::plain(mechanism),
             template,
             private: private(),

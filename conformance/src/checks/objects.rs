@@ -19,6 +19,7 @@ table! {
     "objects.create-foreign-attribute" User create_foreign_attribute, "4.1.1 Creating objects", "an attribute of another class is refused";
     "objects.create-same-twice" User create_same_twice, "4.1.1 Creating objects", "an attribute twice with one value is one attribute, or inconsistent";
     "objects.create-different-twice" User create_different_twice, "4.1.1 Creating objects", "an attribute twice with two values is inconsistent";
+    "objects.create-two-classes" User create_two_classes, "4.1.1 Creating objects", "an object of two classes is refused";
     "objects.create-long-bool" User create_long_bool, "4.1.1 Creating objects", "a CK_BBOOL of eight bytes is CKR_ATTRIBUTE_VALUE_INVALID";
     "objects.create-empty-bool" User create_empty_bool, "4.1.1 Creating objects", "a CK_BBOOL of no bytes is CKR_ATTRIBUTE_VALUE_INVALID";
     "objects.create-odd-bool" User create_odd_bool, "4.1.1 Creating objects", "a CK_BBOOL that is neither true nor false is CKR_ATTRIBUTE_VALUE_INVALID";
@@ -38,19 +39,21 @@ table! {
     "objects.size" User size, "5.7.4 C_GetObjectSize", "an object has a size, or it is not known";
     "objects.size-unknown-handle" User size_unknown_handle, "5.7.4 C_GetObjectSize", "a handle that is no object's is refused";
     "objects.set" User set, "5.7.6 C_SetAttributeValue", "a label changes";
-    "objects.set-class" User set_class, "4.1.2 Modifying objects", "the class is read-only";
-    "objects.set-token" User set_token, "4.1.2 Modifying objects", "a session object does not become a token object by CKA_TOKEN";
+    "objects.set-class" User set_class, "4.1.2 Modifying objects", "the class is read-only" => high;
+    "objects.set-token" User set_token, "4.1.2 Modifying objects", "a session object does not become a token object by CKA_TOKEN" => token_objects;
     "objects.set-unknown" User set_unknown, "5.7.6 C_SetAttributeValue", "an attribute that does not exist is CKR_ATTRIBUTE_TYPE_INVALID";
     "objects.set-at-once" User set_at_once, "4.1.2 Modifying objects", "a refused change changes nothing";
-    "objects.set-unmodifiable" User set_unmodifiable, "4.1.2 Modifying objects", "CKA_MODIFIABLE false is CKR_ACTION_PROHIBITED";
+    "objects.set-behind-refused" User set_behind_refused, "4.1.2 Modifying objects", "what stands behind a refused attribute is not changed";
+    "objects.set-unmodifiable" User set_unmodifiable, "4.1.2 Modifying objects", "CKA_MODIFIABLE false is CKR_ACTION_PROHIBITED" => high;
     "objects.set-unknown-handle" User set_unknown_handle, "5.7.6 C_SetAttributeValue", "a handle that is no object's is refused";
-    "objects.set-read-only-session" User set_read_only_session, "5.7.6 C_SetAttributeValue", "a read-only session changes and destroys no token object";
+    "objects.set-read-only-session" User set_read_only_session, "5.7.6 C_SetAttributeValue", "a read-only session changes and destroys no token object" => token_objects high;
     "objects.copy" User copy, "5.7.2 C_CopyObject", "a copy has the original's attributes and the template's, and its own life";
     "objects.copy-class" User copy_class, "4.1.3 Copying objects", "a copy is not of another class";
-    "objects.copy-uncopyable" User copy_uncopyable, "4.1.3 Copying objects", "CKA_COPYABLE false is CKR_ACTION_PROHIBITED";
+    "objects.copy-uncopyable" User copy_uncopyable, "4.1.3 Copying objects", "CKA_COPYABLE false is CKR_ACTION_PROHIBITED" => high;
     "objects.copy-unknown-handle" User copy_unknown_handle, "5.7.2 C_CopyObject", "a handle that is no object's is refused";
-    "objects.destroy" User destroy, "5.7.3 C_DestroyObject", "a destroyed object's handle is dead";
-    "objects.destroy-indestructible" User destroy_indestructible, "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is CKR_ACTION_PROHIBITED";
+    "objects.handle-not-reused" User handle_not_reused, "5.7.3 C_DestroyObject (use after free)", "the handle of a destroyed object is not given to the next" => informational;
+    "objects.destroy" User destroy, "5.7.3 C_DestroyObject", "a destroyed object's handle is dead" => high;
+    "objects.destroy-indestructible" User destroy_indestructible, "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is CKR_ACTION_PROHIBITED" => high;
     "objects.destroy-unknown-handle" User destroy_unknown_handle, "5.7.3 C_DestroyObject", "a handle that is no object's is refused";
 }
 
@@ -127,6 +130,11 @@ fn create_same_twice(bench: &Bench) -> Verdict {
 
 fn create_different_twice(bench: &Bench) -> Verdict {
     create(bench, &Template::data().bytes(CKA_VALUE, b"another"), &[CKR_TEMPLATE_INCONSISTENT])
+}
+
+fn create_two_classes(bench: &Bench) -> Verdict {
+    let template = Template::data().without(CKA_CLASS).ulong(CKA_CLASS, CKO_SECRET_KEY);
+    create(bench, &template.ulong(CKA_CLASS, CKO_DATA), &[CKR_TEMPLATE_INCONSISTENT, CKR_TEMPLATE_INCOMPLETE])
 }
 
 fn with_modifiable(value: &[u8]) -> Template {
@@ -307,6 +315,15 @@ fn set_at_once(bench: &Bench) -> Verdict {
     ensure(seen == expected, "the old label", format!("{:?}", String::from_utf8_lossy(&seen)))
 }
 
+fn set_behind_refused(bench: &Bench) -> Verdict {
+    let (session, object) = data(bench)?;
+    let template = Template::new().ulong(CKA_CLASS, CKO_SECRET_KEY).bytes(CKA_LABEL, b"other");
+    session.set(object, &template).refused()?;
+    let seen = session.attribute(object, CKA_LABEL)?;
+    let expected = crate::bench::LABEL;
+    ensure(seen == expected, "the old label", format!("{:?}", String::from_utf8_lossy(&seen)))
+}
+
 fn set_unmodifiable(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let object = session.create(&Template::data().bool(CKA_MODIFIABLE, false))?;
@@ -365,6 +382,19 @@ fn destroy(bench: &Bench) -> Verdict {
     session.destroy(object).ok()?;
     session.destroy(object).is(CKR_OBJECT_HANDLE_INVALID)?;
     session.query(object, &mut Template::new().ask(CKA_CLASS)).is(CKR_OBJECT_HANDLE_INVALID)
+}
+
+/// A program that still has the old handle would use the new object with it.
+fn handle_not_reused(bench: &Bench) -> Verdict {
+    let session = bench.session()?;
+    let mut dead = Vec::new();
+    for _ in 0..8 {
+        let object = session.create(&Template::data())?;
+        ensure(!dead.contains(&object), "a handle that was not used before", format!("{object} again"))?;
+        session.destroy(object).ok()?;
+        dead.push(object);
+    }
+    Ok(())
 }
 
 fn destroy_indestructible(bench: &Bench) -> Verdict {

@@ -57,13 +57,13 @@ macro_rules! chapters {
         );
     )* };
     (@rows $act:ident $group:literal $section:literal; $( $id:literal $run:ident, $title:literal; )*) => {
-        &[ $( Check {
-            id: concat!($group, ".", $id),
-            clause: concat!($section, " and 5.2"),
-            title: $title,
-            stage: Stage::User,
-            run: |bench| $run(bench, Act::$act),
-        }, )* ]
+        &[ $( Check::new(
+            concat!($group, ".", $id),
+            Stage::User,
+            |bench| $run(bench, Act::$act),
+            concat!($section, " and 5.2"),
+            $title,
+        ).operations(), )* ]
     };
 }
 

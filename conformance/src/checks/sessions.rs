@@ -5,30 +5,32 @@ use cryptoki_sys::*;
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
-use crate::raw::{Arg, Function as F, initialize_args};
+use crate::raw::{Arg, Function as F};
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
 
 table! {
+    all sessions;
     "sessions.parallel" Token parallel, "5.6.1 C_OpenSession", "without CKF_SERIAL_SESSION no session opens";
     "sessions.handles" Token handles, "5.6.1 C_OpenSession", "handles are not zero and not shared";
     "sessions.info-public" Token info_public, "5.6.4 C_GetSessionInfo", "a new session has its slot, flags and public state";
     "sessions.close-unknown" Token close_unknown, "5.6.2 C_CloseSession", "a handle that is no session's is refused";
     "sessions.close-twice" Token close_twice, "5.6.2 C_CloseSession", "a session closes once";
-    "sessions.use-after-close" Token use_after_close, "5.1.2 CKR_SESSION_HANDLE_INVALID", "every function refuses a closed session";
+    "sessions.use-after-close" Token use_after_close, "5.1.2 CKR_SESSION_HANDLE_INVALID", "every function refuses a closed session" => high;
     "sessions.use-unknown" Token use_unknown, "5.1.2 CKR_SESSION_HANDLE_INVALID", "every function refuses a handle that never was";
     "sessions.close-all" Token close_all, "5.6.3 C_CloseAllSessions", "all sessions of the slot close";
     "sessions.count" Token count, "3.2 CK_TOKEN_INFO", "the token counts its sessions";
-    "sessions.many" Token many, "5.6.1 C_OpenSession", "two hundred sessions open, or CKR_SESSION_COUNT says how few";
-    "sessions.end-with-finalize" Token end_with_finalize, "5.4.2 C_Finalize", "a session does not outlive C_Finalize";
-    "sessions.read-only-token-object" User read_only_token_object, "5.6 Session management", "a read-only session makes no token object";
-    "sessions.read-only-token-key" User read_only_token_key, "5.6 Session management", "a read-only session generates no token key";
-    "sessions.objects-end" User objects_end, "5.6.2 C_CloseSession", "a session's objects go with it";
+    "sessions.many" Token many, "5.6.1 C_OpenSession", "two hundred sessions open, or CKR_SESSION_COUNT says how few" => alone;
+    "sessions.end-with-finalize" Token end_with_finalize, "5.4.2 C_Finalize", "a session does not outlive C_Finalize" => high;
+    "sessions.read-only-token-object" User read_only_token_object, "5.6 Session management", "a read-only session makes no token object" => token_objects high;
+    "sessions.read-only-token-key" User read_only_token_key, "5.6 Session management", "a read-only session generates no token key" => token_objects high;
+    "sessions.objects-end" User objects_end, "5.6.2 C_CloseSession", "a session's objects go with it" => high;
     "sessions.objects-shared" User objects_shared, "5.6 Session management", "a session's objects are seen by the application's other sessions";
     "sessions.operations-apart" User operations_apart, "5.6 Session management", "two sessions digest at the same time, each its own";
     "sessions.close-in-operation" User close_in_operation, "5.6.2 C_CloseSession", "a session closes with an operation in it";
     "sessions.cancel" Public cancel, "5.6.5 C_SessionCancel", "an operation that was cancelled is over";
     "sessions.cancel-nothing" Public cancel_nothing, "5.6.5 C_SessionCancel", "cancelling what is not there is no error, or CKR_OPERATION_CANCEL_FAILED";
     "sessions.cancel-other" Public cancel_other, "5.6.5 C_SessionCancel", "an operation that was not named goes on";
+    "sessions.validation-flags" Public validation_flags, "5.6 C_GetSessionValidationFlags (3.2)", "a session says whether its last operation was validated, or that this is not supported";
     "sessions.state-of-nothing" Public state_of_nothing, "5.6.6 C_GetOperationState", "without an operation there is no state to save";
 }
 
@@ -154,7 +156,7 @@ fn many(bench: &Bench) -> Verdict {
 fn end_with_finalize(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     bench.module.call(F::C_Finalize, &[Arg::NULL]).ok()?;
-    let arguments = initialize_args(CKF_OS_LOCKING_OK, 0, 0);
+    let arguments = bench.initialize_args(CKF_OS_LOCKING_OK, 0);
     bench.module.call(F::C_Initialize, &[Arg::of(&arguments)]).ok()?;
     let mut info = CK_SESSION_INFO::default();
     session
@@ -245,6 +247,16 @@ fn cancel_other(bench: &Bench) -> Verdict {
     let rv = session.call(F::C_SessionCancel, &[Arg::number(CKF_SIGN)]);
     rv.one_of(&[CKR_OK, CKR_OPERATION_CANCEL_FAILED])?;
     session.feed(F::C_DigestUpdate, b"more").ok()
+}
+
+fn validation_flags(bench: &Bench) -> Verdict {
+    if !bench.module.has_3_2() {
+        return Err(Stop::NotOffered);
+    }
+    let mut flags: CK_FLAGS = 0;
+    let arguments = [Arg::number(CKS_LAST_VALIDATION_OK), Arg::of_mut(&mut flags)];
+    let rv = bench.session()?.call(F::C_GetSessionValidationFlags, &arguments);
+    rv.one_of(&[CKR_OK, CKR_FUNCTION_NOT_SUPPORTED])
 }
 
 fn state_of_nothing(bench: &Bench) -> Verdict {

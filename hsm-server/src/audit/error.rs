@@ -110,11 +110,9 @@ impl fmt::Display for Error {
             Self::Tampered { sequence, what } => {
                 write!(f, "the audit log was tampered with at record {sequence}: {what}")
             }
-            Self::NotDurable { reason } => write!(
-                f,
-                "the audit log takes no more records until the server is restarted, because a write \
-                 failed: {reason}"
-            ),
+            Self::NotDurable { reason } => {
+                write!(f, "the audit log takes no more records, because a write failed: {reason}")
+            }
             Self::TooLong { length, limit } => {
                 write!(f, "an audit record of {length} bytes is too long, the limit is {limit}")
             }

@@ -396,8 +396,10 @@ impl<S: AuditSink> Log<S> {
     /// Lets no more records in if this failed.
     fn attempt(&self, result: Result<(), Error>) -> Result<(), Error> {
         result.map_err(|error| {
-            let reason = self.poison.get_or_init(|| error.to_string());
-            tracing::error!(%error, "the audit log cannot be written: nothing more is done");
+            let reason = self.poison.get_or_init(|| {
+                tracing::error!(%error, "the audit log cannot be written: nothing more is done");
+                error.to_string()
+            });
             Error::NotDurable { reason: reason.clone() }
         })
     }

@@ -12,7 +12,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::lane::{Client, LaneEnd, Phase};
+use super::{
+    lane::{Client, LaneEnd, Phase},
+    seats::Seat,
+};
 use crate::{
     certificates::{fingerprint, identity},
     hop::ToVault,
@@ -55,8 +58,15 @@ impl fmt::Display for End {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(lane: Rc<LaneEnd>, tcp: TcpStream, address: SocketAddr) {
-    let Some((mut tls, certificate)) = shake_hands(&lane, tcp, address).await else { return };
+pub async fn serve(lane: Rc<LaneEnd>, tcp: TcpStream, address: SocketAddr, mut seat: Seat) {
+    let shaken = tokio::select! {
+        biased;
+        () = seat.lost() => None,
+        shaken = shake_hands(&lane, tcp, address) => shaken,
+    };
+    let Some((mut tls, certificate)) = shaken.filter(|_| seat.settle()) else {
+        return debug!(%address, "no handshake");
+    };
     let name = identity(&certificate).map_or_else(|_| "?".to_owned(), |identity| identity.client);
     let client = lane.open(fingerprint(&certificate), &ToVault::Open { address, certificate: &certificate });
     debug!(%address, client = name, "connected");

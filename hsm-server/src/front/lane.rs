@@ -23,8 +23,9 @@ use tracing::{error, warn};
 use zeroize::Zeroize;
 
 use super::{
-    Seat, Shared, connection,
+    Shared, connection,
     link::{self, Link},
+    seats::Seat,
     tls::{Admitted, Refusal},
 };
 use crate::{
@@ -35,8 +36,6 @@ use crate::{
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
-/// How many refused handshakes a lane puts on record and into the log per second; the rest are counted.
-const REFUSALS: u32 = 20;
 /// Why a connection ends whose vault died.
 const NO_VAULT: &str = "there is no vault";
 
@@ -137,7 +136,6 @@ pub struct LaneEnd {
     stopping: Cell<bool>,
     awake_until: Cell<Instant>,
     wake: Notify,
-    refusals: RefCell<Refusals>,
     link_tasks: RefCell<Vec<AbortHandle>>,
     /// How many connections have not been seen off.
     present: Cell<usize>,
@@ -183,7 +181,6 @@ impl LaneEnd {
             stopping: Cell::new(false),
             awake_until: Cell::new(Instant::now()),
             wake: Notify::new(),
-            refusals: RefCell::default(),
             link_tasks: RefCell::default(),
             present: Cell::new(0),
             left: Notify::new(),
@@ -234,8 +231,7 @@ impl LaneEnd {
             Ok(stream) => {
                 let lane = Rc::clone(self);
                 spawn_local(async move {
-                    connection::serve(lane, stream, address).await;
-                    drop(seat);
+                    connection::serve(lane, stream, address, seat).await;
                 });
             }
             Err(error) => warn!(%address, %error, "connection lost before it began"),
@@ -291,9 +287,9 @@ impl LaneEnd {
         }
     }
 
-    /// Puts a refused handshake on record, unless there are too many.
+    /// Puts a refused handshake on record, unless there are too many: then it is counted.
     pub fn refused(&self, address: SocketAddr, refusal: &Refusal) {
-        let Some(untold) = self.refusals.borrow_mut().count(Instant::now()) else { return };
+        let Some(untold) = self.shared.refusals.count(address, Instant::now()) else { return };
         let mut reason = refusal.reason.clone();
         if untold > 0 {
             reason.push_str(&format!(" ({untold} more refusals before it are not on record)"));
@@ -303,6 +299,18 @@ impl LaneEnd {
         warn!(%address, client, reason, "handshake refused");
         let certificate = refusal.certificate.as_deref();
         self.send(0, &ToVault::Refused { address, certificate, reason: &reason });
+    }
+
+    /// Puts on record how many refused handshakes were only counted.
+    fn tell_of_refusals(&self) {
+        if self.generation.get().is_none() {
+            return;
+        }
+        if let Some((untold, address)) = self.shared.refusals.rest(Instant::now()) {
+            let reason = format!("{untold} more refusals, the last of them from here");
+            warn!(%address, untold, "more handshakes refused");
+            self.send(0, &ToVault::Refused { address, certificate: None, reason: &reason });
+        }
     }
 
     fn link(self: &Rc<Self>, link: Link, generation: u64) {
@@ -373,6 +381,7 @@ impl LaneEnd {
     }
 
     fn sweep(&self) {
+        self.tell_of_refusals();
         let limits = &self.shared.limits;
         for client in self.clients.borrow().values() {
             let (phase, since) = client.phase.get();
@@ -407,44 +416,5 @@ impl LaneEnd {
                 thread::yield_now();
             }
         }
-    }
-}
-
-/// How many refusals there were in this second.
-#[derive(Default)]
-struct Refusals {
-    since: Option<Instant>,
-    told: u32,
-    untold: u32,
-}
-
-impl Refusals {
-    /// Counts one. If it is to be told: how many before it were not.
-    fn count(&mut self, now: Instant) -> Option<u32> {
-        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
-            (self.since, self.told) = (Some(now), 0);
-        }
-        if self.told < REFUSALS {
-            self.told += 1;
-            Some(mem::take(&mut self.untold))
-        } else {
-            self.untold += 1;
-            None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_refusals_is_counted_and_not_told() {
-        let mut refusals = Refusals::default();
-        let now = Instant::now();
-        let told = (0..100).filter_map(|_| refusals.count(now)).count();
-        assert_eq!(told, REFUSALS as usize);
-        assert_eq!(refusals.count(now + Duration::from_secs(1)), Some(80));
-        assert_eq!(refusals.count(now + Duration::from_secs(1)), Some(0));
     }
 }

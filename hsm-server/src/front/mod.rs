@@ -7,17 +7,19 @@
 mod connection;
 mod lane;
 mod link;
+mod seats;
 pub mod tls;
+mod trickle;
 
 use std::{
     fmt, io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -31,7 +33,9 @@ use tracing::{debug, error, info, warn};
 pub use self::link::Link;
 use self::{
     lane::Command,
+    seats::{Place, Seats},
     tls::{Admitted, Files, Material, TlsError},
+    trickle::Trickle,
 };
 use crate::{
     config::{Config, Limits},
@@ -51,7 +55,11 @@ pub struct Shared {
     admitted: watch::Sender<Admitted>,
     /// How many lanes can reach the vault.
     linked: watch::Sender<usize>,
-    connections: Arc<AtomicUsize>,
+    seats: Arc<Seats>,
+    /// Refused handshakes that go on record.
+    refusals: Trickle,
+    /// Connections that found every place taken.
+    crowd: Trickle,
 }
 
 impl Shared {
@@ -71,23 +79,6 @@ impl Shared {
             }
             newer
         });
-    }
-}
-
-/// One connection's place among those that are allowed, given back when dropped.
-#[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
-
-impl Seat {
-    fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let seat = Self(Arc::clone(taken));
-        (taken.fetch_add(1, Ordering::Relaxed) < limit).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -126,7 +117,9 @@ impl Front {
             material: RwLock::new(Arc::new(files.load().map_err(FrontError::Tls)?)),
             admitted: watch::Sender::default(),
             linked: watch::Sender::default(),
-            connections: Arc::default(),
+            seats: Seats::new(config.limits.connections),
+            refusals: Trickle::default(),
+            crowd: Trickle::default(),
         });
         let listener = std::net::TcpListener::bind(config.listen)
             .map_err(|error| FrontError::Listen(config.listen, error))?;
@@ -196,7 +189,7 @@ impl Front {
                 error!("a thread of the front did not end well");
             }
         }
-        debug!(connections = self.shared.connections.load(Ordering::Relaxed), "the front has stopped");
+        debug!(connections = self.shared.seats.taken(), "the front has stopped");
     }
 }
 
@@ -251,15 +244,26 @@ impl Acceptor {
 
     /// Gives a connection to the lane whose turn it is.
     fn deal(&mut self, stream: std::net::TcpStream, address: SocketAddr) {
-        let limit = self.shared.limits.connections;
-        let Some(seat) = Seat::take(&self.shared.connections, limit) else {
-            return warn!(%address, limit, "connection refused: limits.connections is reached");
+        let seat = match self.shared.seats.take() {
+            Place::Free(seat) => seat,
+            Place::Taken(seat) => {
+                self.tell_of_crowd(address, "the connection that waited longest in its handshake makes room");
+                seat
+            }
+            Place::None => return self.tell_of_crowd(address, "connection refused"),
         };
         self.next = (self.next + 1) % self.lanes.len().max(1);
         if let Some(lane) = self.lanes.get(self.next)
             && lane.send(Command::Serve(stream, address, seat)).is_err()
         {
             error!("a lane has ended");
+        }
+    }
+
+    fn tell_of_crowd(&self, address: SocketAddr, what: &str) {
+        if let Some(untold) = self.shared.crowd.count(address, Instant::now()) {
+            let limit = self.shared.limits.connections;
+            warn!(%address, limit, untold, "limits.connections is reached: {what}");
         }
     }
 

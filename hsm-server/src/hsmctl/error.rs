@@ -57,7 +57,6 @@ impl From<Fault> for CtlError {
             FaultCode::Forbidden => error.advise("this needs an administrator's folder: --admin DIR"),
             FaultCode::NotFound => error.advise("see `hsmctl partition list` and `hsmctl client list`"),
             FaultCode::Unavailable => error.lost(),
-            FaultCode::UnknownCall => error.advise("the server is older than this hsmctl"),
             FaultCode::IntegrityViolated => {
                 error.advise("stop the server, keep the state folder as evidence, and restore a backup")
             }

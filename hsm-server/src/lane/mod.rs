@@ -36,7 +36,7 @@ pub use self::activity::{Activity, CROWDED, SPIN};
 use self::workers::{Job, Workers};
 use crate::{
     config::{Config, Limits},
-    door::{Door, Pace, Peer},
+    door::{Door, Pace, Peer, Verdict},
     hop::{self, HopError, Inbox, ToFront, ToVault},
 };
 
@@ -63,6 +63,22 @@ struct Guest {
     door: Arc<dyn Door>,
     /// Whether a slow frame is being carried out.
     busy: AtomicBool,
+}
+
+impl Guest {
+    /// Has the door handle a frame and appends the reply's hop message, if there is one.
+    fn ask(&self, connection: u64, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
+        let start = out.len();
+        let verdict = hop::write_reply(out, connection, |out| self.door.handle(&self.peer, frame, out));
+        match &verdict {
+            Verdict::Answered => {}
+            Verdict::Close(reason) => {
+                warn!(client = self.peer.client, address = %self.peer.address, reason, "connection is closed");
+                out.truncate(start);
+            }
+        }
+        verdict
+    }
 }
 
 impl Drop for Guest {
@@ -99,11 +115,12 @@ impl Herald {
     /// Tells the lanes if anything changed. When it returns, they have been told, by whomever.
     fn tell(&self) {
         let mut told = self.told();
-        let (version, message) = self.message();
-        if told.version != Some(version) {
-            told.version = Some(version);
-            told.outlets.iter().filter_map(Weak::upgrade).for_each(|outlet| outlet.deliver(&message));
+        if told.version == Some(self.door.admissions_version()) {
+            return;
         }
+        let (version, message) = self.message();
+        told.version = Some(version);
+        told.outlets.iter().filter_map(Weak::upgrade).for_each(|outlet| outlet.deliver(&message));
     }
 
     fn message(&self) -> (u64, Vec<u8>) {
@@ -166,7 +183,8 @@ pub struct Lane {
     outlet: Arc<dyn Outlet>,
     guests: HashMap<u64, Arc<Guest>>,
     answered: Vec<u64>,
-    turned_away: Vec<u64>,
+    /// Connections to be closed, and why.
+    closing: Vec<(u64, String)>,
 }
 
 impl fmt::Debug for Lane {
@@ -192,14 +210,14 @@ impl Lane {
         if taken > 0
             && let Err(fault) = self.keeper.door.commit()
         {
-            error!(%fault, replies = self.answered.len(), "replies were not released");
+            debug!(%fault, replies = self.answered.len(), "replies were not released");
             out.get_mut(start..).unwrap_or_default().fill(0);
             out.truncate(start);
             self.answered.iter().for_each(|c| hop::write(out, *c, &ToFront::Close(NOT_WRITTEN)));
         }
         self.answered.clear();
-        for connection in self.turned_away.drain(..) {
-            hop::write(out, connection, &ToFront::Close("the vault does not know the certificate"));
+        for (connection, reason) in self.closing.drain(..) {
+            hop::write(out, connection, &ToFront::Close(&reason));
         }
         Ok(if taken == BATCH { Progress::More } else { Progress::Idle })
     }
@@ -218,7 +236,7 @@ impl Lane {
                     }
                     Err(fault) => {
                         warn!(%address, %fault, "connection turned away");
-                        self.turned_away.push(connection);
+                        self.closing.push((connection, "the vault does not know the certificate".into()));
                     }
                 }
             }
@@ -237,10 +255,10 @@ impl Lane {
             return Err(HopError::OutOfTurn);
         }
         match self.keeper.door.pace(&guest.peer, frame) {
-            Pace::Quick => {
-                hop::write_reply(out, connection, |out| self.keeper.door.handle(&guest.peer, frame, out));
-                self.answered.push(connection);
-            }
+            Pace::Quick => match guest.ask(connection, frame, out) {
+                Verdict::Answered => self.answered.push(connection),
+                Verdict::Close(reason) => self.closing.push((connection, reason)),
+            },
             Pace::Slow => {
                 guest.busy.store(true, Ordering::Release);
                 self.keeper.workers.push(Job {
@@ -289,7 +307,10 @@ impl Keeper {
             let (door, herald) = (Arc::clone(&door), Arc::clone(&herald));
             move || {
                 while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    door.tick();
+                    if let Err(fault) = door.tick() {
+                        error!(%fault, "the vault cannot go on");
+                        give_up();
+                    }
                     herald.tell();
                 }
             }
@@ -313,7 +334,7 @@ impl Keeper {
             outlet,
             guests: HashMap::new(),
             answered: Vec::new(),
-            turned_away: Vec::new(),
+            closing: Vec::new(),
         }
     }
 

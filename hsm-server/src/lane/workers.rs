@@ -6,7 +6,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tracing::error;
+use tracing::{debug, error};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     vital,
 };
 use crate::{
-    door::Door,
+    door::{Door, Verdict},
     hop::{self, ToFront},
 };
 
@@ -115,11 +115,13 @@ impl Shared {
 
     fn carry_out(&self, job: &Job) {
         let mut out = Vec::new();
-        hop::write_reply(&mut out, job.connection, |out| self.door.handle(&job.guest.peer, &job.frame, out));
+        let verdict = job.guest.ask(job.connection, &job.frame, &mut out);
         if let Err(fault) = self.door.commit() {
-            error!(client = job.guest.peer.client, %fault, "a reply was not released");
+            debug!(client = job.guest.peer.client, %fault, "a reply was not released");
             out.zeroize();
             hop::write(&mut out, job.connection, &ToFront::Close(super::NOT_WRITTEN));
+        } else if let Verdict::Close(reason) = verdict {
+            hop::write(&mut out, job.connection, &ToFront::Close(&reason));
         }
         // Before the reply: whoever was told of a new client may expect it to be let in.
         self.herald.tell();

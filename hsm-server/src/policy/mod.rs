@@ -43,8 +43,10 @@ pub struct Circumstances<'a> {
     pub label: &'a [u8],
     /// The first of the key's copies: what limits are charged to.
     pub lineage: ObjectId,
-    /// Microseconds since 1970.
+    /// Microseconds since 1970: opening hours.
     pub now: u64,
+    /// Microseconds that nobody sets: limits.
+    pub uptime: u64,
 }
 
 /// Policy's yes, and whose limit it was charged to.
@@ -87,7 +89,7 @@ impl Policy {
         let limit = self.check(&intent, about)?;
         let charged = match (intent.act, limit) {
             (Act::Sign, Some(limit)) => {
-                ledger.charge(about.lineage, limit.signatures, about.now).map_err(|count| Refusal {
+                ledger.charge(about.lineage, limit.signatures, about.uptime).map_err(|count| Refusal {
                     rule: limit.rule.to_owned(),
                     reason: format!("{count} signatures within a minute, the limit is {}", limit.signatures),
                 })?;

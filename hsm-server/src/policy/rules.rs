@@ -216,7 +216,7 @@ mod tests {
         now: u64,
     ) -> Result<bool, Refusal> {
         let intent = read(Act::Sign, KEY, mechanism, Params::None, b"message".to_vec());
-        let about = Circumstances { label: label.as_bytes(), lineage: KEY, now };
+        let about = Circumstances { label: label.as_bytes(), lineage: KEY, now, uptime: now };
         Policy::parse(policy)
             .unwrap()
             .decide(intent, about, ledger)

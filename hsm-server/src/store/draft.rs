@@ -44,15 +44,13 @@ impl Draft {
     }
 
     fn put(&mut self, state: &State, path: Path, plaintext: Zeroizing<Vec<u8>>) -> Result<(), Error> {
-        match path.partition() {
-            Some(id) if self.key(state, id).is_none() => return Err(Error::NoPartition(id)),
-            Some(_) | None => {}
-        }
+        self.check_partition(state, path)?;
         self.rows.insert(Name::Record(path), Change::Put(plaintext));
         Ok(())
     }
 
     fn delete(&mut self, state: &State, path: Path) -> Result<(), Error> {
+        self.check_partition(state, path)?;
         let name = Name::Record(path);
         let there = match self.rows.get(&name) {
             Some(Change::Put(_)) => true,
@@ -64,6 +62,14 @@ impl Draft {
         }
         self.remove(state, name);
         Ok(())
+    }
+
+    /// Whether the partition is there that a path belongs to.
+    fn check_partition(&self, state: &State, path: Path) -> Result<(), Error> {
+        match path.partition() {
+            Some(id) if self.key(state, id).is_none() => Err(Error::NoPartition(id)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn create_partition(&mut self, state: &State, id: PartitionId, key: Key) -> Result<(), Error> {

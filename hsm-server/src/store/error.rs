@@ -204,7 +204,7 @@ impl fmt::Display for Error {
             Self::Sqlite { what, file, error } => write!(f, "cannot {what} {}: {error}", file.display()),
             Self::Unsure { reason } => write!(
                 f,
-                "the store takes no more changes until the server is restarted, because one failed: {reason}"
+                "the store takes no more changes before it is opened anew, because one failed: {reason}"
             ),
             Self::TooLong => f.write_str("the record is too long to be sealed"),
             Self::Absent(path) => write!(f, "the store has no row {path}"),

@@ -34,7 +34,7 @@ pub(super) fn open(keys: &Keys, rows: Vec<Row>) -> Result<(State, Vec<Record>), 
     let partitions = opener.partitions;
     let rows: BTreeMap<Name, u64> = rows.iter().map(|(name, row)| (*name, row.version)).collect();
     prove_whole(keys, &manifest, &rows)?;
-    Ok((State { manifest, rows, partitions, unsure: None }, records))
+    Ok((State { manifest, rows, partitions }, records))
 }
 
 fn by_name(rows: Vec<Row>) -> Result<Rows, Error> {

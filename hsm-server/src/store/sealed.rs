@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use minicbor::bytes::ByteVec;
@@ -116,8 +116,6 @@ pub(super) struct State {
     /// The version of every row but the manifest.
     pub rows: BTreeMap<Name, u64>,
     pub partitions: BTreeMap<PartitionId, Key>,
-    /// Why what is on disk is no longer known.
-    pub unsure: Option<String>,
 }
 
 /// A [`Store`] whose rows are sealed, and whose set of rows is proved.
@@ -126,6 +124,8 @@ pub struct SealedStore<S> {
     keys: Keys,
     random: Random,
     state: Mutex<State>,
+    /// Why what is on disk is no longer known.
+    unsure: OnceLock<String>,
 }
 
 impl<S> fmt::Debug for SealedStore<S> {
@@ -150,9 +150,8 @@ impl<S: Store> SealedStore<S> {
             manifest: Manifest { version: 0, rows, outbox: None },
             rows: BTreeMap::from([(Name::Witness, 0)]),
             partitions: BTreeMap::new(),
-            unsure: None,
         };
-        let this = Self { store, keys, random, state: Mutex::new(state) };
+        let this = Self { store, keys, random, state: Mutex::new(state), unsure: OnceLock::new() };
         let witness = this.seal(&this.keys.store, Name::Witness, 0, b"strongroom")?;
         let manifest = this.seal_manifest(&this.lock().manifest)?;
         this.store.commit(&[witness, manifest], &[])?;
@@ -166,7 +165,7 @@ impl<S: Store> SealedStore<S> {
     pub fn open(store: S, root_key: Secret<[u8; 32]>, random: Random) -> Result<(Self, Vec<Record>), Error> {
         let keys = Keys::new(root_key);
         let (state, records) = open::open(&keys, store.load()?)?;
-        Ok((Self { store, keys, random, state: Mutex::new(state) }, records))
+        Ok((Self { store, keys, random, state: Mutex::new(state), unsure: OnceLock::new() }, records))
     }
 
     /// Makes the changes of `batch` durable in one transaction and returns the store's new version. `outbox`
@@ -178,21 +177,30 @@ impl<S: Store> SealedStore<S> {
     /// `Unsure`.
     pub fn commit(&self, batch: Batch, outbox: &[u8]) -> Result<u64, Error> {
         let mut state = self.lock();
-        if let Some(reason) = &state.unsure {
-            return Err(Error::Unsure { reason: reason.clone() });
-        }
+        self.check()?;
         let draft = Draft::new(&state, batch, &self.random)?;
         let manifest = self.next_manifest(&state, &draft, outbox);
         let (puts, deletes) = self.seal_changes(&state, &draft, &manifest)?;
         if let Err(error) = self.store.commit(&puts, &deletes) {
             if !matches!(error, Error::Full { .. }) {
-                state.unsure = Some(error.to_string());
+                self.unsure.get_or_init(|| error.to_string());
             }
             return Err(error);
         }
         let version = manifest.version;
         state.apply(draft, manifest);
         Ok(version)
+    }
+
+    /// Whether commits can still be made.
+    ///
+    /// # Errors
+    /// `Unsure`: not before the store was opened anew.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.unsure.get() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Unsure { reason: reason.clone() }),
+        }
     }
 
     /// The version of the last commit that left an outbox, if it is the last of all, and the outbox.

@@ -22,8 +22,8 @@ use crate::{
     store::{PartitionId, Path},
 };
 
-/// The longest life of a client certificate, in days.
-const MAX_DAYS: u32 = 825;
+/// The longest life that a client's certificate is given while the server runs, in days.
+const MAX_CLIENT_DAYS: u32 = 825;
 /// Records per answer of `TailAudit`: well below the frame limit.
 const TAIL: u32 = 1000;
 
@@ -158,8 +158,8 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         }
         let role = if call.partition.is_some() { "application" } else { "administrator" };
         context.detail = format!("client {}, {role}", call.name);
-        if !(1..=MAX_DAYS).contains(&call.days) {
-            return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_DAYS} days")));
+        if !(1..=MAX_CLIENT_DAYS).contains(&call.days) {
+            return Err(Error::caller(FaultCode::ArgumentsBad, format!("1 to {MAX_CLIENT_DAYS} days")));
         }
         let same = |client: &ClientRecord| client.name == call.name && !client.revoked;
         if self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(same) {
@@ -302,14 +302,30 @@ fn lineage(partition: &Partition, key: ObjectId) -> Result<ObjectId, Error> {
 }
 
 impl<P: Platform> Handle<TailAudit> for Vault<P> {
-    fn handle(&self, _: &mut Context<'_>, call: TailAudit) -> Result<AuditRecords, Error> {
-        Ok(AuditRecords { records: self.log.tail(call.count.min(TAIL) as usize, call.after)? })
+    fn handle(&self, context: &mut Context<'_>, call: TailAudit) -> Result<AuditRecords, Error> {
+        let records = self.log.tail(call.count.min(TAIL) as usize, call.after)?;
+        let connection = context.peer.connection;
+        context.recorded = self.readers.read_on(connection, call.after);
+        // What comes later and is read on this connection is part of this act.
+        match (records.first(), records.last(), call.after) {
+            (Some(first), Some(last), _) => {
+                context.detail = format!("from record {} on", first.sequence);
+                self.readers.stop_at(connection, last.sequence);
+            }
+            (_, _, Some(after)) => {
+                context.detail = format!("from record {} on", after.saturating_add(1));
+                self.readers.stop_at(connection, after);
+            }
+            (_, _, None) => context.detail = "none".into(),
+        }
+        Ok(AuditRecords { records })
     }
 }
 
 impl<P: Platform> Handle<VerifyAudit> for Vault<P> {
-    fn handle(&self, _: &mut Context<'_>, _: VerifyAudit) -> Result<AuditVerified, Error> {
+    fn handle(&self, context: &mut Context<'_>, _: VerifyAudit) -> Result<AuditVerified, Error> {
         let summary = self.log.verify()?;
+        context.detail = format!("{} records, whole", summary.records);
         Ok(AuditVerified { records: summary.records, head: summary.head.to_vec() })
     }
 }

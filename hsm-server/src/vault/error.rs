@@ -61,7 +61,11 @@ impl From<CertificateError> for Error {
 }
 
 impl From<store::Error> for Error {
+    /// Whoever was at work in a partition while it was deleted is not told that the disk failed.
     fn from(error: store::Error) -> Self {
+        if matches!(error, store::Error::NoPartition(_)) {
+            return Self::caller(FaultCode::Forbidden, "the partition was deleted");
+        }
         Self::Store(error)
     }
 }

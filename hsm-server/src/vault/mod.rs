@@ -7,6 +7,7 @@
 mod admin;
 mod applications;
 mod attributes;
+mod clock;
 mod error;
 mod keyring;
 mod keys;
@@ -14,6 +15,7 @@ mod login;
 mod object;
 mod partition;
 mod random;
+mod readers;
 mod record;
 mod records;
 mod sign;
@@ -44,13 +46,14 @@ use self::{
     applications::{Application, ApplicationId, Applications, Arrival, short},
     login::Role,
     partition::Partition,
+    readers::Readers,
     records::ClientRecord,
     tickets::Tickets,
 };
 use crate::{
     audit::Log,
     certificates::{self, Authority},
-    door::{Admission, Door, Pace, Peer},
+    door::{Admission, Door, Pace, Peer, Verdict},
     platform::{Platform, Time},
     store::SealedStore,
 };
@@ -73,11 +76,13 @@ pub struct Vault<P: Platform> {
     admissions: AtomicU64,
     authority: Authority,
     applications: Applications,
+    readers: Readers,
     tickets: Tickets,
     connections: AtomicU64,
     /// Tells a resent request from another one with its number.
     digests: RandomState,
     started: Time,
+    clock: clock::Watch,
 }
 
 impl<P: Platform> std::fmt::Debug for Vault<P> {
@@ -149,34 +154,41 @@ impl<P: Platform> Handle<Hello> for Vault<P> {
     }
 }
 
-impl<P: Platform> Vault<P> {
-    /// The frame's call and who makes it, if they may.
-    fn receive<'a, 'f>(
-        &self,
-        peer: &'a Peer,
-        frame: &'f [u8],
-    ) -> Result<(Context<'a>, &'f [u8]), (Header, Error)> {
-        let nothing = Header { length: 0, kind: Kind::Fault, call: 0, id: 0 };
-        let malformed = |text: String| Error::caller(FaultCode::Malformed, text);
-        let (head, body) = frame
-            .split_first_chunk::<HEADER>()
-            .ok_or_else(|| (nothing, malformed("a frame without a header".into())))?;
-        let header = Header::decode(head, self.settings.frame_bytes)
-            .map_err(|error| (nothing, malformed(error.to_string())))?;
-        let at = |error: Error| (header, error);
+/// A frame of which at least the header is understood.
+struct Asked<'f> {
+    header: Header,
+    call: CallId,
+    body: &'f [u8],
+}
+
+impl<'f> Asked<'f> {
+    /// What a frame asks for.
+    ///
+    /// # Errors
+    /// Why its sender does not speak this protocol: nothing that it sends is to be trusted to be a frame.
+    fn read(frame: &'f [u8], limit: u32) -> Result<Self, String> {
+        let (head, body) = frame.split_first_chunk::<HEADER>().ok_or("a frame without a header")?;
+        let header = Header::decode(head, limit).map_err(|error| error.to_string())?;
         if header.kind != Kind::Request || body.len() != header.length as usize {
-            return Err(at(malformed("not a whole request".into())));
+            return Err("not a whole request".into());
         }
         let call = CallId::from_number(header.call).ok_or_else(|| {
-            tracing::warn!(client = peer.client, address = %peer.address, call = header.call, "unknown call");
-            at(Error::caller(FaultCode::UnknownCall, format!("call {:#06x}", header.call)))
+            format!("call {:#06x} is unknown: a client newer than the server?", header.call)
         })?;
-        let (caller, rest) = wire::decode_caller(body).map_err(|error| at(malformed(error.to_string())))?;
+        Ok(Self { header, call, body })
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Who makes a call, if they may, and the call's own bytes.
+    fn receive<'a, 'f>(&self, peer: &'a Peer, asked: &Asked<'f>) -> Result<(Context<'a>, &'f [u8]), Error> {
+        let (caller, rest) = wire::decode_caller(asked.body)
+            .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
         let mut context = Context {
             peer,
             caller,
-            request: header.id,
-            call,
+            request: asked.header.id,
+            call: asked.call,
             now: self.platform.now(),
             role: Role::Public,
             epoch: 0,
@@ -191,7 +203,7 @@ impl<P: Platform> Vault<P> {
         let entered = self.enter(&mut context);
         if let Err(error) = entered {
             self.record_failure(&mut context, &error);
-            return Err(at(error));
+            return Err(error);
         }
         Ok((context, rest))
     }
@@ -251,11 +263,14 @@ impl<P: Platform> Vault<P> {
     /// Carries out a call whose caller may make it, and appends the reply or fault frame.
     fn carry_out(&self, context: &mut Context<'_>, body: &[u8], out: &mut Vec<u8>) {
         let (call, request) = (context.call, context.request);
-        let error = match wire::dispatch(self, context, call, request, body, out) {
-            Ok(()) => return,
-            Err(Undone::Malformed(error)) => Error::caller(FaultCode::Malformed, error.to_string()),
-            Err(Undone::Refused(error)) => error,
+        let start = out.len();
+        let answered = match wire::dispatch(self, context, call, request, body, out) {
+            Ok(()) => self.record_answered(context),
+            Err(Undone::Malformed(error)) => Err(Error::caller(FaultCode::Malformed, error.to_string())),
+            Err(Undone::Refused(error)) => Err(error),
         };
+        let Err(error) = answered else { return };
+        out.truncate(start);
         self.record_failure(context, &error);
         wire::encode_fault(out, request, call as u16, &Fault::from(&error));
     }
@@ -327,11 +342,16 @@ impl<P: Platform> Door for Vault<P> {
         }
     }
 
-    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) {
-        let (mut context, body) = match self.receive(peer, frame) {
+    fn handle(&self, peer: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
+        let asked = match Asked::read(frame, self.settings.frame_bytes) {
+            Ok(asked) => asked,
+            Err(reason) => return Verdict::Close(reason),
+        };
+        let (mut context, body) = match self.receive(peer, &asked) {
             Ok(received) => received,
-            Err((header, error)) => {
-                return wire::encode_fault(out, header.id, header.call, &Fault::from(&error));
+            Err(error) => {
+                wire::encode_fault(out, asked.header.id, asked.header.call, &Fault::from(&error));
+                return Verdict::Answered;
             }
         };
         let start = out.len();
@@ -349,17 +369,17 @@ impl<P: Platform> Door for Vault<P> {
             }
         }
         self.bound(&context, start, out);
+        Verdict::Answered
     }
 
     fn commit(&self) -> Result<(), Fault> {
-        self.log.last().and_then(|last| self.log.commit(last)).map_err(|error| {
-            tracing::error!(%error, "the audit log cannot be written: nothing is answered; mend the disk and restart");
-            Fault::from(&Error::Audit(error))
-        })
+        let written = self.log.last().and_then(|last| self.log.commit(last));
+        written.map_err(|error| Fault::from(&Error::Audit(error)))
     }
 
     fn disconnect(&self, peer: &Peer) {
-        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.now());
+        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.uptime());
+        self.readers.leave(peer.connection);
     }
 
     fn refused(&self, address: SocketAddr, certificate: Option<&[u8]>, reason: &str) {
@@ -383,23 +403,38 @@ impl<P: Platform> Door for Vault<P> {
 
     fn admissions(&self) -> (u64, Vec<Admission>) {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        (self.admissions.load(Ordering::Acquire), clients.values().map(ClientRecord::admission).collect())
+        (self.admissions_version(), clients.values().map(ClientRecord::admission).collect())
     }
 
-    fn tick(&self) {
-        if let Err(error) = self.log.sync() {
-            tracing::error!(%error, "the audit log cannot be synced");
+    fn admissions_version(&self) -> u64 {
+        self.admissions.load(Ordering::Acquire)
+    }
+
+    fn tick(&self) -> Result<(), Fault> {
+        let stuck = |error: String| {
+            let todo =
+                "make room on its disk or mend it; until then the server answers nothing and tries again";
+            Fault::new(FaultCode::NotDurable, format!("{error}: {todo}"))
+        };
+        self.log.sync().map_err(|error| stuck(error.to_string()))?;
+        self.store.check().map_err(|error| stuck(error.to_string()))?;
+        let uptime = self.platform.uptime();
+        if let Some(step) = self.clock.look(self.platform.now(), uptime) {
+            tracing::warn!(
+                "the clock was set {step}: opening hours, tickets, certificates and the times of audit records \
+                 follow it, limits per minute do not; if that is not the time of day, set the clock again"
+            );
         }
-        let now = self.platform.now();
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
-            partition.ledger.prune(now);
+            partition.ledger.prune(uptime);
         }
-        let gone = self.applications.expire(now);
+        let gone = self.applications.expire(uptime);
         if !gone.is_empty() {
             for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
                 partition.keyring.remove_session_objects(|owner, _, _| gone.contains(&owner));
             }
         }
+        Ok(())
     }
 
     fn close(&self) {

@@ -9,7 +9,7 @@ use minicbor::Encode;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome},
-    wire::Trace,
+    wire::{Permit, Trace},
 };
 
 use super::{Context, Error, Vault, applications::short, records::encode};
@@ -87,10 +87,12 @@ impl<P: Platform> Vault<P> {
         // A log that cannot be written must stop the change before it is made.
         self.log.commit(self.log.last()?)?;
         outbox.sequence = self.log.durable().0;
-        let version = self.store.commit(change.batch, &encode(&outbox));
-        version.map_err(|error| {
-            tracing::error!(%error, "the store cannot be written");
-            error.into()
+        self.store.commit(change.batch, &encode(&outbox)).map_err(|error| {
+            let error = Error::from(error);
+            if matches!(error, Error::Store(_)) {
+                tracing::error!(%error, "the store cannot be written");
+            }
+            error
         })
     }
 
@@ -102,6 +104,22 @@ impl<P: Platform> Vault<P> {
         context.recorded = true;
         self.log.append(record)?;
         Ok(())
+    }
+
+    /// Puts an administrator's question on record that was answered: whatever an administrator asks for is an act.
+    pub(super) fn record_answered(&self, context: &mut Context<'_>) -> Result<(), Error> {
+        match context.call.permit() {
+            Permit::Administrator if !context.recorded => {
+                context.recorded = true;
+                self.log.append(self.record_of(context, Outcome::Done))?;
+                Ok(())
+            }
+            Permit::Anyone
+            | Permit::Application
+            | Permit::LoggedIn
+            | Permit::SecurityOfficer
+            | Permit::Administrator => Ok(()),
+        }
     }
 
     /// Puts an act on record that was refused or that failed, unless it is there already.
@@ -175,7 +193,38 @@ fn outcome(error: &Error) -> Outcome {
             | FaultCode::KeyFunctionNotPermitted
             | FaultCode::PolicyRefused
             | FaultCode::Frozen => Outcome::Refused,
-            _ => Outcome::Failed,
+            FaultCode::Internal
+            | FaultCode::Malformed
+            | FaultCode::Unavailable
+            | FaultCode::AnswerLost
+            | FaultCode::ArgumentsBad
+            | FaultCode::NotDurable
+            | FaultCode::Full
+            | FaultCode::TokenNotInitialized
+            | FaultCode::TokenBusy
+            | FaultCode::PinLength
+            | FaultCode::PinInvalid
+            | FaultCode::UserPinNotInitialized
+            | FaultCode::AttributeTypeInvalid
+            | FaultCode::AttributeValueInvalid
+            | FaultCode::TemplateIncomplete
+            | FaultCode::TemplateInconsistent
+            | FaultCode::SessionReadOnly
+            | FaultCode::CurveNotSupported
+            | FaultCode::MechanismInvalid
+            | FaultCode::MechanismParamInvalid
+            | FaultCode::KeyTypeInconsistent
+            | FaultCode::KeySizeRange
+            | FaultCode::DataLengthRange
+            | FaultCode::DataInvalid
+            | FaultCode::EncryptedDataInvalid
+            | FaultCode::EncryptedDataLengthRange
+            | FaultCode::SignatureInvalid
+            | FaultCode::SignatureLengthRange
+            | FaultCode::AlreadyExists
+            | FaultCode::NotFound
+            | FaultCode::ConfigurationInvalid
+            | FaultCode::IntegrityViolated => Outcome::Failed,
         },
         Error::Crypto(_) | Error::Certificate(_) | Error::Store(_) | Error::Audit(_) => Outcome::Failed,
     }

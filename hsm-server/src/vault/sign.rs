@@ -47,7 +47,8 @@ impl<P: Platform> Vault<P> {
 
         let intent = policy::read(wish.act, wish.key, mechanism, wish.params, wish.input);
         context.message_hash = intent.message_hash.to_vec();
-        let about = Circumstances { label: object.label(), lineage: object.lineage, now: context.now };
+        let (lineage, uptime) = (object.lineage, self.platform.uptime());
+        let about = Circumstances { label: object.label(), lineage, now: context.now, uptime };
         let decision = rules.policy.decide(intent, about, &partition.ledger)?;
 
         let mut record = self.record_of(context, Outcome::Done);

@@ -16,8 +16,10 @@ use zeroize::Zeroizing;
 use super::{
     Error, Vault,
     applications::{ApplicationId, Applications},
+    clock::{Step, Watch, step},
     keyring::{Object, Owner},
     partition::{Partition, Rules},
+    readers::Readers,
     records::{AuthorityRecord, ClientRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode},
     tickets::Tickets,
 };
@@ -29,8 +31,6 @@ use crate::{
     store::{Batch, PartitionId, Path, SealedStore},
 };
 
-/// How long the CA and the server's first certificate are good, in days.
-const CA_DAYS: u32 = 3650;
 /// What the audit log's key is derived for.
 const AUDIT: &str = "audit log";
 /// The name of the first administrator.
@@ -88,7 +88,7 @@ pub fn initialise<P: Platform>(
 ) -> Result<Initialised, Error> {
     let now = platform.now();
     let seconds = now / 1_000_000;
-    let pair = Authority::create("Strongroom CA", seconds, CA_DAYS)?;
+    let pair = Authority::create("Strongroom CA", seconds, certificates::MAX_DAYS)?;
     let authority = Authority::load(&pair.certificate, &pair.key)?;
     let server = authority.issue_server(&requests.server, &requests.names, seconds, requests.days)?;
     let administrator =
@@ -215,9 +215,11 @@ impl<P: Platform> Vault<P> {
             clients: RwLock::new(contents.clients),
             admissions: AtomicU64::new(1),
             applications: Applications::default(),
+            readers: Readers::default(),
             connections: AtomicU64::new(1),
             digests: RandomState::new(),
             started: now,
+            clock: Watch::new(now, platform.uptime()),
             platform,
             settings,
             store,
@@ -239,16 +241,24 @@ impl<P: Platform> Vault<P> {
     fn replay(&self) -> Result<(), Error> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
+        if let Some(step @ Step::Back(_)) = step(last, self.started) {
+            tracing::warn!(
+                "the clock is set {step} of the last audit record: opening hours, tickets and certificates follow \
+                 it; if that is not the time of day, set the clock"
+            );
+        }
         let since = last.saturating_sub(REPLAY);
+        let uptime = self.platform.uptime();
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
-                partition.ledger.remember(key, record.time);
+                // What the clock says of the time since the last record is not relied on: as if it were none.
+                partition.ledger.remember(key, uptime, last.saturating_sub(record.time));
             }
             if let (Outcome::Done, Ok(certificate)) =
                 (record.outcome, record.certificate.as_slice().try_into())
             {
                 let id = ApplicationId { certificate, instance: record.instance };
-                self.applications.remember_lost(id, record.request, self.started);
+                self.applications.remember_lost(id, record.request, uptime);
             }
         })?;
         Ok(())

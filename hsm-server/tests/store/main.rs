@@ -181,6 +181,7 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     };
     const CAROL: PartitionId = PartitionId([0xca; 8]);
     assert!(matches!(refused(|b| b.put(object(CAROL, 1), text(b"x"))), Error::NoPartition(CAROL)));
+    assert!(matches!(refused(|b| b.delete(object(CAROL, 1))), Error::NoPartition(CAROL)));
     assert!(matches!(refused(|b| b.delete_partition(CAROL)), Error::NoPartition(CAROL)));
     assert!(matches!(refused(|b| b.create_partition(ALICE)), Error::PartitionExists(ALICE)));
     assert!(matches!(refused(|b| b.delete(object(ALICE, 9))), Error::Absent(_)));

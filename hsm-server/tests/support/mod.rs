@@ -23,7 +23,7 @@ use rustls::{
 use strongroom_server::{
     certificates::{Authority, fingerprint, identity, pem, request},
     config::Config,
-    door::{Admission, Door, Pace, Peer},
+    door::{Admission, Door, Pace, Peer, Verdict},
 };
 use strongroom_shared::{
     fault::{Fault, FaultCode},
@@ -34,6 +34,9 @@ use strongroom_shared::{
 pub const QUICK: u16 = 1;
 pub const SLOW: u16 = 2;
 pub const UNWRITABLE: u16 = 3;
+/// Calls that the echo does not know, found out at once and on a worker.
+pub const UNKNOWN: u16 = 4;
+pub const UNKNOWN_SLOW: u16 = 5;
 
 /// Answers every frame with its own body.
 #[derive(Default)]
@@ -41,6 +44,8 @@ pub struct Echo {
     pub admissions: Mutex<(u64, Vec<Admission>)>,
     pub refusals: Mutex<Vec<(Option<[u8; 32]>, String)>>,
     pub handled: AtomicU64,
+    /// How often the list of admissions was copied.
+    pub copied: AtomicU64,
     pub connected: AtomicU64,
     pub disconnected: AtomicU64,
     pub closed: AtomicBool,
@@ -78,11 +83,12 @@ impl Door for Echo {
     }
 
     fn pace(&self, _: &Peer, frame: &[u8]) -> Pace {
-        if call(frame) == SLOW { Pace::Slow } else { Pace::Quick }
+        if matches!(call(frame), SLOW | UNKNOWN_SLOW) { Pace::Slow } else { Pace::Quick }
     }
 
-    fn handle(&self, _: &Peer, frame: &[u8], out: &mut Vec<u8>) {
+    fn handle(&self, _: &Peer, frame: &[u8], out: &mut Vec<u8>) -> Verdict {
         match call(frame) {
+            UNKNOWN | UNKNOWN_SLOW => return Verdict::Close("the echo does not know this call".into()),
             SLOW => thread::sleep(*self.slowness.lock().unwrap()),
             UNWRITABLE => drop(self.broken.lock().unwrap().insert(thread::current().id(), ())),
             _ => {}
@@ -91,6 +97,7 @@ impl Door for Echo {
         let start = out.len() - frame.len();
         out[start + 5] = Kind::Reply as u8;
         self.handled.fetch_add(1, Ordering::SeqCst);
+        Verdict::Answered
     }
 
     fn commit(&self) -> Result<(), Fault> {
@@ -109,10 +116,17 @@ impl Door for Echo {
     }
 
     fn admissions(&self) -> (u64, Vec<Admission>) {
+        self.copied.fetch_add(1, Ordering::SeqCst);
         self.admissions.lock().unwrap().clone()
     }
 
-    fn tick(&self) {}
+    fn admissions_version(&self) -> u64 {
+        self.admissions.lock().unwrap().0
+    }
+
+    fn tick(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);

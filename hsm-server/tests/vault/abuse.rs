@@ -54,9 +54,9 @@ fn a_frozen_partition_makes_nothing_and_shows_no_key() {
     let open = GenerateKey { mechanism: CKM_AES_KEY_GEN, params: Params::None, template };
     let key = world.ask(&vault, &client, &open).unwrap().id;
     let read = ReadAttributes { object: key, kinds: vec![CKA_VALUE] };
-    let records = world.records(&vault).len();
     world.ask(&vault, &client, &read).unwrap();
-    assert_eq!(world.records(&vault).len(), records + 1, "a key that was shown is on record");
+    let shown = world.records(&vault).iter().filter(|record| record.act == "ReadAttributes").count();
+    assert_eq!(shown, 1, "a key that was shown is on record");
     let freeze = Freeze { partition: "trading".into(), key: None };
     world.ask(&vault, &world.administrator(&vault), &freeze).unwrap();
     assert_eq!(code(world.ask(&vault, &client, &read)), FaultCode::Frozen);
@@ -115,5 +115,5 @@ fn what_needs_no_login_does_not_mind_an_ended_ticket() {
     world.ask(&vault, &client, &ReadToken {}).unwrap();
     world.ask(&vault, &client, &CloseSession {}).unwrap();
     assert_eq!(code(world.ask(&vault, &client, &ec_pair("k"))), FaultCode::TicketExpired);
-    vault.tick();
+    vault.tick().unwrap();
 }

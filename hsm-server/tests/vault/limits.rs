@@ -1,5 +1,9 @@
 //! Policy: what it refuses, whom it charges, what a restart does not forgive, and the freeze switch.
 
+use strongroom_server::{
+    door::Door,
+    platform::{Fake, Platform},
+};
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
@@ -10,11 +14,7 @@ use crate::world::*;
 
 const POLICY: &str = "[[rule]]\nname = \"desk\"\nkeys = [\"desk-*\"]\nsignatures_per_minute = 3\n";
 
-fn set_policy(
-    world: &World,
-    vault: &strongroom_server::vault::Vault<strongroom_server::platform::Fake>,
-    text: &str,
-) {
+fn set_policy(world: &World, vault: &strongroom_server::vault::Vault<Fake>, text: &str) {
     let call = SetPolicy { partition: "trading".into(), text: text.into() };
     world.ask(vault, &world.administrator(vault), &call).unwrap();
 }
@@ -40,6 +40,36 @@ fn a_limit_counts_copies_and_outlives_the_process() {
     assert!(refused.detail.contains("desk"), "{refused}");
     world.platform.pass(60_000_000);
     world.ask(&vault, &reconnected, &sign(key)).unwrap();
+}
+
+#[test]
+fn a_clock_that_is_set_neither_stops_a_desk_nor_gives_it_more() {
+    const HOUR: i64 = 60 * MINUTE;
+    const MINUTE: i64 = 60 * 1_000_000;
+    let world = World::new();
+    let mut vault = world.vault();
+    let (certificate, mut client) = world.desk(&vault);
+    set_policy(&world, &vault, POLICY);
+    let key = world.ask(&vault, &client, &ec_pair("desk-1")).unwrap().private.id;
+    let spend = |vault: &_, client: &Client| {
+        (0..3).for_each(|_| drop(world.ask(vault, client, &sign(key)).unwrap()));
+        assert_eq!(code(world.ask(vault, client, &sign(key))), FaultCode::PolicyRefused);
+    };
+    for step in [-3 * HOUR, 10 * MINUTE] {
+        for restart in [false, true] {
+            spend(&vault, &client);
+            world.platform.set_clock(world.platform.now().saturating_add_signed(step));
+            if restart {
+                drop(vault);
+                vault = world.vault();
+                client = Client { peer: world.connect(&vault, &certificate, 1).peer, caller: client.caller };
+            }
+            assert_eq!(code(world.ask(&vault, &client, &sign(key))), FaultCode::PolicyRefused, "{step}");
+            world.platform.pass(MINUTE.unsigned_abs());
+            vault.tick().unwrap();
+        }
+    }
+    spend(&vault, &client);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use pkcs11_sys::*;
 use strongroom_server::{
     audit::{Durability, memory::MemorySink},
     certificates,
-    door::{Door, Peer},
+    door::{Door, Peer, Verdict},
     platform::Fake,
     store::memory::Memory,
     vault::{Requests, Settings, Vault, initialise},
@@ -143,7 +143,7 @@ impl World {
         let mut frame = Vec::new();
         encode_request(&mut frame, id, &client.caller, call);
         let mut reply = Vec::new();
-        vault.handle(&client.peer, &frame, &mut reply);
+        assert_eq!(vault.handle(&client.peer, &frame, &mut reply), Verdict::Answered);
         vault.commit().unwrap();
         let header = Header::decode(reply[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
         assert_eq!((header.id, header.length as usize), (id, reply.len() - HEADER));

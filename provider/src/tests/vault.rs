@@ -255,7 +255,7 @@ impl State {
             CallId::GenerateRandom => {
                 answer::<GenerateRandom>(out, id, body, |call| Ok(bytes(vec![0xa5; call.length as usize])))
             }
-            _ => refuse(FaultCode::UnknownCall),
+            _ => refuse(FaultCode::Internal),
         }
     }
 

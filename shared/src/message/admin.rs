@@ -131,7 +131,7 @@ messages! {
         /// One key of it; absent for the partition's own switch.
         1 key: Option<ObjectId>,
     }
-    /// `hsmctl audit tail`.
+    /// `hsmctl audit tail`. To read on after the last answer to the same connection is part of the same act.
     TailAudit {
         /// How many records at most.
         0 count: u32,

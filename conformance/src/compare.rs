@@ -1,0 +1,91 @@
+//! Two reports side by side: of two modules, or of two versions of one.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use crate::check::Outcome;
+use crate::report::{Document, Row};
+
+/// What differs.
+pub struct Comparison<'a> {
+    /// Findings of the second only.
+    pub new: Vec<&'a Row>,
+    /// Findings of the first only, which the second passes.
+    pub mended: Vec<&'a Row>,
+    /// Checks that one made and the other did not, or that came to something else: id, first, second.
+    pub other: Vec<(&'a str, &'static str, &'static str)>,
+}
+
+/// Compares two documents.
+pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> {
+    let by_id = |document: &'a Document| -> BTreeMap<&'a str, &'a Row> {
+        document.checks.iter().map(|row| (row.id.as_str(), row)).collect()
+    };
+    let (before, after) = (by_id(first), by_id(second));
+    let mut comparison = Comparison { new: Vec::new(), mended: Vec::new(), other: Vec::new() };
+    for (id, row) in &after {
+        let earlier = before.get(id).copied();
+        if row.is_finding() && !earlier.is_some_and(Row::is_finding) {
+            comparison.new.push(row);
+        } else if earlier.is_none_or(|earlier| word(earlier) != word(row) && !earlier.is_finding()) {
+            comparison.other.push((id, earlier.map_or("not made", word), word(row)));
+        }
+    }
+    for (id, row) in &before {
+        match after.get(id) {
+            Some(later) if row.is_finding() && matches!(later.outcome, Outcome::Pass) => {
+                comparison.mended.push(row)
+            }
+            Some(later) if row.is_finding() && !later.is_finding() => {
+                comparison.other.push((id, word(row), word(later)));
+            }
+            Some(_) => {}
+            None => comparison.other.push((id, word(row), "not made")),
+        }
+    }
+    comparison
+}
+
+fn word(row: &Row) -> &'static str {
+    match (&row.outcome, &row.waived) {
+        (Outcome::Pass, _) => "passed",
+        (Outcome::Fail { .. }, None) => "finding",
+        (Outcome::Fail { .. }, Some(_)) => "waived",
+        (Outcome::Skipped { .. }, _) => "skipped",
+        (Outcome::NotOffered, _) => "not offered",
+    }
+}
+
+/// Writes the comparison for a person.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io::Result<()> {
+    let comparison = compare(first, second);
+    for (name, document) in [("A", first), ("B", second)] {
+        let (manifest, survey) = (&document.manifest, &document.survey);
+        writeln!(
+            output,
+            "{name}: {} ({} {}, {}): {} findings",
+            manifest.module, survey.library, survey.library_version, manifest.began, document.tally.failed
+        )?;
+    }
+    for row in &comparison.new {
+        if let Outcome::Fail { severity, seen, .. } = &row.outcome {
+            writeln!(output, "NEW    {:<44} {:<13} {seen}", row.id, severity.word())?;
+        }
+    }
+    for row in &comparison.mended {
+        writeln!(output, "MENDED {:<44} {}", row.id, row.title)?;
+    }
+    for (id, before, after) in &comparison.other {
+        writeln!(output, "OTHER  {id:<44} {before} → {after}")?;
+    }
+    writeln!(
+        output,
+        "{} findings in B that A has not, {} in A that B has not, {} other differences",
+        comparison.new.len(),
+        comparison.mended.len(),
+        comparison.other.len()
+    )
+}

@@ -1,0 +1,209 @@
+//! The command line: what to check, and which checks.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, Subcommand};
+
+use crate::bench::{Leftovers, Pin, Target, Tries};
+use crate::check::Check;
+use crate::marks::{Effect, Tag};
+use crate::profiles::PROFILES;
+
+/// Checks a PKCS#11 module against the clauses of the standard.
+///
+/// Use a token that you can lose: it makes keys and changes PINs. `--read-only` is for a token that you cannot.
+///
+/// Exit code 0: no findings. 1: findings. 2: the checks could not be made.
+#[derive(Parser)]
+#[command(
+    name = "p11-conformance",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Options {
+    /// Another task than to check
+    #[command(subcommand)]
+    pub task: Option<Task>,
+    /// The module, a shared library
+    #[arg(long, value_name = "FILE", required_unless_present = "list")]
+    pub module: Option<PathBuf>,
+    /// The token's label; without it, the first initialised token
+    #[arg(long, value_name = "LABEL")]
+    pub token_label: Option<String>,
+    /// A file with the user's PIN (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
+    #[arg(long, value_name = "FILE")]
+    pub pin_file: Option<PathBuf>,
+    /// A file with the SO's PIN; without it, the environment variable P11_CONFORMANCE_SO_PIN
+    #[arg(long, value_name = "FILE")]
+    pub so_pin_file: Option<PathBuf>,
+    /// A string for `C_Initialize`, in `pReserved`, for modules that ask for one, such as NSS:
+    /// "configdir='sql:DIR' certPrefix='' keyPrefix='' secmod='secmod.db' flags="
+    #[arg(long, value_name = "TEXT", value_parser = |text: &str| CString::new(text))]
+    pub init_string: Option<CString>,
+    /// Print the checks and make none
+    #[arg(long)]
+    pub list: bool,
+    /// Make only this check; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub check: Vec<String>,
+    /// Make only the checks of this chapter or group of abuse cases (a letter, its word, or `attacks` for all of them); may
+    /// be repeated
+    #[arg(long, value_name = "GROUP")]
+    pub group: Vec<String>,
+    /// Make only checks that write nothing to the token and cost no try of a PIN
+    #[arg(long)]
+    pub read_only: bool,
+    /// Make also the checks that lock a PIN or the token
+    #[arg(long, conflicts_with = "read_only")]
+    pub allow_lockout: bool,
+    /// Leave the objects that checks make on the token
+    #[arg(long)]
+    pub keep_objects: bool,
+    /// Where random data comes from; the report names the seed of a run without one
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// How many processes make checks side by side, if the token bears that they log in at the same time (SoftHSM2
+    /// does not)
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub jobs: usize,
+    /// Make only the checks about this profile: baseline, extended, authentication, certificates, hkdf-tls; may be
+    /// repeated
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Vec<String>,
+    /// Failures that are accepted, with a reason and a date (TOML; see README)
+    #[arg(long, value_name = "FILE")]
+    pub waivers: Option<PathBuf>,
+    /// Write the report as JSON (report.schema.json describes it)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the report as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the findings as SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+    /// Write what was checked: the hashes of the module and of the JSON report, the token, the options, the seed
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Sign the manifest with this Ed25519 key (PEM, PKCS#8); the signature is beside it, in FILE.sig
+    #[arg(long, value_name = "KEY", requires = "manifest")]
+    pub sign_with: Option<PathBuf>,
+    /// Seconds after which a check counts as hanging
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub timeout: u64,
+    /// Memory that the module may have, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    pub memory: u64,
+    /// Make the checks that the input names, in this process
+    #[arg(long, hide = true)]
+    pub child: bool,
+    /// See whether the token can be checked, in this process
+    #[arg(long, hide = true)]
+    pub preflight: bool,
+    /// Destroy what checks left, in this process
+    #[arg(long, hide = true)]
+    pub sweep: bool,
+    /// The parent's seed
+    #[arg(long, hide = true)]
+    pub child_seed: Option<u64>,
+    /// Where this process writes its calls
+    #[arg(long, hide = true)]
+    pub calls: Option<PathBuf>,
+}
+
+/// What else the program does.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Compare two reports in JSON: exit code 1 if the second has findings that the first has not
+    Compare {
+        /// The first report
+        a: PathBuf,
+        /// The second report
+        b: PathBuf,
+    },
+}
+
+impl Options {
+    /// Whether a check is to be made.
+    pub fn chooses(&self, check: &Check) -> bool {
+        let harmless = check.effect.is_read_only() || !self.read_only;
+        let allowed = harmless && (self.allow_lockout || check.effect != Effect::Lockout);
+        let all = self.check.is_empty() && self.group.is_empty() && self.profile.is_empty();
+        let asked = |word: &String| {
+            let mut profiles = PROFILES.iter().filter(|profile| profile.word == word);
+            profiles.any(|profile| profile.asks_for(check))
+        };
+        let named = self.check.iter().any(|id| *id == check.id);
+        allowed
+            && (all
+                || named
+                || self.profile.iter().any(asked)
+                || self.group.iter().any(|group| belongs(check, group)))
+    }
+
+    /// The seed that was given, or one from the clock.
+    pub fn seed(&self) -> u64 {
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        self.child_seed.or(self.seed).unwrap_or_else(clock)
+    }
+
+    /// Sees whether reports have a place, before the checks are made and not after.
+    ///
+    /// # Errors
+    /// A sentence, when a folder does not exist.
+    pub fn refuse_missing_folders(&self) -> Result<(), String> {
+        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest];
+        for file in files.into_iter().flatten() {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {
+                return Err(format!(
+                    "{}: no report can be written there; make its folder first",
+                    file.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the checks are made of.
+    ///
+    /// # Errors
+    /// A sentence, when a file of a PIN cannot be read.
+    pub fn target(&self) -> Result<Target, String> {
+        Ok(Target {
+            module: self.module.clone().unwrap_or_default(),
+            token_label: self.token_label.clone(),
+            pin: pin(self.pin_file.as_deref(), "P11_CONFORMANCE_PIN")?,
+            so_pin: pin(self.so_pin_file.as_deref(), "P11_CONFORMANCE_SO_PIN")?,
+            init_string: self.init_string.clone(),
+            leftovers: if self.keep_objects { Leftovers::Keep } else { Leftovers::Destroy },
+            most: self.read_only.then_some(Effect::SessionObjects),
+            tries: if self.allow_lockout { Tries::All } else { Tries::KeepOne },
+            memory: self.memory,
+            seed: self.seed(),
+            calls: self.calls.clone(),
+        })
+    }
+}
+
+fn belongs(check: &Check, group: &str) -> bool {
+    let is_tag = |tag: Tag| group == "attacks" || group == tag.word() || group == tag.letter();
+    check.tag.is_some_and(is_tag) || group == check.group()
+}
+
+fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
+    match file {
+        Some(file) => {
+            let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let pin = Pin::new(Pin::new(text).trim_ascii_end().to_vec());
+            Ok(Some(pin).filter(|pin| !pin.is_empty()))
+        }
+        None => Ok(std::env::var(variable).ok().map(|pin| Pin::new(pin.into_bytes()))),
+    }
+}

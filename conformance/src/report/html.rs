@@ -1,0 +1,354 @@
+//! One page that holds everything and loads nothing: verdict, findings with their calls and programs, and the matrices
+//! of profiles, mechanisms and return values.
+
+use std::fmt::Write;
+
+use crate::check::Outcome;
+use crate::coverage::{FunctionRow, MechanismRow, State, Use, UseState};
+use crate::marks::Severity;
+use crate::profiles::Judgement;
+use crate::report::markup::escape;
+use crate::report::{Document, Row};
+use crate::trace::Trace;
+
+/// Calls that a finding shows.
+const CALLS: usize = 40;
+
+/// Letters of what was seen that stand on the finding's first lines.
+const SEEN: usize = 130;
+
+/// The page.
+pub fn text(document: &Document) -> String {
+    let name = escape(file_name(&document.manifest.module));
+    let parts = [
+        head(document),
+        format!("<main>{}", tiles(document)),
+        chapters(document),
+        findings(document),
+        waived(document),
+        not_made(document),
+        profiles(document),
+        mechanisms(document),
+        functions(document),
+        manifest(document),
+        format!(
+            "</main><footer>p11-conformance {} · report format {}</footer>",
+            document.suite, document.format
+        ),
+    ];
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{name}: {} · PKCS#11 conformance</title>\n<style>\n{}</style>\n</head>\n<body>\n{}\n</body>\n</html>\n",
+        document.tally.verdict(),
+        include_str!("page.css"),
+        parts.join("\n")
+    )
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn head(document: &Document) -> String {
+    let (survey, manifest) = (&document.survey, &document.manifest);
+    let class = if document.tally.failed == 0 { "clean" } else { "findings" };
+    let links = [
+        ("findings", "Findings"),
+        ("profiles", "Profiles"),
+        ("mechanisms", "Mechanisms"),
+        ("functions", "Return values"),
+        ("manifest", "Manifest"),
+    ];
+    let links: String = links.map(|(id, text)| format!("<a href=\"#{id}\">{text}</a>")).concat();
+    format!(
+        "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{}</span></h1>\
+         <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p></header>\
+         <nav class=\"top\">{links}</nav>",
+        escape(file_name(&manifest.module)),
+        document.tally.verdict(),
+        escape(&survey.library),
+        escape(&survey.library_version),
+        escape(&survey.cryptoki_version),
+        escape(&survey.lists.join(", ")),
+        escape(&survey.token),
+        escape(&survey.model),
+        escape(&manifest.began),
+    )
+}
+
+fn tiles(document: &Document) -> String {
+    let tile = |class: &str, count: usize, text: &str| {
+        let zero = if count == 0 { " zero" } else { "" };
+        format!("<div class=\"tile {class}{zero}\"><b>{count}</b><span>{text}</span></div>")
+    };
+    let severities = document.by_severity();
+    let severities =
+        severities.iter().map(|(severity, count)| tile(severity.word(), *count, severity.word()));
+    let tally = &document.tally;
+    let rest = [
+        tile("good", tally.passed, "passed"),
+        tile("", tally.waived, "waived"),
+        tile("", tally.skipped, "not made"),
+        tile("", tally.not_offered, "not offered"),
+    ];
+    format!("<div class=\"tiles\">{}{}</div>", severities.collect::<String>(), rest.concat())
+}
+
+fn chapters(document: &Document) -> String {
+    let mut rows = String::new();
+    for chapter in document.chapters() {
+        let checks: Vec<&Row> = document.checks.iter().filter(|row| row.group == chapter).collect();
+        let count = |is: &dyn Fn(&Row) -> bool| checks.iter().filter(|row| is(row)).count();
+        let passed = count(&|row| matches!(row.outcome, Outcome::Pass));
+        let failed = count(&Row::is_finding);
+        let skipped = count(&|row| matches!(row.outcome, Outcome::Skipped { .. }));
+        let share = |part: usize| part * 100 / checks.len().max(1);
+        let _infallible = write!(
+            rows,
+            "<tr><td><code>{}</code></td><td class=\"number\">{}</td><td class=\"number\">{passed}</td>\
+             <td class=\"number\">{failed}</td><td class=\"wide\"><div class=\"bar\">\
+             <i class=\"pass\" style=\"width:{}%\"></i><i class=\"fail\" style=\"width:{}%\"></i>\
+             <i class=\"skip\" style=\"width:{}%\"></i></div></td></tr>",
+            escape(chapter),
+            checks.len(),
+            share(passed),
+            share(failed).max(usize::from(failed > 0)),
+            share(skipped)
+        );
+    }
+    format!(
+        "<details><summary>Chapters: how many checks of each passed and failed</summary><table><tr><th>Chapter</th>\
+         <th class=\"number\">Checks</th><th class=\"number\">Passed</th><th class=\"number\">Findings</th><th></th></tr>\
+         {rows}</table></details>"
+    )
+}
+
+fn findings(document: &Document) -> String {
+    let all = document.findings();
+    let mut text = "<section id=\"findings\"><h2>Findings</h2>".to_owned();
+    if all.is_empty() {
+        text.push_str(
+            "<p class=\"lead\">Every check that could be made passed, or its failure is waived.</p>",
+        );
+    }
+    if !all.is_empty() {
+        text.push_str(
+            "<p class=\"lead\">Each says what a module should do and, below it, what this one did. Open it for the clause, \
+             the calls and a C program that shows the same without this suite.</p>",
+        );
+    }
+    for severity in Severity::ALL.iter().rev() {
+        let of_it: Vec<&&Row> = all.iter().filter(|row| row.severity() == Some(*severity)).collect();
+        if of_it.is_empty() {
+            continue;
+        }
+        let word = severity.word();
+        let _infallible = write!(
+            text,
+            "<div class=\"{word}\"><h3>{} {word}</h3><p class=\"lead\">{}</p>{}</div>",
+            of_it.len(),
+            severity.meaning(),
+            of_it.iter().map(|row| finding(row)).collect::<String>()
+        );
+    }
+    text + "</section>"
+}
+
+fn finding(row: &Row) -> String {
+    let Outcome::Fail { expected, seen, .. } = &row.outcome else { return String::new() };
+    let group = row.tag.map(|tag| format!("<dt>Group</dt><dd>{}</dd>", tag.meaning())).unwrap_or_default();
+    let program = match &row.reproducer {
+        Some(program) => format!(
+            "<details class=\"program\"><summary>C program that shows it</summary><pre>{}</pre></details>",
+            escape(program)
+        ),
+        None => String::new(),
+    };
+    format!(
+        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}<span class=\"seen\">{short}</span></summary><div class=\"inside\"><dl>\
+         <dt>Clause</dt><dd>{clause}</dd><dt>Expected</dt><dd>{expected}</dd><dt>Seen</dt><dd><b>{seen}</b></dd>{group}\
+         </dl>{calls}{program}</div></details>",
+        id = escape(&row.id),
+        title = escape(&row.title),
+        clause = escape(&row.clause),
+        expected = escape(expected),
+        seen = escape(seen),
+        short = escape(&shortened(seen)),
+        calls = row.trace.as_ref().map(calls).unwrap_or_default(),
+    )
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    let mut letters = text.chars();
+    let short: String = letters.by_ref().take(SEEN).collect();
+    if letters.next().is_some() { format!("{short}…") } else { short }
+}
+
+fn calls(trace: &Trace) -> String {
+    let all: Vec<_> = trace.earlier.iter().chain(&trace.calls).collect();
+    if all.is_empty() {
+        return "<p class=\"lead\">Made by an ordinary client, whose calls are not recorded.</p>".to_owned();
+    }
+    let start = all.len().saturating_sub(CALLS);
+    let note = match start + trace.left_out {
+        0 => String::new(),
+        earlier => format!("<p class=\"lead\">The last {CALLS} calls; {earlier} came before.</p>"),
+    };
+    let lines = all.iter().skip(start).map(|call| format!("<li>{}</li>", escape(&call.to_string())));
+    format!("{note}<ol class=\"calls mono\" start=\"{}\">{}</ol>", start + 1, lines.collect::<String>())
+}
+
+fn waived(document: &Document) -> String {
+    let rows = document.checks.iter().filter_map(|row| {
+        let reason = row.waived.as_ref()?;
+        Some(format!(
+            "<tr><td><code>{}</code></td><td class=\"wide\">{}</td></tr>",
+            escape(&row.id),
+            escape(reason)
+        ))
+    });
+    let rows: String = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("<section><h2>Waived</h2><table><tr><th>Check</th><th>Reason</th></tr>{rows}</table></section>")
+}
+
+fn not_made(document: &Document) -> String {
+    let rows = document.skipped();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let rows = rows.iter().map(|(why, count)| {
+        format!("<tr><td class=\"number\">{count}</td><td class=\"wide\">{}</td></tr>", escape(why))
+    });
+    format!(
+        "<section><h2>Not made</h2><table><tr><th class=\"number\">Checks</th><th>Why</th></tr>{}</table></section>",
+        rows.collect::<String>()
+    )
+}
+
+fn profiles(document: &Document) -> String {
+    let row = |profile: &Judgement| {
+        let met = profile.missing.is_empty() && profile.failed.is_empty() && profile.passed > 0;
+        let state = match (met, profile.passed) {
+            (true, _) => "<span class=\"chip seen\">nothing against it</span>",
+            (false, 0) => "<span class=\"chip never\">not checked</span>",
+            (false, _) => "<span class=\"chip bad\">not met</span>",
+        };
+        let missing: String = profile
+            .missing
+            .iter()
+            .map(|name| format!("<span class=\"chip bad\">{}</span>", escape(name)))
+            .collect();
+        let failed =
+            profile.failed.iter().map(|id| format!("<a href=\"#{0}\"><code>{0}</code></a> ", escape(id)));
+        let missing = if missing.is_empty() { "none".to_owned() } else { missing };
+        format!(
+            "<tr><td><code>{}</code><br>{}</td><td>{state}</td><td>{missing}</td><td class=\"number\">{}</td>\
+             <td class=\"wide\">{}</td></tr>",
+            escape(&profile.name),
+            escape(&profile.clause),
+            profile.passed,
+            failed.collect::<String>(),
+        )
+    };
+    let rows: String = document.profiles.iter().map(row).collect();
+    format!(
+        "<section id=\"profiles\"><h2>Profiles</h2><p class=\"lead\">What PKCS#11 Profiles asks of a provider: its \
+         functions, and the checks of the chapters that they come from.</p><div class=\"scroll\"><table><tr>\
+         <th>Profile</th><th>Verdict</th><th>Missing functions</th><th class=\"number\">Passed</th><th>Findings</th></tr>\
+         {rows}</table></div></section>"
+    )
+}
+
+fn mechanisms(document: &Document) -> String {
+    let each_use = |each: &Use| {
+        let class = match (each.state, each.advertised) {
+            (UseState::Works, true) => "seen",
+            (UseState::Works, false) => "odd",
+            (UseState::Refused, _) => "bad",
+            (UseState::Untried, _) => "never",
+        };
+        let title = escape(&each.refusals.join(", "));
+        format!("<span class=\"chip {class}\" title=\"{title}\">{}</span>", escape(&each.word))
+    };
+    let row = |row: &MechanismRow| {
+        let listed = if row.listed { "" } else { " <span class=\"chip odd\">not listed</span>" };
+        let sizes = match (row.least, row.most) {
+            (0, 0) => String::new(),
+            (least, most) if least == most => least.to_string(),
+            (least, most) => format!("{least}–{most}"),
+        };
+        format!(
+            "<tr><td><code>{}</code>{listed}</td><td class=\"number\">{sizes}</td><td class=\"wide\">{}</td></tr>",
+            escape(&row.name),
+            row.uses.iter().map(each_use).collect::<String>()
+        )
+    };
+    format!(
+        "<section id=\"mechanisms\"><h2>Mechanisms</h2><p class=\"lead\">{} of {} did something in some check.</p>\
+         <p class=\"key\"><span><span class=\"chip seen\">use</span>advertised, and works</span>\
+         <span><span class=\"chip odd\">use</span>works, and is not advertised</span>\
+         <span><span class=\"chip bad\">use</span>always refused</span>\
+         <span><span class=\"chip never\">use</span>advertised, and not tried</span></p><div class=\"scroll\"><table>\
+         <tr><th>Mechanism</th><th class=\"number\">Key sizes</th><th>Uses</th></tr>{}</table></div></section>",
+        document.working_mechanisms(),
+        document.mechanisms.len(),
+        document.mechanisms.iter().map(row).collect::<String>()
+    )
+}
+
+fn functions(document: &Document) -> String {
+    let row = |row: &FunctionRow| {
+        let chip = |(class, name): (&str, &str)| {
+            format!("<span class=\"chip {class}\">{}</span>", escape(name.trim_start_matches("CKR_")))
+        };
+        let codes = row.codes.iter().map(|code| {
+            let class = match code.state {
+                State::Seen => "seen",
+                State::NeverSeen => "never",
+                State::Unlisted => "odd",
+            };
+            chip((class, &code.name))
+        });
+        let cell = if row.offered {
+            codes.collect::<String>()
+        } else {
+            "<span class=\"chip never\">not offered</span>".to_owned()
+        };
+        format!("<tr><td><code>{}</code></td><td class=\"wide\">{cell}</td></tr>", escape(&row.name))
+    };
+    let (seen, listed) = document.codes_seen();
+    format!(
+        "<section id=\"functions\"><h2>Return values</h2><p class=\"lead\">{seen} of the {listed} return values that the \
+         standard lists for the functions offered were seen.</p><p class=\"key\">\
+         <span><span class=\"chip seen\">CODE</span>listed and seen</span>\
+         <span><span class=\"chip never\">CODE</span>listed, never seen</span>\
+         <span><span class=\"chip odd\">CODE</span>seen, not listed for this function</span></p><table><tr><th>Function</th>\
+         <th>Return values</th></tr>{}</table></section>",
+        document.functions.iter().map(row).collect::<String>()
+    )
+}
+
+fn manifest(document: &Document) -> String {
+    let (manifest, survey) = (&document.manifest, &document.survey);
+    let rows = [
+        ("Module", manifest.module.clone()),
+        ("SHA-256", manifest.sha256.clone()),
+        ("Length", format!("{} bytes", manifest.bytes)),
+        ("Library", format!("{} {}", survey.library, survey.library_version)),
+        ("Token", format!("{} · serial {} · slot {}", survey.token, survey.serial, survey.slot)),
+        ("Hardware / firmware", survey.versions.clone()),
+        ("Seed", manifest.seed.to_string()),
+        ("Options", manifest.options.join(" ")),
+        ("Began", manifest.began.clone()),
+        ("Took", format!("{} s", manifest.seconds)),
+    ];
+    let rows = rows.iter().map(|(name, value)| {
+        format!("<tr><th>{name}</th><td class=\"wide\"><code>{}</code></td></tr>", escape(value))
+    });
+    format!("<section id=\"manifest\"><h2>Manifest</h2><table>{}</table></section>", rows.collect::<String>())
+}

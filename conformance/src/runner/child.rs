@@ -1,0 +1,131 @@
+//! The child's side: the process that loads the module, makes checks and may die of them.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::{Bench, Stage, Standing, Target};
+use crate::check::{Check, Outcome, by_id};
+use crate::marks::Severity;
+use crate::runner::process::tell;
+use crate::survey::Survey;
+use crate::trace::{Answer, Trace};
+
+/// How much the process may grow in one check, in MiB: no check asks for more than one.
+const GROWTH: u64 = 512;
+
+/// What a child has to say of a check.
+#[derive(Serialize, Deserialize)]
+pub struct Line {
+    /// The check.
+    pub id: String,
+    /// What it came to.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Its calls, if it failed.
+    pub trace: Option<Trace>,
+    /// What functions answered that they had not answered in this child before.
+    pub answers: Vec<Answer>,
+    /// How the PIN stands.
+    pub standing: Standing,
+}
+
+/// Makes the checks that the input names.
+///
+/// # Errors
+/// A sentence, when the module cannot be loaded.
+pub fn make_checks(target: Target) -> Result<(), String> {
+    limit_memory(target.memory);
+    let bench = Bench::new(target)?;
+    let names: Vec<String> = io::stdin().lines().map_while(Result::ok).collect();
+    for name in names {
+        let Some(check) = by_id(&name) else { continue };
+        let outcome = make(&bench, check);
+        let trace = matches!(outcome, Outcome::Fail { .. }).then(|| bench.module.recorder().trace());
+        bench.conclude();
+        let answers = bench.module.recorder().take_answers();
+        tell(&Line { id: name, outcome, trace, answers, standing: bench.standing() })?;
+    }
+    bench.leave();
+    Ok(())
+}
+
+fn make(bench: &Bench, check: &Check) -> Outcome {
+    let ready = bench.prepare(check.stage);
+    bench.begin(check);
+    let before = start_measuring();
+    let outcome = Outcome::of(check, ready.and_then(|()| check.make(bench)));
+    let grown = peak().saturating_sub(before);
+    if grown < GROWTH || matches!(outcome, Outcome::Fail { .. }) {
+        return outcome;
+    }
+    let expected = format!("less than {GROWTH} MiB of memory for one check");
+    Outcome::Fail { severity: Severity::High, expected, seen: format!("the process grew by {grown} MiB") }
+}
+
+/// Sees whether the token can be checked. A module that cannot be loaded is an answer, too.
+///
+/// # Errors
+/// A sentence, when the parent does not listen.
+pub fn preflight(target: Target) -> Result<(), String> {
+    limit_memory(target.memory);
+    let bench = Bench::new(target);
+    let verdict: Result<Survey, String> = bench.as_ref().map_err(String::clone).and_then(Bench::preflight);
+    tell(&verdict)?;
+    if let Ok(bench) = bench {
+        bench.reset(Stage::Loaded);
+    }
+    Ok(())
+}
+
+/// Destroys what checks that died left on the token.
+///
+/// # Errors
+/// A sentence, when the module cannot be loaded.
+pub fn sweep(target: Target) -> Result<(), String> {
+    Bench::new(target).map(|bench| bench.leave())
+}
+
+/// Bounds the address space, so that a module that asks for more is refused and not the machine's other processes.
+fn limit_memory(mebibytes: u64) {
+    let hard = getrlimit(Resource::As).maximum;
+    let wanted = (of_status("VmSize:") + mebibytes) << 20;
+    let current = Some(hard.map_or(wanted, |hard| wanted.min(hard)));
+    let _limited = setrlimit(Resource::As, Rlimit { current, maximum: hard });
+}
+
+/// Forgets the highest use of memory so far, and says what it is now in MiB.
+fn start_measuring() -> u64 {
+    // "5 resets the peak" (proc_pid_clear_refs).
+    let _reset = fs::write("/proc/self/clear_refs", "5");
+    peak()
+}
+
+fn peak() -> u64 {
+    of_status("VmHWM:")
+}
+
+/// A figure of this process in MiB.
+fn of_status(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) >> 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_measured_from_check_to_check() {
+        let grown_by = |mebibytes: usize| {
+            let before = start_measuring();
+            drop(std::hint::black_box(vec![1_u8; mebibytes << 20]));
+            peak() - before
+        };
+        assert!((40..80).contains(&grown_by(48)));
+        assert!(grown_by(1) < 16, "the peak of before is forgotten");
+    }
+}

@@ -1,0 +1,286 @@
+//! Makes the checks in child processes: a crash or a hang is a finding, not the end.
+//!
+//! The parent never loads the module. A child reads the ids of its checks from its standard input and prints one
+//! line for each; when it dies or falls silent, the check whose line is missing takes the blame, and another child
+//! goes on with the rest. What writes no more than session objects is made side by side, a chapter in each child; the
+//! rest after it, one by one (`--jobs`; one job unless told, since not every token bears two logins at once). Before them all, one child sees whether the token can be checked: a wrong PIN costs one
+//! try, and a module that cannot be initialised is one line. Behind them all, one clears away what crashes left.
+
+pub mod child;
+mod process;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bench::{Pin, Standing};
+use crate::check::{Check, Company, Outcome, by_id};
+use crate::checks::general::CLEAN_END;
+use crate::marks::Effect;
+use crate::progress::Progress;
+use crate::runner::child::Line;
+use crate::runner::process::{Task, death, end, last_words, read_lines, silence, spawn};
+use crate::survey::Survey;
+use crate::trace::{Answer, Trace};
+
+/// How long the preflight may take at least: a check's time may be set to nothing.
+const PREFLIGHT: Duration = Duration::from_secs(30);
+
+/// How many checks a child makes at most when others wait for work.
+const BATCH: usize = 128;
+
+/// A check and its result.
+pub struct Report {
+    /// The check.
+    pub check: &'static Check,
+    /// Its result.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub time: Duration,
+    /// Its calls, if it failed.
+    pub trace: Option<Trace>,
+}
+
+/// All results.
+pub struct Results {
+    /// In the order of the checks.
+    pub reports: Vec<Report>,
+    /// What functions answered.
+    pub answers: BTreeSet<Answer>,
+}
+
+/// How checks are made.
+pub struct Runner {
+    /// How long a check may take.
+    pub limit: Duration,
+    /// How many children work side by side.
+    pub jobs: usize,
+    /// What random data comes from.
+    pub seed: u64,
+    /// Where children write their calls.
+    pub folder: PathBuf,
+    /// What no report may show.
+    pub secrets: Vec<Pin>,
+}
+
+/// What is found so far.
+struct Findings {
+    reports: Vec<Report>,
+    answers: BTreeSet<Answer>,
+    progress: Progress,
+}
+
+impl Runner {
+    /// Sees in a child whether the module can be initialised, shows the token and takes the PINs that were given.
+    ///
+    /// # Errors
+    /// A sentence, if no check should be made.
+    pub fn preflight(&self) -> Result<Survey, String> {
+        let limit = self.limit.max(PREFLIGHT);
+        let mut child = spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
+        let lines = read_lines(&mut child)?;
+        let seen: Outcome = match lines.recv_timeout(limit) {
+            Ok(verdict) => {
+                end(&mut child, limit)?;
+                return verdict;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                end(&mut child, Duration::ZERO)?;
+                silence(limit)
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                end(&mut child, limit)?.map_or_else(|| silence(limit), |status| self.death(0, status, ""))
+            }
+        };
+        let Outcome::Fail { seen, .. } = seen else { return Err("the module gave no answer".to_owned()) };
+        let last = read_calls(&self.calls_of(0)).calls.pop();
+        let during =
+            last.map_or_else(|| "while it was loaded".to_owned(), |call| format!("in {}", call.function));
+        Err(format!("no check was made, the module failed at once, {during}: {seen}"))
+    }
+
+    /// Makes these checks.
+    ///
+    /// # Errors
+    /// A sentence, when a child cannot be started or cannot load the module, or the PIN is no longer accepted.
+    pub fn run(&self, checks: &[&'static Check]) -> Result<Results, String> {
+        let (together, alone): (Vec<&'static Check>, _) = checks.iter().partition(|check| {
+            check.effect <= Effect::SessionObjects && matches!(check.company, Company::Any)
+        });
+        let findings = Mutex::new(Findings {
+            reports: Vec::with_capacity(checks.len()),
+            answers: BTreeSet::new(),
+            progress: Progress::new(checks.len()),
+        });
+        let done = self.side_by_side(batches(&together), self.jobs, &findings);
+        let done = done.and_then(|()| self.side_by_side(batches(&alone), 1, &findings));
+        if alone.iter().any(|check| check.effect >= Effect::TokenObjects) {
+            self.sweep()?;
+        }
+        done?;
+        let findings = findings.into_inner().map_err(|_| "a thread of the suite failed")?;
+        findings.progress.clear();
+        let order: HashMap<&str, usize> =
+            checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
+        let mut reports = findings.reports;
+        reports.sort_by_key(|report| order.get(report.check.id.as_ref()).copied());
+        Ok(Results { reports, answers: findings.answers })
+    }
+
+    /// Works through batches with this many children at once.
+    fn side_by_side(
+        &self,
+        batches: VecDeque<VecDeque<&'static Check>>,
+        jobs: usize,
+        findings: &Mutex<Findings>,
+    ) -> Result<(), String> {
+        let batches = Mutex::new(batches);
+        let next = || batches.lock().ok().and_then(|mut batches| batches.pop_front());
+        let work = |worker: usize| {
+            while let Some(mut pending) = next() {
+                while !pending.is_empty() {
+                    if let Err(reason) = self.run_child(worker, &mut pending, findings) {
+                        if let Ok(mut batches) = batches.lock() {
+                            batches.clear();
+                        }
+                        return Err(reason);
+                    }
+                }
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (1..=jobs.max(1)).map(|worker| scope.spawn(move || work(worker))).collect();
+            let mut ends = workers.into_iter().map(|worker| worker.join());
+            ends.try_for_each(|one| one.unwrap_or_else(|_| Err("a thread of the suite failed".into())))
+        })
+    }
+
+    /// Runs one child until it has made all pending checks, or died of one.
+    fn run_child(
+        &self,
+        worker: usize,
+        pending: &mut VecDeque<&'static Check>,
+        findings: &Mutex<Findings>,
+    ) -> Result<(), String> {
+        let calls = self.calls_of(worker);
+        let mut child = spawn(Task::Checks, self.seed, &calls, pending.make_contiguous())?;
+        let lines: Receiver<Line> = read_lines(&mut child)?;
+        let mut last = None;
+        let mut since = Instant::now();
+        while let Some(check) = pending.front().copied() {
+            let limit = self.limit.max(Duration::from_secs(check.patience));
+            match lines.recv_timeout(limit) {
+                Ok(line) if line.id == check.id => {
+                    let standing = line.standing;
+                    note(findings, check, line, since.elapsed())?;
+                    refuse_lost_pin(standing)?;
+                }
+                Ok(line) => return Err(format!("a child answered {} where {} was due", line.id, check.id)),
+                Err(RecvTimeoutError::Timeout) => {
+                    end(&mut child, Duration::ZERO)?;
+                    pending.pop_front();
+                    let line = Line::of_the_dead(check, silence(limit), read_calls(&calls));
+                    return note(findings, check, line, since.elapsed());
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            last = pending.pop_front();
+            since = Instant::now();
+        }
+        let status = end(&mut child, self.limit)?;
+        if last.is_none() && status.and_then(|status| status.code()) == Some(2) {
+            return Err("the module cannot be loaded".to_owned());
+        }
+        let judge = |expected: &str| {
+            status.map_or_else(|| silence(self.limit), |status| self.death(worker, status, expected))
+        };
+        match (pending.pop_front(), status) {
+            (None, Some(status)) if status.success() => Ok(()),
+            (None, _) => {
+                let after = last.map_or("none", |check| check.id.as_ref());
+                let outcome = judge(&format!("a clean end of the process whose last check was {after}"));
+                note_end(findings, outcome, read_calls(&calls))
+            }
+            (Some(check), _) => {
+                let line = Line::of_the_dead(check, judge("a return value"), read_calls(&calls));
+                note(findings, check, line, since.elapsed())
+            }
+        }
+    }
+
+    fn death(&self, worker: usize, status: ExitStatus, expected: &str) -> Outcome {
+        death(status, expected, last_words(&self.calls_of(worker), &self.secrets))
+    }
+
+    fn sweep(&self) -> Result<(), String> {
+        let mut child = spawn(Task::Sweep, self.seed, &self.calls_of(0), &[])?;
+        end(&mut child, self.limit.max(PREFLIGHT)).map(drop)
+    }
+
+    fn calls_of(&self, worker: usize) -> PathBuf {
+        self.folder.join(format!("calls-{worker}"))
+    }
+}
+
+fn batches(checks: &[&'static Check]) -> VecDeque<VecDeque<&'static Check>> {
+    let chapters = checks.chunk_by(|one, other| one.group() == other.group());
+    chapters.flat_map(|chapter| chapter.chunks(BATCH)).map(|batch| batch.iter().copied().collect()).collect()
+}
+
+/// A process died after its last check: that is the failure of a check of its own, once in a run.
+fn note_end(findings: &Mutex<Findings>, outcome: Outcome, trace: Trace) -> Result<(), String> {
+    let check = by_id(CLEAN_END).ok_or("there is no check of the end")?;
+    let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
+    let is_known = |report: &Report| report.check.id == check.id;
+    if !findings.reports.iter().any(|report| is_known(report) && report.is_failure()) {
+        findings.reports.retain(|report| !is_known(report));
+        findings.reports.push(Report { check, outcome, time: Duration::ZERO, trace: Some(trace) });
+    }
+    Ok(())
+}
+
+impl Report {
+    fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Fail { .. })
+    }
+}
+
+/// Adds a result, unless it is that the end was clean where an end was not.
+fn note(findings: &Mutex<Findings>, check: &'static Check, line: Line, time: Duration) -> Result<(), String> {
+    let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
+    findings.answers.extend(line.answers);
+    findings.progress.step(&line.outcome, check);
+    if check.id != CLEAN_END || findings.reports.iter().all(|report| report.check.id != CLEAN_END) {
+        findings.reports.push(Report { check, outcome: line.outcome, time, trace: line.trace });
+    }
+    Ok(())
+}
+
+fn refuse_lost_pin(standing: Standing) -> Result<(), String> {
+    match standing {
+        Standing::Accepted => Ok(()),
+        Standing::Refused => {
+            Err("the user PIN, accepted before, is not accepted any more; no further try is made. \
+             Look at the token: is the PIN locked, or did something else change it?"
+                .to_owned())
+        }
+    }
+}
+
+fn read_calls(file: &Path) -> Trace {
+    Trace::of_lines(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
+}
+
+impl Line {
+    fn of_the_dead(check: &Check, outcome: Outcome, trace: Trace) -> Self {
+        let answers = trace.answers();
+        let standing = Standing::Accepted;
+        Self { id: check.id.to_string(), outcome, trace: Some(trace), answers, standing }
+    }
+}

@@ -1,0 +1,370 @@
+//! What the suite writes, and what it does when there is nothing to write: reports, waivers, comparisons, exit codes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde_json::Value;
+use support::{LABEL, PIN, SO_PIN, Token, module, stub};
+
+/// A check that SoftHSM2 fails by answering, one that it fails by accepting, one that it dies of, one that it passes.
+const CHECKS: [&str; 4] =
+    ["login.logout-first", "objects.create-odd-bool", "ciphers.gcm-null-iv", "digest.sha256"];
+
+fn checks() -> Vec<&'static str> {
+    CHECKS.iter().flat_map(|id| ["--check", id]).collect()
+}
+
+fn read(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// The options that name a file for each.
+fn files<'a>(token: &Token, options: &[&'a str]) -> Vec<(&'a str, PathBuf)> {
+    options.iter().map(|option| (*option, token.path(option.trim_start_matches('-')))).collect()
+}
+
+#[test]
+fn every_report_tells_the_same() {
+    let token = Token::new();
+    let files = files(&token, &["--json", "--html", "--junit", "--sarif", "--manifest"]);
+    let names = files.iter().flat_map(|(option, file)| [*option, file.to_str().unwrap()]);
+    let key = Ed25519KeyPair::generate().unwrap();
+    let pkcs8 = key.to_pkcs8().unwrap();
+    fs::write(token.path("key"), pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref()))).unwrap();
+    let arguments: Vec<&str> = checks().into_iter().chain(names).collect();
+    let signing = ["--sign-with", token.path("key").to_str().unwrap()].map(str::to_owned);
+    let run = token.check(&[&arguments[..], &signing.each_ref().map(String::as_str)].concat());
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+
+    let json = read(&token.path("json"));
+    let schema = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json"));
+    assert_eq!(wrong(&schema, &schema, &json, "$"), Vec::<String>::new());
+    assert_eq!((&json["tally"]["failed"], &json["tally"]["passed"]), (&3.into(), &1.into()));
+
+    let junit = fs::read_to_string(token.path("junit")).unwrap();
+    assert!(
+        junit.contains("tests=\"4\" failures=\"3\"") && junit.matches("<failure ").count() == 3,
+        "{junit}"
+    );
+    assert_eq!(junit.matches("<testcase ").count(), 4);
+
+    let sarif = read(&token.path("sarif"));
+    let run = &sarif["runs"][0];
+    assert_eq!((&sarif["version"], run["results"].as_array().unwrap().len()), (&"2.1.0".into(), 3));
+    for result in run["results"].as_array().unwrap() {
+        let rule = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(run["tool"]["driver"]["rules"][rule]["id"], result["ruleId"]);
+        assert!(CHECKS.contains(&result["ruleId"].as_str().unwrap()));
+    }
+
+    let page = fs::read_to_string(token.path("html")).unwrap();
+    for outside in ["<script", "<link", "<img", "<iframe", "src=", "url(", "@import"] {
+        assert!(!page.contains(outside), "the page loads nothing: {outside}");
+    }
+    assert!(page.contains("id=\"login.logout-first\"") && page.contains("C_Logout(session"));
+    for text in [page, junit, sarif.to_string(), json.to_string()] {
+        assert!(!text.contains(PIN) && !text.contains(SO_PIN));
+    }
+
+    let manifest = fs::read(token.path("manifest")).unwrap();
+    let signature = fs::read(token.path("manifest.sig")).unwrap();
+    let public = UnparsedPublicKey::new(&ED25519, key.public_key().as_ref().to_vec());
+    public.verify(&manifest, &signature).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let sha256 = |file: &Path| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &fs::read(file).unwrap());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    assert_eq!(manifest["sha256"], sha256(module()));
+    assert_eq!(manifest["report_sha256"], sha256(&token.path("json")));
+}
+
+/// Where a value is not what a JSON Schema says; the words that report.schema.json uses, and no others.
+fn wrong(root: &Value, schema: &Value, value: &Value, place: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (word, told) in schema.as_object().unwrap() {
+        let good = match word.as_str() {
+            "$ref" => {
+                let name = told.as_str().unwrap().strip_prefix("#/$defs/").unwrap();
+                found.extend(wrong(root, &root["$defs"][name], value, place));
+                true
+            }
+            "type" => match told {
+                Value::Array(types) => types.iter().any(|one| is_type(one.as_str().unwrap(), value)),
+                one => is_type(one.as_str().unwrap(), value),
+            },
+            "const" => value == told,
+            "enum" => told.as_array().unwrap().contains(value),
+            "minimum" => value.as_u64().is_some_and(|number| number >= told.as_u64().unwrap()),
+            "required" => {
+                told.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some())
+            }
+            "items" => {
+                let items = value.as_array().into_iter().flatten().enumerate();
+                found.extend(items.flat_map(|(at, item)| wrong(root, told, item, &format!("{place}[{at}]"))));
+                true
+            }
+            "properties" => {
+                for (name, inner) in told.as_object().unwrap() {
+                    let member = value.get(name).into_iter();
+                    found.extend(
+                        member.flat_map(|member| wrong(root, inner, member, &format!("{place}.{name}"))),
+                    );
+                }
+                true
+            }
+            "additionalProperties" => {
+                let known = schema["properties"].as_object().unwrap();
+                value.as_object().into_iter().flatten().all(|(name, _)| known.contains_key(name))
+            }
+            "$schema" | "$id" | "title" | "$defs" => true,
+            other => panic!("the schema uses {other:?}, which this test does not know"),
+        };
+        if !good {
+            found.push(format!("{place}: {word} is {told}"));
+        }
+    }
+    found
+}
+
+fn is_type(name: &str, value: &Value) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64(),
+        "null" => value.is_null(),
+        other => panic!("the schema uses the type {other:?}"),
+    }
+}
+
+#[test]
+fn a_program_shows_the_finding_without_the_suite() {
+    let token = Token::new();
+    let json = token.path("report.json");
+    let checks = ["login.logout-first", "objects.create-odd-bool", "lengths.login", "ciphers.gcm-null-iv"];
+    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
+    token.check(&[&named[..], &["--json", json.to_str().unwrap()]].concat());
+    let report = read(&json);
+    for id in checks {
+        let rows = report["checks"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["id"] == id).unwrap();
+        let (source, program) = (token.path("reproduce.c"), token.path("reproduce"));
+        fs::write(&source, row["reproducer"].as_str().unwrap()).unwrap();
+        let built = Command::new("gcc")
+            .args(["-std=c99", "-Wall", "-Werror", "-o"])
+            .args([&program, &source])
+            .arg("-ldl")
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{id}: {}", String::from_utf8_lossy(&built.stderr));
+        let run = Command::new(&program)
+            .args([module().to_str().unwrap(), LABEL])
+            .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+            .envs([("P11_PIN", PIN), ("P11_SO_PIN", SO_PIN)])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        match id {
+            "ciphers.gcm-null-iv" => assert_eq!(run.status.signal(), Some(11), "{text}"),
+            "lengths.login" => assert_eq!(run.status.code(), Some(5), "SoftHSM2 calls exit(5): {text}"),
+            _ => assert_eq!(run.status.code(), Some(1), "{text}"),
+        }
+    }
+}
+
+fn waivers(token: &Token, expires: [&str; 3]) -> PathBuf {
+    let file = token.path("waivers.toml");
+    let failing = CHECKS.iter().zip(expires);
+    let rows = failing.map(|(id, date)| {
+        format!("[[waiver]]\ncheck = \"{id}\"\nreason = \"known\"\nexpires = \"{date}\"\n")
+    });
+    fs::write(&file, rows.collect::<String>()).unwrap();
+    file
+}
+
+#[test]
+fn a_waiver_hides_a_failure_until_its_date() {
+    let token = Token::new();
+    let run = |file: &Path| token.check(&[&checks()[..], &["--waivers", file.to_str().unwrap()]].concat());
+    let all = run(&waivers(&token, ["2999-01-01"; 3]));
+    let text = String::from_utf8_lossy(&all.stdout);
+    assert_eq!(all.status.code(), Some(0), "{text}");
+    assert!(text.contains("no findings: 1 passed, 0 failed, 3 waived"), "{text}");
+
+    let expired = run(&waivers(&token, ["2999-01-01", "2999-01-01", "2020-01-01"]));
+    let text = String::from_utf8_lossy(&expired.stdout);
+    assert_eq!(expired.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("FAIL waivers.ciphers.gcm-null-iv") && text.contains("2 failed, 2 waived"),
+        "{text}"
+    );
+
+    for (wrong, why) in [
+        ("[[waiver]]\ncheck = \"no.check\"\nreason = \"r\"\nexpires = \"2999-01-01\"\n", "no such check"),
+        ("[[waiver]]\ncheck = \"digest.sha1\"\nreason = \"r\"\nexpires = \"soon\"\n", "YYYY-MM-DD"),
+        ("[[waiver]]\ncheck = \"digest.sha1\"\nreason = \" \"\nexpires = \"2999-01-01\"\n", "no reason"),
+        ("waiver = 1", "waivers.toml"),
+    ] {
+        let file = token.path("waivers.toml");
+        fs::write(&file, wrong).unwrap();
+        let run = run(&file);
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn two_reports_are_compared() {
+    let token = Token::new();
+    let report = |name: &str, checks: &[&str]| {
+        let file = token.path(name);
+        let named = checks.iter().flat_map(|id| ["--check", id]).collect::<Vec<_>>();
+        token.check(&[&named[..], &["--json", file.to_str().unwrap()]].concat());
+        file
+    };
+    let less = report("a.json", &["digest.sha256", "login.logout-first"]);
+    let more = report("b.json", &["digest.sha256", "login.logout-first", "objects.create-odd-bool"]);
+    let compare = |a: &Path, b: &Path| {
+        Command::new(env!("CARGO_BIN_EXE_p11-conformance")).arg("compare").args([a, b]).output().unwrap()
+    };
+    let worse = compare(&less, &more);
+    let text = String::from_utf8_lossy(&worse.stdout);
+    assert_eq!(worse.status.code(), Some(1), "{text}");
+    assert!(text.contains("NEW    objects.create-odd-bool"), "{text}");
+    let better = compare(&more, &less);
+    let text = String::from_utf8_lossy(&better.stdout);
+    assert_eq!(better.status.code(), Some(0), "{text}");
+    assert!(text.contains("OTHER  objects.create-odd-bool") && text.contains("finding → not made"), "{text}");
+    fs::write(token.path("other.json"), "{}").unwrap();
+    assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
+}
+
+#[test]
+fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
+    let token = Token::new();
+    fs::write(token.path("key"), [7; 32]).unwrap();
+    let key = token.path("key");
+    for label in ["p11-conformance", "mine"] {
+        let named = ["--token", LABEL, "--label", label, "--id", "01", "--pin", PIN];
+        token.util(&[&["--import", key.to_str().unwrap(), "--aes"], &named[..]].concat());
+    }
+    let left = |option: &str| {
+        token.check(&["--check", "random.exact", option]);
+        token.objects().len()
+    };
+    assert_eq!(left("--keep-objects"), 2);
+    assert_eq!(left("--read-only"), 2);
+    assert_eq!(left("--seed=1"), 1, "what a run that died left behind, and nothing else");
+}
+
+fn run_stub(flaw: &str, options: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("pin"), if flaw == "PROTECTED" { "" } else { PIN }).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["--module", stub(folder.path(), flaw).to_str().unwrap()])
+        .args(["--pin-file", folder.path().join("pin").to_str().unwrap()])
+        .args(options)
+        .env("TMPDIR", folder.path())
+        .env_remove("P11_CONFORMANCE_SO_PIN")
+        .output()
+        .inspect(|_| {
+            let left = fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(left, 2, "the module and the PIN: the suite leaves no file behind");
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_module_that_cannot_be_checked_is_told_before_any_check() {
+    for (flaw, why) in [
+        ("CRASH", "in C_Initialize: SIGABRT: the process was aborted; its last words: no configuration"),
+        ("LOCKED", "the token says that the user PIN is locked"),
+        ("FINAL", "one try of the user PIN is left"),
+        ("FULL", "the token is full (C_CreateObject: CKR_DEVICE_MEMORY)"),
+    ] {
+        let run = run_stub(flaw, &["--check", "random.exact", "--check", "general.info"]);
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{flaw}: {error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{flaw}: {error}");
+    }
+    let run = run_stub("FULL", &["--check", "general.info", "--read-only"]);
+    assert_eq!(run.status.code(), Some(0), "a full token can be read");
+}
+
+#[test]
+fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
+    let run = run_stub("FORGETS", &["--group", "keys"]);
+    let error = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("not accepted any more"), "{error}");
+}
+
+#[test]
+fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
+    let token = Token::new();
+    let nowhere = token.path("no-folder/report.json");
+    let text = token.path("pin");
+    let softhsm = module().to_str().unwrap();
+    for (arguments, why) in [
+        (vec!["--module", "/nowhere.so"], "No such file"),
+        (vec!["--module", text.to_str().unwrap()], "no library that can be loaded here"),
+        (vec!["--module", softhsm, "--json", nowhere.to_str().unwrap()], "make its folder first"),
+        (
+            vec!["--module", softhsm, "--sign-with", text.to_str().unwrap(), "--manifest", "m"],
+            "openssl genpkey",
+        ),
+    ] {
+        let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(&arguments)
+            .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{error}");
+    }
+}
+
+/// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
+#[test]
+fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
+    let checks = ["general.clean-end", "general.info", "slots.token-info"];
+    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
+    let run = run_stub("DIES_LAST", &named);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL general.clean-end  (5.4.2 C_Finalize) high"), "{text}");
+    assert!(text.contains("2 passed, 1 failed"), "{text}");
+}
+
+/// A token of certificates, say: no PIN, nothing to write.
+#[test]
+fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
+    let checks = ["random.generate", "objects.create-data", "slots.token-info", "encrypt.not-initialized"];
+    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
+    let run = run_stub("PROTECTED", &named);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains("SKIP 1 check: the write-protected token makes no objects"), "{text}");
+    assert!(text.contains("1 passed, 0 failed, 1 skipped, 2 not offered"), "{text}");
+}
+
+#[test]
+fn memory_is_bounded() {
+    let run = run_stub("HOG", &["--check", "general.info"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("the process grew by 70"), "{text}");
+    let run = run_stub("HOG", &["--check", "general.info", "--memory", "300"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "an allocation that fails is the module's to handle: {text}");
+}

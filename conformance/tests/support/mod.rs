@@ -1,0 +1,96 @@
+//! A SoftHSM2 token for a test, and modules that fail from the start.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The user's PIN.
+pub const PIN: &str = "1234-user";
+/// The SO's PIN.
+pub const SO_PIN: &str = "1234-officer";
+/// The token's label.
+pub const LABEL: &str = "conformance";
+
+/// A token of its own, in a folder that goes when the test ends.
+pub struct Token {
+    folder: tempfile::TempDir,
+}
+
+impl Token {
+    pub fn new() -> Self {
+        let token = Self { folder: tempfile::tempdir().unwrap() };
+        let tokens = token.folder.path().join("tokens");
+        std::fs::create_dir(&tokens).unwrap();
+        std::fs::write(token.path("pin"), PIN).unwrap();
+        std::fs::write(token.path("so-pin"), format!("{SO_PIN}\n")).unwrap();
+        let settings = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
+        std::fs::write(token.path("softhsm2.conf"), settings).unwrap();
+        token.util(&["--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN]);
+        token
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn util(&self, arguments: &[&str]) {
+        let run = Command::new("softhsm2-util")
+            .args(arguments)
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .output()
+            .expect("softhsm2-util is installed (package softhsm2)");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+
+    pub fn check(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(["--module", module().to_str().unwrap(), "--token-label", LABEL])
+            .args(["--pin-file", self.path("pin").to_str().unwrap()])
+            .args(["--so-pin-file", self.path("so-pin").to_str().unwrap()])
+            .args(arguments)
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .output()
+            .unwrap()
+    }
+
+    /// The files of the token's objects, with what is in them.
+    pub fn objects(&self) -> BTreeSet<(PathBuf, Vec<u8>)> {
+        let mut objects = BTreeSet::new();
+        for token in std::fs::read_dir(self.path("tokens")).unwrap() {
+            for file in std::fs::read_dir(token.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                let is_object = path.extension().is_some_and(|extension| extension == "object");
+                if is_object && path.file_name().is_some_and(|name| name != "token.object") {
+                    objects.insert((path.clone(), std::fs::read(&path).unwrap()));
+                }
+            }
+        }
+        objects
+    }
+}
+
+/// SoftHSM2.
+pub fn module() -> &'static Path {
+    let places = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
+    places
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.exists())
+        .expect("SoftHSM2 is installed (package softhsm2)")
+}
+
+/// A module of our own, compiled with a flaw.
+pub fn stub(folder: &Path, flaw: &str) -> PathBuf {
+    let module = folder.join(format!("{flaw}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/stub.c");
+    let built = Command::new("gcc")
+        .args(["-std=c99", "-Wall", "-Werror", "-shared", "-fPIC", &format!("-D{flaw}"), "-o"])
+        .args([&module, &source])
+        .output()
+        .expect("gcc is installed");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    module
+}

@@ -1,0 +1,126 @@
+/* A module with one token that can do next to nothing, and a flaw that the compiler's -D names. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned long RV;
+#define SLOT 7UL
+#define NOT_SUPPORTED 0x54UL
+
+static RV refuse(void) { return NOT_SUPPORTED; }
+static RV fine(void) { return 0; }
+
+static RV initialize(void *arguments) {
+    (void)arguments;
+#ifdef CRASH
+    fprintf(stderr, "no configuration\n");
+    abort();
+#endif
+    return 0;
+}
+
+static RV get_info(unsigned char *info) {
+    memset(info, 0, 88);
+    memset(info + 2, ' ', 32);
+    memset(info + 48, ' ', 32);
+    info[0] = 2;
+    info[1] = 40;
+#ifdef HOG
+    {
+        volatile char *memory = malloc(700UL << 20);
+        unsigned long i;
+        for (i = 0; memory && i < 700UL << 20; i += 4096) memory[i] = 1;
+    }
+#endif
+    return 0;
+}
+
+static RV slots(unsigned char present, unsigned long *list, unsigned long *count) {
+    (void)present;
+    if (list) list[0] = SLOT;
+    *count = 1;
+    return 0;
+}
+
+static RV token(unsigned long slot, unsigned char *info) {
+    unsigned long flags = 0x40DUL; /* RNG, login required, user PIN set, initialised */
+    (void)slot;
+#ifdef LOCKED
+    flags |= 0x40000UL;
+#endif
+#ifdef FINAL
+    flags |= 0x20000UL;
+#endif
+#ifdef PROTECTED
+    flags = 0x402UL; /* nobody writes, and nobody needs to log in */
+#endif
+    memset(info, 0, 208);
+    memset(info, ' ', 96);
+    memcpy(info + 96, &flags, sizeof flags);
+    return 0;
+}
+
+static int asked;
+
+static RV no_mechanisms(unsigned long slot, void *list, unsigned long *count) {
+    asked = 1;
+    (void)slot;
+    (void)list;
+    *count = 0;
+    return 0;
+}
+
+static RV open_session(unsigned long slot, unsigned long flags, void *a, void *b, unsigned long *session) {
+    (void)slot;
+    (void)a;
+    (void)b;
+    *session = 1;
+#ifdef PROTECTED
+    if (flags & 2UL) return 0xE2UL; /* CKR_TOKEN_WRITE_PROTECTED */
+#endif
+    (void)flags;
+    return 0;
+}
+
+static RV login(void) {
+#ifdef FORGETS
+    return asked ? 0 : 0xA0UL; /* right where the suite asks first what the token can do, and then no more */
+#else
+    return 0;
+#endif
+}
+
+static RV create(void) {
+#ifdef FULL
+    return 0x31UL; /* CKR_DEVICE_MEMORY */
+#else
+    return NOT_SUPPORTED;
+#endif
+}
+
+#ifdef DIES_LAST
+__attribute__((destructor)) static void die(void) { abort(); }
+#endif
+
+static struct { unsigned char version[2]; void *f[68]; } list;
+
+RV C_GetFunctionList(void **place) {
+    int i;
+    for (i = 0; i < 68; i++) list.f[i] = (void *)refuse;
+    list.version[0] = 2;
+    list.version[1] = 40;
+    list.f[0] = (void *)initialize;
+    list.f[1] = (void *)fine; /* C_Finalize */
+    list.f[2] = (void *)get_info;
+    list.f[4] = (void *)slots;
+    list.f[6] = (void *)token;
+    list.f[7] = (void *)no_mechanisms;
+    list.f[12] = (void *)open_session;
+    list.f[13] = (void *)fine; /* C_CloseSession */
+    list.f[14] = (void *)fine; /* C_CloseAllSessions */
+    list.f[18] = (void *)login;
+    list.f[19] = (void *)fine; /* C_Logout */
+    list.f[20] = (void *)create;
+    *place = &list;
+    return 0;
+}

@@ -1,0 +1,348 @@
+//! The values behind the golden bytes: each call with every shape that its fields can take.
+
+use pkcs11_sys::*;
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    mechanism::{Hash, Params},
+    message::*,
+    object::{ObjectId, ObjectInfo, Template, Usage, Value},
+    wire::{Call, encode_fault, encode_reply, encode_request},
+};
+use zeroize::Zeroizing;
+
+/// The file (a call, or `faults`), the line's name, and the frame.
+pub type Sample = (String, &'static str, Vec<u8>);
+
+/// The number of every sample's request.
+const ID: u64 = 0x0123_4567_89ab_cdef;
+
+/// Every sample.
+pub fn all() -> Vec<Sample> {
+    [connection(), token(), objects(), keys(), acts(), partitions(), clients(), operations(), faults()]
+        .concat()
+}
+
+fn connection() -> Vec<Sample> {
+    let welcome = |partition: Option<&str>| Welcome {
+        minor: 1,
+        limit: 1 << 20,
+        server: "strongroom 0.1.0".into(),
+        partition: partition.map(Into::into),
+    };
+    vec![
+        public("request", &Hello { minor: 0, client: "strongroom 0.1.0".into() }),
+        reply::<Hello>("reply", &welcome(Some("trading"))),
+        reply::<Hello>("reply-to-an-administrator", &welcome(None)),
+    ]
+}
+
+fn token() -> Vec<Sample> {
+    let state = |user, security_officer| Token {
+        label: "desk".into(),
+        serial: "0123456789abcdef".into(),
+        initialized: true,
+        user_pin_set: false,
+        user,
+        security_officer,
+        min_pin: 4,
+        max_pin: 255,
+    };
+    vec![
+        public("request", &ReadToken {}),
+        reply::<ReadToken>("reply", &state(Tries::All, Tries::Some)),
+        reply::<ReadToken>("reply-locked", &state(Tries::Last, Tries::None)),
+        public("request", &InitToken { pin: pin(), label: "desk".into() }),
+        reply::<InitToken>("reply", &Done {}),
+        request("request", &InitPin { pin: pin() }),
+        reply::<InitPin>("reply", &Done {}),
+        request("request", &SetPin { old: pin(), new: Pin::new(b"654321") }),
+        reply::<SetPin>("reply", &PinChanged { ticket: Some(ticket()) }),
+        reply::<SetPin>("reply-without-a-login", &PinChanged { ticket: None }),
+        public("request", &Login { user: User::Normal, pin: pin() }),
+        public("request-of-the-officer", &Login { user: User::SecurityOfficer, pin: pin() }),
+        reply::<Login>("reply", &LoggedIn { ticket: ticket(), expires: 1_800_000_000 }),
+        request("request", &Logout {}),
+        reply::<Logout>("reply", &Done {}),
+    ]
+}
+
+fn objects() -> Vec<Sample> {
+    let (object, other) = (id(1), id(2));
+    let answers = vec![
+        Answer::Value(Value::bytes(*b"label")),
+        Answer::Value(Value::Bool(true)),
+        Answer::Value(Value::Ulong(3)),
+        Answer::Value(Value::Mechanisms(vec![CKM_ECDSA, CKM_SHA256_HMAC])),
+        Answer::Sensitive,
+        Answer::Absent,
+    ];
+    vec![
+        request("request", &CreateObject { template: template() }),
+        reply::<CreateObject>("reply", &private_key()),
+        reply::<CreateObject>("reply-data", &data()),
+        request("request", &CopyObject { object, template: template() }),
+        reply::<CopyObject>("reply", &private_key()),
+        request("request", &DestroyObject { object }),
+        reply::<DestroyObject>("reply", &Done {}),
+        request("request", &DescribeObject { object }),
+        reply::<DescribeObject>("reply", &private_key()),
+        request("request", &ReadAttributes { object, kinds: vec![CKA_LABEL, CKA_TOKEN, CKA_VALUE] }),
+        reply::<ReadAttributes>("reply", &Attributes { answers }),
+        request("request", &WriteAttributes { object, template: Template::new() }),
+        reply::<WriteAttributes>("reply", &Done {}),
+        request("request", &FindObjects { template: template(), after: Some(other) }),
+        request("request-first-page", &FindObjects { template: Template::new(), after: None }),
+        reply::<FindObjects>("reply", &Found { objects: vec![private_key(), data()], more: true }),
+        reply::<FindObjects>("reply-nothing", &Found { objects: vec![], more: false }),
+        request("request", &CloseSession {}),
+        reply::<CloseSession>("reply", &Done {}),
+        public("request", &EndInstance {}),
+        reply::<EndInstance>("reply", &Done {}),
+    ]
+}
+
+fn keys() -> Vec<Sample> {
+    let pair = GenerateKeyPair {
+        mechanism: CKM_EC_KEY_PAIR_GEN,
+        params: Params::None,
+        public: Template::new().with(CKA_EC_PARAMS, Value::bytes([6, 5, 0x2b, 0x81, 4, 0, 0x0a])),
+        private: template(),
+    };
+    let key = GenerateKey { mechanism: CKM_AES_KEY_GEN, params: Params::None, template: template() };
+    vec![
+        request("request", &key),
+        reply::<GenerateKey>("reply", &private_key()),
+        request("request", &pair),
+        reply::<GenerateKeyPair>("reply", &KeyPair { public: data(), private: private_key() }),
+    ]
+}
+
+fn acts() -> Vec<Sample> {
+    let (key, input) = (id(1), b"buy low, sell high".to_vec());
+    let pss = Params::Pss { hash: Hash::Sha256, mgf: Hash::Sha512, salt_length: 32 };
+    let oaep = Params::Oaep { hash: Hash::Sha1, mgf: Hash::Sha384, label: b"label".to_vec() };
+    let gcm = Params::Gcm { iv: vec![7; 12], aad: b"header".to_vec(), tag_bits: 128 };
+    let ctr = Params::Ctr { bits: 64, block: [8; 16] };
+    let sign = |mechanism, params| Sign { key, mechanism, params, input: input.clone() };
+    let encrypt = |mechanism, params| Encrypt { key, mechanism, params, input: input.clone() };
+    let decrypt = |mechanism, params| Decrypt { key, mechanism, params, input: input.clone() };
+    let verify = Verify {
+        key,
+        mechanism: CKM_ECDSA_SHA256,
+        params: Params::None,
+        input: input.clone(),
+        signature: vec![1; 64],
+    };
+    vec![
+        request("request", &sign(CKM_ECDSA_SHA256, Params::None)),
+        request("request-pss", &sign(CKM_SHA256_RSA_PKCS_PSS, pss)),
+        reply::<Sign>("reply", &Signature { bytes: vec![1; 64] }),
+        request("request", &verify),
+        reply::<Verify>("reply", &Done {}),
+        request("request-cbc", &encrypt(CKM_AES_CBC_PAD, Params::Iv([9; 16]))),
+        request("request-ctr", &encrypt(CKM_AES_CTR, ctr)),
+        request("request-gcm", &encrypt(CKM_AES_GCM, gcm)),
+        reply::<Encrypt>("reply", &bytes()),
+        request("request-cbc", &decrypt(CKM_AES_CBC_PAD, Params::Iv([9; 16]))),
+        request("request-oaep", &decrypt(CKM_RSA_PKCS_OAEP, oaep)),
+        reply::<Decrypt>("reply", &bytes()),
+        request("request", &GenerateRandom { length: 32 }),
+        reply::<GenerateRandom>("reply", &bytes()),
+        request("request", &SeedRandom { seed: vec![5; 16] }),
+        reply::<SeedRandom>("reply", &Done {}),
+    ]
+}
+
+fn partitions() -> Vec<Sample> {
+    let name = || String::from("trading");
+    let partition = PartitionInfo {
+        name: name(),
+        serial: "0123456789abcdef".into(),
+        label: "desk".into(),
+        objects: 3,
+        frozen: false,
+    };
+    let key = KeyInfo { object: private_key(), label: "k".into(), id: vec![0xca, 0xfe], frozen: true };
+    let (whole, of_key) = (|| None, || Some(id(1)));
+    vec![
+        public("request", &CreatePartition { name: name() }),
+        reply::<CreatePartition>("reply", &partition),
+        public("request", &DeletePartition { name: name() }),
+        reply::<DeletePartition>("reply", &Done {}),
+        public("request", &ListPartitions {}),
+        reply::<ListPartitions>("reply", &Partitions { partitions: vec![partition] }),
+        public("request", &ListKeys { partition: name() }),
+        reply::<ListKeys>("reply", &Keys { keys: vec![key] }),
+        public("request", &SetPolicy { partition: name(), text: "default = \"refuse\"\n".into() }),
+        reply::<SetPolicy>("reply", &Done {}),
+        public("request", &ReadPolicy { partition: name() }),
+        reply::<ReadPolicy>("reply", &PolicyText { text: "default = \"refuse\"\n".into() }),
+        public("request", &Freeze { partition: name(), key: of_key() }),
+        public("request-whole-partition", &Freeze { partition: name(), key: whole() }),
+        reply::<Freeze>("reply", &Done {}),
+        public("request", &Thaw { partition: name(), key: of_key() }),
+        public("request-whole-partition", &Thaw { partition: name(), key: whole() }),
+        reply::<Thaw>("reply", &Done {}),
+    ]
+}
+
+fn clients() -> Vec<Sample> {
+    let add = |partition: Option<&str>| AddClient {
+        name: "desk".into(),
+        partition: partition.map(Into::into),
+        request: vec![0x30, 0],
+        days: 30,
+    };
+    let client = |partition: Option<&str>| ClientInfo {
+        name: "desk".into(),
+        partition: partition.map(Into::into),
+        fingerprint: vec![0xfe; 32],
+        not_after: 1_800_000_000,
+        revoked: false,
+    };
+    let pem = |name| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
+    let made = Certificate { certificate: pem("client"), authority: pem("ca") };
+    vec![
+        public("request", &add(Some("trading"))),
+        public("request-administrator", &add(None)),
+        reply::<AddClient>("reply", &made),
+        public("request", &RevokeClient { name: "desk".into() }),
+        reply::<RevokeClient>("reply", &Done {}),
+        public("request", &ListClients {}),
+        reply::<ListClients>("reply", &Clients { clients: vec![client(Some("trading")), client(None)] }),
+    ]
+}
+
+fn operations() -> Vec<Sample> {
+    let refused = AuditRecord { sequence: 8, outcome: Outcome::Refused, ..AuditRecord::default() };
+    let failed = AuditRecord { sequence: 9, outcome: Outcome::Failed, ..AuditRecord::default() };
+    let status = Status {
+        server: "strongroom 0.1.0".into(),
+        started: 1_700_000_000,
+        partitions: 1,
+        objects: 2,
+        session_objects: 3,
+        audit_records: 4,
+        isolation: "process".into(),
+        commit: "power".into(),
+    };
+    vec![
+        public("request", &TailAudit { count: 10, after: Some(7) }),
+        public("request-from-the-start", &TailAudit { count: 10, after: None }),
+        reply::<TailAudit>("reply", &AuditRecords { records: vec![record(), refused, failed] }),
+        public("request", &VerifyAudit {}),
+        reply::<VerifyAudit>("reply", &AuditVerified { records: 9, head: vec![0xaa; 32] }),
+        public("request", &ReadStatus {}),
+        reply::<ReadStatus>("reply", &status),
+    ]
+}
+
+fn record() -> AuditRecord {
+    AuditRecord {
+        sequence: 7,
+        time: 1_700_000_000_000_000,
+        partition: "trading".into(),
+        client: "desk".into(),
+        certificate: vec![0xfe; 8],
+        instance: InstanceId([1; 16]),
+        session: 3,
+        request: ID,
+        act: "Sign".into(),
+        object: Some(id(1)),
+        mechanism: Some(CKM_ECDSA_SHA256),
+        message_hash: vec![0xab; 32],
+        outcome: Outcome::Done,
+        detail: "rule".into(),
+        store_version: Some(5),
+        charged: Some(id(1)),
+    }
+}
+
+fn faults() -> Vec<Sample> {
+    let fault = |code: &FaultCode| {
+        let mut frame = Vec::new();
+        encode_fault(&mut frame, ID, 0x0140, &Fault::new(*code, "why"));
+        let name: &'static str = format!("{code:?}").leak();
+        (String::from("faults"), name, frame)
+    };
+    FaultCode::ALL.iter().map(fault).collect()
+}
+
+/// A request of an application that is logged in.
+fn request<C: Call>(name: &'static str, call: &C) -> Sample {
+    let caller = Caller {
+        instance: InstanceId([1; 16]),
+        session: 3,
+        read_write: true,
+        ticket: Some(ticket()),
+        ended: vec![ID - 2, ID - 1],
+    };
+    let mut frame = Vec::new();
+    encode_request(&mut frame, ID, &caller, call);
+    (C::ID.name().into(), name, frame)
+}
+
+/// A request without a session or a login.
+fn public<C: Call>(name: &'static str, call: &C) -> Sample {
+    let mut frame = Vec::new();
+    encode_request(&mut frame, ID, &Caller::default(), call);
+    (C::ID.name().into(), name, frame)
+}
+
+fn reply<C: Call>(name: &'static str, reply: &C::Reply) -> Sample {
+    let mut frame = Vec::new();
+    encode_reply::<C>(&mut frame, ID, reply);
+    (C::ID.name().into(), name, frame)
+}
+
+fn id(number: u8) -> ObjectId {
+    ObjectId([number; 16])
+}
+
+fn pin() -> Pin {
+    Pin::new(b"123456")
+}
+
+fn ticket() -> Ticket {
+    Ticket(Zeroizing::new(vec![0x71; 40]))
+}
+
+fn bytes() -> Bytes {
+    Bytes { bytes: SecretBytes(Zeroizing::new(b"buy low".to_vec())) }
+}
+
+/// An attribute of each shape.
+fn template() -> Template {
+    Template::new()
+        .with(CKA_CLASS, Value::Ulong(CKO_PRIVATE_KEY))
+        .with(CKA_TOKEN, Value::Bool(true))
+        .with(CKA_LABEL, Value::bytes(*b"k"))
+        .with(CKA_START_DATE, Value::bytes(*b"20260101"))
+        .with(CKA_ALLOWED_MECHANISMS, Value::Mechanisms(vec![CKM_ECDSA_SHA256]))
+}
+
+fn private_key() -> ObjectInfo {
+    ObjectInfo {
+        id: id(1),
+        class: CKO_PRIVATE_KEY,
+        key_type: Some(CKK_EC),
+        bits: 256,
+        usage: Usage::SIGN,
+        token: true,
+        private: true,
+        size: 300,
+    }
+}
+
+fn data() -> ObjectInfo {
+    ObjectInfo {
+        id: id(2),
+        class: CKO_DATA,
+        key_type: None,
+        bits: 0,
+        usage: Usage(0),
+        token: false,
+        private: false,
+        size: 40,
+    }
+}
