@@ -13,8 +13,10 @@ mod compare;
 mod coverage;
 mod manifest;
 mod marks;
+mod mechanisms;
 mod names;
 mod options;
+mod oracle;
 mod profiles;
 mod progress;
 mod raw;
@@ -29,6 +31,7 @@ mod signature;
 mod survey;
 mod template;
 mod trace;
+mod vectors;
 mod waivers;
 mod witness;
 

@@ -149,6 +149,15 @@ impl Template {
     }
 }
 
+/// A word of a parameter: a number, or the address of memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A number.
+    Number(CK_ULONG),
+    /// The address of these bytes; null if there are none.
+    Memory(Vec<u8>),
+}
+
 /// A mechanism and the memory of its parameter.
 pub struct Mechanism {
     raw: Box<CK_MECHANISM>,
@@ -182,6 +191,27 @@ impl Mechanism {
         let mut mechanism = Self::null(number, size_of_val(words) as CK_ULONG);
         mechanism.words = words.into();
         mechanism.raw.pParameter = mechanism.words.as_mut_ptr().cast();
+        mechanism
+    }
+
+    /// A mechanism whose parameter is a structure with memory of its own.
+    pub fn structure(number: CK_MECHANISM_TYPE, words: &[Word]) -> Self {
+        let mut kept: Vec<Box<[u8]>> = Vec::new();
+        let mut numbers = Vec::new();
+        for word in words {
+            numbers.push(match word {
+                Word::Number(number) => *number,
+                Word::Memory(bytes) if bytes.is_empty() => 0,
+                Word::Memory(bytes) => {
+                    let memory: Box<[u8]> = bytes.as_slice().into();
+                    let address = memory.as_ptr().expose_provenance() as CK_ULONG;
+                    kept.push(memory);
+                    address
+                }
+            });
+        }
+        let mut mechanism = Self::words(number, &numbers);
+        mechanism.bytes = kept;
         mechanism
     }
 
