@@ -3,6 +3,8 @@
 //! A [`Key`] is parsed once from an object's attributes and then shared by threads. Whoever wants to act
 //! with it hands over an [`Authorized`], which is used up. The way from a mechanism and a key to the code is
 //! one match, `algorithm`; a new family is one arm there, and a file that implements `Algorithm`.
+//!
+//! Keys that no single machine has are another matter: they live in [`threshold`].
 
 mod aes;
 mod der;
@@ -18,6 +20,7 @@ mod rsa_key;
 mod self_test;
 #[cfg(test)]
 mod tests;
+pub mod threshold;
 
 use std::fmt;
 
