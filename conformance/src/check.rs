@@ -422,6 +422,10 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::lengths::CHECKS),
     Table(checks::threads::CHECKS),
     Table(checks::client::CHECKS),
+    Generated(checks::network::checks),
+    Table(checks::network::wire::CHECKS),
+    Table(checks::network::restart::CHECKS),
+    Table(checks::network::certificates::CHECKS),
 ];
 
 static GENERATED: LazyLock<Vec<Vec<Check>>> = LazyLock::new(|| {

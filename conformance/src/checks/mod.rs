@@ -11,6 +11,7 @@ pub mod general;
 pub mod keys;
 pub mod lengths;
 pub mod login;
+pub mod network;
 pub mod nulls;
 pub mod objects;
 pub mod operations;
