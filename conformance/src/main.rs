@@ -13,9 +13,12 @@ mod compare;
 mod coverage;
 mod manifest;
 mod marks;
+mod mechanisms;
 mod names;
 mod options;
+mod oracle;
 mod performance;
+mod probe;
 mod profiles;
 mod progress;
 mod proxy;
@@ -31,6 +34,7 @@ mod signature;
 mod survey;
 mod template;
 mod trace;
+mod vectors;
 mod waivers;
 mod witness;
 
@@ -83,6 +87,10 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     }
     if options.measure {
         return runner::child::measure(target).map(done);
+    }
+    if let Some(file) = &options.model {
+        options.refuse_missing_folders()?;
+        return probe::show(target, file, &mut io::stdout().lock()).map(done);
     }
     match (options.child, options.preflight, options.sweep) {
         (true, _, _) => runner::child::make_checks(target).map(done),

@@ -71,7 +71,8 @@ pub struct Options {
     /// does not)
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub jobs: usize,
-    /// Make only the checks about this profile: baseline, extended, authentication, certificates, hkdf-tls; may be
+    /// Make only the checks about this profile: baseline, extended, authentication-token,
+    /// public-certificates, complete, hkdf-tls; may be
     /// repeated
     #[arg(long, value_name = "PROFILE")]
     pub profile: Vec<String>,
@@ -99,6 +100,10 @@ pub struct Options {
     /// Measure also how fast the module is, after the checks
     #[arg(long)]
     pub performance: bool,
+    /// Make no checks: learn what the module allows with the attributes of AES keys, print that model, write it here as
+    /// JSON, and search it for paths to a sensitive key in clear (writes session objects only)
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    pub model: Option<PathBuf>,
     /// Seconds after which a check counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
@@ -195,7 +200,7 @@ impl Options {
     /// # Errors
     /// A sentence, when a folder does not exist.
     pub fn refuse_missing_folders(&self) -> Result<(), String> {
-        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest];
+        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest, &self.model];
         for file in files.into_iter().flatten() {
             let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {

@@ -90,6 +90,20 @@ impl Session<'_> {
         rv.ok().map(|()| object)
     }
 
+    /// A data object on the token, for whatever wants to find it there.
+    ///
+    /// # Errors
+    /// `NotOffered`, if the token keeps no data objects; as [`Self::create`].
+    pub fn create_on_token(&self, template: Template) -> Result<CK_OBJECT_HANDLE, Stop> {
+        let template = template.without(CKA_TOKEN).bool(CKA_TOKEN, true);
+        let (rv, object) = self.try_create(&template);
+        match rv.code {
+            CKR_OK => Ok(object),
+            CKR_ATTRIBUTE_VALUE_INVALID | CKR_TEMPLATE_INCONSISTENT => Err(Stop::NotOffered),
+            _ => self.create(&template),
+        }
+    }
+
     /// `C_CopyObject` (5.7.2).
     pub fn copy(&self, object: CK_OBJECT_HANDLE, template: &Template) -> (Rv, CK_OBJECT_HANDLE) {
         let mut copy = 0;
@@ -271,6 +285,55 @@ impl Session<'_> {
     ) -> Result<KeyPair, Stop> {
         let (rv, pair) = self.try_generate_pair(mechanism, public, private);
         rv.ok().map(|()| pair)
+    }
+
+    /// `C_WrapKey` (5.18.3), which gives the wrapped key too.
+    pub fn wrap(
+        &self,
+        mechanism: &Mechanism,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> (Rv, Vec<u8>) {
+        let mut out = Out::room(4096);
+        let [buffer, length] = out.args();
+        let arguments = [mechanism.arg(), Arg::number(wrapping), Arg::number(key), buffer, length];
+        let rv = self.call(F::C_WrapKey, &arguments);
+        (rv, if rv.was(CKR_OK) { out.bytes().to_vec() } else { Vec::new() })
+    }
+
+    /// `C_UnwrapKey` (5.18.4), which gives the handle too.
+    pub fn unwrap(
+        &self,
+        mechanism: &Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        blob: &[u8],
+        template: &Template,
+    ) -> (Rv, CK_OBJECT_HANDLE) {
+        let mut key = 0;
+        let [attributes, count] = template.args();
+        let arguments = [
+            mechanism.arg(),
+            Arg::number(unwrapping),
+            Arg::slice(blob),
+            Arg::number(blob.len() as CK_ULONG),
+            attributes,
+            count,
+            Arg::of_mut(&mut key),
+        ];
+        (self.call(F::C_UnwrapKey, &arguments), key)
+    }
+
+    /// `C_DeriveKey` (5.18.5), which gives the handle too.
+    pub fn derive(
+        &self,
+        mechanism: &Mechanism,
+        base: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> (Rv, CK_OBJECT_HANDLE) {
+        let mut key = 0;
+        let [attributes, count] = template.args();
+        let arguments = [mechanism.arg(), Arg::number(base), attributes, count, Arg::of_mut(&mut key)];
+        (self.call(F::C_DeriveKey, &arguments), key)
     }
 
     /// An AES key of 32 bytes for all uses.

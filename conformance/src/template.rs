@@ -149,6 +149,15 @@ impl Template {
     }
 }
 
+/// A word of a parameter: a number, or the address of memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A number.
+    Number(CK_ULONG),
+    /// The address of these bytes; null if there are none.
+    Memory(Vec<u8>),
+}
+
 /// A mechanism and the memory of its parameter.
 pub struct Mechanism {
     raw: Box<CK_MECHANISM>,
@@ -185,6 +194,27 @@ impl Mechanism {
         mechanism
     }
 
+    /// A mechanism whose parameter is a structure with memory of its own.
+    pub fn structure(number: CK_MECHANISM_TYPE, words: &[Word]) -> Self {
+        let mut kept: Vec<Box<[u8]>> = Vec::new();
+        let mut numbers = Vec::new();
+        for word in words {
+            numbers.push(match word {
+                Word::Number(number) => *number,
+                Word::Memory(bytes) if bytes.is_empty() => 0,
+                Word::Memory(bytes) => {
+                    let memory: Box<[u8]> = bytes.as_slice().into();
+                    let address = memory.as_ptr().expose_provenance() as CK_ULONG;
+                    kept.push(memory);
+                    address
+                }
+            });
+        }
+        let mut mechanism = Self::words(number, &numbers);
+        mechanism.bytes = kept;
+        mechanism
+    }
+
     /// `CK_GCM_PARAMS` (6.13, AES-GCM).
     pub fn gcm(iv: &[u8], aad: &[u8], tag_bits: CK_ULONG) -> Self {
         let kept: Vec<Box<[u8]>> = vec![iv.into(), aad.into()];
@@ -195,6 +225,25 @@ impl Mechanism {
         let words = [iv_at, lengths.0, lengths.0 * 8, aad_at, lengths.1, tag_bits];
         let mut mechanism = Self::words(CKM_AES_GCM, &words);
         mechanism.bytes = kept;
+        mechanism
+    }
+
+    /// `CK_KEY_DERIVATION_STRING_DATA` (6.43).
+    pub fn derivation_data(number: CK_MECHANISM_TYPE, data: &[u8]) -> Self {
+        let kept: Box<[u8]> = data.into();
+        let address = kept.as_ptr().expose_provenance() as CK_ULONG;
+        let mut mechanism = Self::words(number, &[address, data.len() as CK_ULONG]);
+        mechanism.bytes.push(kept);
+        mechanism
+    }
+
+    /// `CK_ECDH1_DERIVE_PARAMS` with no key derivation function and this public point (6.3).
+    pub fn ecdh(point: &[u8]) -> Self {
+        let kept: Box<[u8]> = point.into();
+        let address = kept.as_ptr().expose_provenance() as CK_ULONG;
+        let mut mechanism =
+            Self::words(CKM_ECDH1_DERIVE, &[CKD_NULL, 0, 0, point.len() as CK_ULONG, address]);
+        mechanism.bytes.push(kept);
         mechanism
     }
 

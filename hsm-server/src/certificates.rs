@@ -16,7 +16,12 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+    time::ASN1Time,
+};
 use zeroize::Zeroizing;
 
 /// The longest life of any certificate, in days: the CA's own.
@@ -98,6 +103,23 @@ impl Authority {
         Ok(Self { issuer, certificate: certificate.to_vec() })
     }
 
+    /// Whether it made this certificate (DER), by the key identifier that is in it.
+    ///
+    /// # Errors
+    /// `CertificateError` if it is not a certificate.
+    pub fn made(&self, certificate: &[u8]) -> Result<bool, CertificateError> {
+        let (own, certificate) = (parse(&self.certificate)?, parse(certificate)?);
+        let own = own.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.clone()),
+            _ => None,
+        });
+        let its = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.clone(),
+            _ => None,
+        });
+        Ok(own.is_some() && own == its)
+    }
+
     /// The CA's own certificate, in DER.
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
@@ -176,12 +198,8 @@ impl Authority {
 /// # Errors
 /// `CertificateError` if the name cannot stand in a request.
 pub fn request(name: &str) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), CertificateError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.remove(DnType::CommonName);
-    params.distinguished_name.push(DnType::CommonName, name);
-    let request = params.serialize_request(&key)?;
-    Ok((Zeroizing::new(key.serialize_der()), request.der().to_vec()))
+    let strongroom_identity::Request { key, request, .. } = strongroom_identity::request(name)?;
+    Ok((key, request))
 }
 
 /// Who a client certificate (DER) says that its holder is. Whether the CA made it is the handshake's business.
@@ -221,12 +239,44 @@ pub fn identity(certificate: &[u8]) -> Result<Identity, CertificateError> {
     }
 }
 
-/// When a certificate (DER) ends, in seconds since 1970.
+/// When a certificate begins and ends, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// From when on it is good.
+    pub not_before: u64,
+    /// From when on it is not good any more.
+    pub not_after: u64,
+}
+
+impl Life {
+    /// From when on it should be renewed: when a third of it is left.
+    pub const fn renew_from(&self) -> u64 {
+        self.not_after - self.not_after.saturating_sub(self.not_before) / 3
+    }
+
+    /// How long it is, in days.
+    pub fn days(&self) -> u32 {
+        u32::try_from(self.not_after.saturating_sub(self.not_before) / DAY)
+            .unwrap_or(MAX_DAYS)
+            .clamp(1, MAX_DAYS)
+    }
+}
+
+/// When a certificate (DER) begins and ends.
 ///
 /// # Errors
 /// `CertificateError` if it is not a certificate.
-pub fn not_after(certificate: &[u8]) -> Result<u64, CertificateError> {
-    Ok(u64::try_from(parse(certificate)?.validity().not_after.timestamp()).unwrap_or_default())
+pub fn life(certificate: &[u8]) -> Result<Life, CertificateError> {
+    let certificate = parse(certificate)?;
+    let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
+    let validity = certificate.validity();
+    Ok(Life { not_before: seconds(validity.not_before), not_after: seconds(validity.not_after) })
+}
+
+/// A moment (seconds since 1970) as a day, for people: `2026-12-24`.
+pub fn day(seconds: u64) -> String {
+    let moment = i64::try_from(seconds).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    moment.map_or_else(|| seconds.to_string(), |moment| moment.date().to_string())
 }
 
 /// SHA-256 of a certificate (DER): how the server tells certificates apart.

@@ -7,9 +7,15 @@ use std::{net::SocketAddr, sync::Arc};
 
 use strongroom_shared::fault::Fault;
 
+/// A client for ever, whatever certificate it shows and whoever has its name later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub [u8; 16]);
+
 /// Who a connection is: made by the vault from the certificate, opaque to everybody else.
 #[derive(Debug)]
 pub struct Peer {
+    /// Who the client is: what its tickets, session objects and kept answers are bound to.
+    pub id: ClientId,
     /// The client's name.
     pub client: String,
     /// The partition that its certificate names; none for an administrator.

@@ -15,8 +15,13 @@ use crate::{
     vault::{self, Initialised, Requests, Settings, Vault},
 };
 
-/// How long a login is good, in seconds. It survives restarts, so it is longer than any window between two deployments.
-const TICKET_SECONDS: u64 = 30 * 86_400;
+/// For how long calls may be made with a ticket, in seconds. A program in use renews it after half of that, without
+/// the PIN; so a trading engine that signs all day never notices, and each of its renewals is on record. A ticket
+/// that was stolen together with its certificate is of use for hours, or has to show itself in the log.
+const TICKET_SECONDS: u64 = 8 * 3600;
+/// For how long after that a login may lie idle, in seconds: the first call then renews its ticket. Longer than any
+/// weekend, and than the longest holidays of an exchange.
+const IDLE_SECONDS: u64 = 14 * 86_400;
 
 fn store_file(config: &Config) -> PathBuf {
     config.state.join("store.db")
@@ -37,7 +42,7 @@ pub fn initialise(
 ) -> Result<Initialised, Failure> {
     let store = Sqlite::create(&store_file(config))?;
     let sink = FileSink::create(&audit_folder(config))?;
-    Ok(vault::initialise(&Arc::new(Host::new()?), store, sink, root_key, requests)?)
+    Ok(vault::initialise(&Arc::new(Host::new(&config.tls)?), store, sink, root_key, requests)?)
 }
 
 /// Opens the vault of a server, after the self-test of its cryptography.
@@ -50,8 +55,10 @@ pub fn open(config: &Config) -> Result<Arc<dyn Door>, Failure> {
     let store = Sqlite::open(&store_file(config))?;
     let sink = FileSink::open(&audit_folder(config))?;
     let settings = Settings {
+        names: config.names.clone(),
         frame_bytes: config.limits.frame_bytes,
         ticket_seconds: TICKET_SECONDS,
+        idle_seconds: IDLE_SECONDS,
         durability: match config.commit {
             Commit::Process => Durability::Process,
             Commit::Power => Durability::Power,
@@ -61,5 +68,5 @@ pub fn open(config: &Config) -> Result<Arc<dyn Door>, Failure> {
             Isolation::Thread => "thread".into(),
         },
     };
-    Ok(Arc::new(Vault::open(Arc::new(Host::new()?), store, sink, root_key, settings)?))
+    Ok(Arc::new(Vault::open(Arc::new(Host::new(&config.tls)?), store, sink, root_key, settings)?))
 }

@@ -5,14 +5,17 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::digest;
+use strongroom_identity::PairError;
 
 use crate::{
     audit::{AuditSink, FileSink, memory::MemorySink},
+    config,
     crypto::Random,
     store::{Store, memory::Memory, sqlite::Sqlite},
 };
@@ -36,6 +39,18 @@ pub trait Platform: Random + Send + Sync + 'static {
 
     /// Mixes a caller's seed into the source of randomness, which must not become weaker by it.
     fn stir(&self, seed: &[u8]);
+
+    /// The certificate that the front shows, in DER.
+    ///
+    /// # Errors
+    /// `PairError`: it cannot be read.
+    fn server_certificate(&self) -> Result<Vec<u8>, PairError>;
+
+    /// Puts another certificate and its key (PEM) in its place; the front takes them up.
+    ///
+    /// # Errors
+    /// `PairError`: they cannot be written.
+    fn replace_server(&self, certificate: &str, key: &str) -> Result<(), PairError>;
 }
 
 /// The operating system.
@@ -43,6 +58,8 @@ pub trait Platform: Random + Send + Sync + 'static {
 pub struct Host {
     /// What is written to it is mixed into the kernel's pool and never counted as entropy. Opened before the sandbox.
     urandom: File,
+    /// Where the server's certificate and key are.
+    tls: config::Tls,
     began: Instant,
 }
 
@@ -51,9 +68,9 @@ impl Host {
     ///
     /// # Errors
     /// `/dev/urandom` cannot be opened.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(tls: &config::Tls) -> io::Result<Self> {
         let urandom = OpenOptions::new().write(true).open("/dev/urandom")?;
-        Ok(Self { urandom, began: Instant::now() })
+        Ok(Self { urandom, tls: tls.clone(), began: Instant::now() })
     }
 }
 
@@ -75,6 +92,15 @@ impl Platform for Host {
             tracing::warn!(%error, "a seed could not be mixed in; the generator is as good as before");
         }
     }
+
+    fn server_certificate(&self) -> Result<Vec<u8>, PairError> {
+        let chain = strongroom_identity::read_certificates(&self.tls.certificate)?;
+        Ok(chain.first().map(|certificate| certificate.to_vec()).unwrap_or_default())
+    }
+
+    fn replace_server(&self, certificate: &str, key: &str) -> Result<(), PairError> {
+        strongroom_identity::replace(&self.tls.certificate, &self.tls.key, certificate, key)
+    }
 }
 
 impl Random for Host {
@@ -95,12 +121,15 @@ pub struct Fake {
     uptime: AtomicU64,
     drawn: AtomicU64,
     seed: u64,
+    /// The server's certificate and key.
+    pub tls: config::Tls,
 }
 
 impl Fake {
-    /// A world at `now`, whose randomness follows from `seed`.
-    pub const fn new(now: Time, seed: u64) -> Self {
-        Self { now: AtomicU64::new(now), uptime: AtomicU64::new(0), drawn: AtomicU64::new(0), seed }
+    /// A world at `now`, whose randomness follows from `seed`, and where the server has no certificate.
+    pub fn new(now: Time, seed: u64) -> Self {
+        let tls = config::Tls { certificate: PathBuf::new(), key: PathBuf::new(), authority: PathBuf::new() };
+        Self { now: AtomicU64::new(now), uptime: AtomicU64::new(0), drawn: AtomicU64::new(0), seed, tls }
     }
 
     /// Lets time pass, in microseconds.
@@ -128,6 +157,15 @@ impl Platform for Fake {
     }
 
     fn stir(&self, _: &[u8]) {}
+
+    fn server_certificate(&self) -> Result<Vec<u8>, PairError> {
+        let chain = strongroom_identity::read_certificates(&self.tls.certificate)?;
+        Ok(chain.first().map(|certificate| certificate.to_vec()).unwrap_or_default())
+    }
+
+    fn replace_server(&self, certificate: &str, key: &str) -> Result<(), PairError> {
+        strongroom_identity::replace(&self.tls.certificate, &self.tls.key, certificate, key)
+    }
 }
 
 impl Random for Fake {

@@ -2,7 +2,7 @@
 //!
 //! 1. No core dump, and no debugger of the same user (`RLIMIT_CORE`, `PR_SET_DUMPABLE`).
 //! 2. The vault's memory is never swapped out (`mlockall`).
-//! 3. Landlock: the vault reaches its state folder and the root key's folder, the front its TLS files; nothing
+//! 3. Landlock: the vault reaches its state folder, the root key and the TLS files, the front only these; nothing
 //!    else of the file system. The front cannot open a TCP connection to anybody.
 //! 4. seccomp. Several filters, and the strictest verdict counts: what an intruder wants and no child ever needs
 //!    (running a program, tracing a process, for the vault any new socket) ends the process; a new process, and
@@ -96,10 +96,8 @@ fn restrict_files(role: Role, config: &Config) -> Result<(), SandboxError> {
     let tls = [&config.tls.certificate, &config.tls.key, &config.tls.authority];
     let mut readable: Vec<PathBuf> = Vec::new();
     let mut writable: Vec<PathBuf> = Vec::new();
-    if role != Role::Vault {
-        // Folders, not files: a new certificate is a new file.
-        readable.extend(tls.iter().filter_map(|path| path.parent()).map(Path::to_path_buf));
-    }
+    // Folders, not files: a new certificate is a new file. The vault looks at when the server's own ends.
+    readable.extend(tls.iter().filter_map(|path| path.parent()).map(Path::to_path_buf));
     if role != Role::Front {
         fs::create_dir_all(&config.state).map_err(|error| SandboxError::new("state", error))?;
         writable.push(config.state.clone());

@@ -5,7 +5,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, SanType, string::Ia5String,
 };
 use strongroom_server::certificates::{
-    Authority, CertificateError, Identity, fingerprint, identity, is_name, not_after, pem, request,
+    Authority, CertificateError, Identity, fingerprint, identity, is_name, life, pem, request,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -25,7 +25,7 @@ fn a_client_is_who_the_ca_says() {
         let read = identity(&issued.certificate).unwrap();
         assert_eq!(read, Identity { client: "alice".into(), partition: partition.map(Into::into) });
         assert_eq!(issued.not_after, NOW + 30 * 86_400);
-        assert_eq!(not_after(&issued.certificate).unwrap(), issued.not_after);
+        assert_eq!(life(&issued.certificate).unwrap().not_after, issued.not_after);
     }
     // No two certificates are one.
     let one = ca.issue_client(&csr, "alice", None, NOW, 30).unwrap();
@@ -93,7 +93,7 @@ fn a_server_has_names_and_addresses_and_is_no_client() {
 fn rubbish_is_nobody() {
     for bytes in [&b""[..], b"rubbish", &[0x30; 200]] {
         assert!(identity(bytes).is_err());
-        assert!(not_after(bytes).is_err());
+        assert!(life(bytes).is_err());
     }
     let ca = authority();
     let mut trailing = ca.certificate().to_vec();

@@ -16,7 +16,7 @@ use std::{
     process::{Command, ExitCode, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -45,10 +45,11 @@ fn main() -> ExitCode {
     if env::var_os("AS_HSMCTL").is_some() {
         return hsmctl::main(initialise);
     }
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
         ("an_administrators_day", an_administrators_day),
         ("clients_get_folders_that_work", clients_get_folders_that_work),
+        ("certificates_are_renewed", certificates_are_renewed),
         ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
         ("a_silent_server_is_not_waited_for", a_silent_server_is_not_waited_for),
         ("following_survives_a_restart", following_survives_a_restart),
@@ -88,6 +89,8 @@ struct Toy {
     records: u64,
 }
 
+/// The partition that stands for a certificate that is to be renewed.
+const RIPE: &str = "ripe";
 /// The partition whose end takes longer than anybody waits.
 const STUCK: &str = "stuck";
 const KEY: ObjectId = ObjectId([0xab; 16]);
@@ -108,7 +111,9 @@ impl Toy {
         };
         match CallId::from_number(header.call).unwrap() {
             CallId::Hello => {
-                let welcome = Welcome { minor: 0, limit: 1 << 20, server: "toy".into(), partition: None };
+                let renew_in = partitions.contains_key(RIPE).then_some(0);
+                let welcome =
+                    Welcome { minor: 0, limit: 1 << 20, server: "toy".into(), partition: None, renew_in };
                 encode_reply::<Hello>(out, header.id, &welcome);
             }
             CallId::CreatePartition => {
@@ -170,6 +175,21 @@ impl Toy {
                 };
                 self.clients.lock().unwrap().push((client, made.certificate));
                 encode_reply::<AddClient>(out, header.id, &reply);
+            }
+            CallId::RenewCertificate => {
+                let request = read::<RenewCertificate>(rest).request;
+                let made = self.ca.issue_client(&request, "admin", None, now(), 30).unwrap();
+                self.echo.let_in(&made.certificate);
+                partitions.remove(RIPE);
+                let certificate = pem("CERTIFICATE", &made.certificate).to_string();
+                let reply = Certificate { certificate, authority: String::new() };
+                encode_reply::<RenewCertificate>(out, header.id, &reply);
+            }
+            CallId::RenewServer => {
+                let days = read::<RenewServer>(rest).days.unwrap_or(365);
+                let not_after = now() + u64::from(days) * 86_400;
+                let reply = ServerRenewed { not_after, fingerprint: (1..=32).collect() };
+                encode_reply::<RenewServer>(out, header.id, &reply);
             }
             CallId::ListClients => {
                 let clients = self.clients.lock().unwrap();
@@ -299,6 +319,18 @@ struct House {
     front: Option<Front>,
 }
 
+/// Starts a front, as soon as its port is free: a client that tries it may hold it for a moment, as its own.
+fn listening(config: &Config) -> Front {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Front::start(config) {
+            Ok(front) => return front,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 impl House {
     fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
@@ -320,7 +352,7 @@ impl House {
         echo.let_in(&file("admin.der"));
         let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
         let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default(), records };
-        let front = Front::start(&config).unwrap();
+        let front = listening(&config);
         let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
         front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
         self.front = Some(front);
@@ -467,6 +499,30 @@ fn clients_get_folders_that_work() {
     house.ask(&[&["client", "add", "r", "--partition", "payments", "--out", &remote][..], &place].concat());
     let settings = fs::read_to_string(Path::new(&remote).join("strongroom.toml")).unwrap();
     assert!(settings.contains("server = \"hsm.example:7373\"\nserver_name = \"hsm.example\""), "{settings}");
+}
+
+fn certificates_are_renewed() {
+    let house = House::new();
+    let admin = house.state.join("admin");
+    let old = fs::read(admin.join("client.pem")).unwrap();
+    house.ask(&["partition", "create", RIPE]);
+    // In the way of whoever replaces the file, even of root: the command is done, and its user is told.
+    let taken = admin.join(".client.pem.new");
+    fs::create_dir_all(taken.join("taken")).unwrap();
+    let output = house.run(&["status"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("ends soon and was not renewed"), "{told}");
+    assert!(told.contains("client.pem") && told.contains("write the folder"), "{told}");
+    assert_eq!(fs::read(admin.join("client.pem")).unwrap(), old);
+
+    fs::remove_dir_all(taken).unwrap();
+    house.ask(&["status"]);
+    assert_ne!(fs::read(admin.join("client.pem")).unwrap(), old);
+    assert_eq!(mode(&admin.join("client.key")), 0o600);
+    house.ask(&["status"]);
+
+    let renewed = house.ask_json(&["server", "renew", "--days", "7"]);
+    assert_eq!(renewed["certificate"], "0102030405060708");
 }
 
 fn whatever_fails_says_what_to_do() {

@@ -21,6 +21,7 @@ pub mod module;
 pub mod object;
 pub mod operation;
 pub mod random;
+mod renewal;
 pub mod rv;
 pub mod session;
 pub mod sign;

@@ -10,12 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use imbl::OrdMap;
 use pkcs11_sys::*;
-use strongroom_shared::message::{EndInstance, InstanceId, Ticket, User};
+use strongroom_shared::message::{EndInstance, InstanceId, LoggedIn, Ticket, User};
 
 use crate::{
     config::{Config, Deadlines},
@@ -69,6 +70,27 @@ pub struct Login {
     pub user: User,
     /// Shown with every call.
     pub ticket: Ticket,
+    /// From when on a call asks for another ticket first.
+    pub renew_from: Option<Instant>,
+    /// For how long a ticket of this login is good, if the server says.
+    pub life: Option<Duration>,
+}
+
+/// After this part of a ticket's life another one is asked for.
+const RENEW_AFTER: f64 = 0.5;
+
+impl Login {
+    /// A login by a ticket that the server has just given.
+    pub fn new(user: User, given: LoggedIn) -> Self {
+        let life = given.life.map(Duration::from_secs);
+        Self { user, ticket: given.ticket, renew_from: None, life }.begun()
+    }
+
+    /// The same login, whose ticket's life begins now.
+    pub fn begun(self) -> Self {
+        let renew_from = self.life.and_then(|life| Instant::now().checked_add(life.mul_f64(RENEW_AFTER)));
+        Self { renew_from, ..self }
+    }
 }
 
 impl State {

@@ -3,15 +3,20 @@
 //! A session is ours: opening one costs a round trip only when it is the first on its token, to learn whether
 //! the token is there. A login is the application's, in all its sessions on the token; closing the last logs out.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::FaultCode,
-    message::{CloseSession, InitPin, Login as LoginCall, Logout, Pin, ReadToken, SetPin, Ticket, User},
+    message::{
+        CloseSession, InitPin, Login as LoginCall, Logout, Pin, ReadToken, RenewTicket, SetPin, Ticket, User,
+    },
     wire::Call,
 };
 
@@ -23,6 +28,9 @@ use crate::{
     rv::Error,
     slot::Slot,
 };
+
+/// How long to wait before a ticket is renewed that could not be.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 /// Whether a session may change the token (`CKF_RW_SESSION`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,19 +119,76 @@ pub struct Context<'m> {
 }
 
 impl Context<'_> {
-    /// Makes a call in the name of this session. A ticket that has expired ends the login.
+    /// Makes a call in the name of this session. A ticket that grows old is renewed first; one that has expired,
+    /// because nobody called for hours, is renewed and the call made again. If it cannot be, the login is over.
     ///
     /// # Errors
     /// As `Hsm::call`.
     pub fn call<C: Call>(&self, call: &C) -> Result<C::Reply, Error> {
+        self.renew_in_time();
         let caller = self.module.caller(self.slot.id, Some(&self.session));
         let result = self.slot.hsm.call(&caller, call);
-        if let (Err(Error::Fault(fault)), Some(ticket)) = (&result, &caller.ticket)
-            && fault.code == FaultCode::TicketExpired
-        {
-            self.forget_login(ticket);
+        match (&result, &caller.ticket) {
+            // It was refused before anything was done, so this is another request.
+            (Err(Error::Fault(fault)), Some(ticket)) if fault.code == FaultCode::TicketExpired => {
+                self.renew_expired(ticket)?;
+                self.slot.hsm.call(&self.module.caller(self.slot.id, Some(&self.session)), call)
+            }
+            _ => result,
         }
-        result
+    }
+
+    /// Renews a ticket that is good yet, in one of the threads that come by. The others go on with the one they have.
+    fn renew_in_time(&self) {
+        let now = Instant::now();
+        let due = |login: &Login| login.renew_from.is_some_and(|from| from <= now);
+        if !self.login().is_some_and(|login| due(&login)) {
+            return;
+        }
+        let mine = self.module.change(|state| match state.logins.get_mut(&self.slot.id) {
+            Some(login) if due(login) => {
+                login.renew_from = now.checked_add(RENEW_AGAIN);
+                Ok(Some(login.ticket.clone()))
+            }
+            Some(_) | None => Ok(None),
+        });
+        if let Ok(Some(ticket)) = mine
+            && let Err(error) = self.renew(&ticket)
+        {
+            log::write(Level::Info, format_args!("the login could not be renewed yet: {error}"));
+        }
+    }
+
+    /// Replaces a ticket that the server does not take any more, unless another thread has done so.
+    ///
+    /// # Errors
+    /// It cannot be renewed: the login is over, unless it was only that the server did not answer.
+    fn renew_expired(&self, ticket: &Ticket) -> Result<(), Error> {
+        if self.login().is_some_and(|login| login.ticket != *ticket) {
+            return Ok(());
+        }
+        self.renew(ticket).inspect_err(|error| {
+            if let Error::Fault(fault) = error
+                && matches!(fault.code, FaultCode::TicketExpired | FaultCode::NotLoggedIn)
+            {
+                self.forget_login(ticket);
+            }
+        })
+    }
+
+    fn renew(&self, ticket: &Ticket) -> Result<(), Error> {
+        let mut caller = self.module.caller(self.slot.id, Some(&self.session));
+        caller.ticket = Some(ticket.clone());
+        let given = self.slot.hsm.call(&caller, &RenewTicket {})?;
+        self.module.change(|state| {
+            if let Some(login) = state.logins.get_mut(&self.slot.id)
+                && login.ticket == *ticket
+            {
+                let (ticket, life) = (given.ticket.clone(), given.life.map(Duration::from_secs));
+                *login = Login { ticket, life, ..login.clone() }.begun();
+            }
+            Ok(())
+        })
     }
 
     /// Who is logged in on this token.
@@ -274,11 +339,11 @@ pub fn login(context: &Context<'_>, user: CK_USER_TYPE, pin: &[u8]) -> Result<()
         None => Ok(()),
     };
     may_log_in(&context.module.state())?;
-    let reply = context.call(&LoginCall { user, pin: Pin::new(pin) })?;
+    let login = Login::new(user, context.call(&LoginCall { user, pin: Pin::new(pin) })?);
     // Another thread may have been faster.
     context.module.change(|state| {
         may_log_in(state)?;
-        state.logins.insert(context.slot.id, Login { user, ticket: reply.ticket.clone() });
+        state.logins.insert(context.slot.id, login.clone());
         Ok(())
     })
 }
@@ -288,9 +353,9 @@ fn login_again(context: &Context<'_>, pin: &[u8]) -> Result<(), Error> {
         return Err(Error::OperationNotInitialized);
     }
     let user = context.login().ok_or(Error::UserNotLoggedIn)?.user;
-    let reply = context.call(&LoginCall { user, pin: Pin::new(pin) })?;
+    let login = Login::new(user, context.call(&LoginCall { user, pin: Pin::new(pin) })?);
     context.module.change(|state| {
-        state.logins.insert(context.slot.id, Login { user, ticket: reply.ticket.clone() });
+        state.logins.insert(context.slot.id, login.clone());
         Ok(())
     })
 }
@@ -346,6 +411,7 @@ pub fn set_pin(context: &Context<'_>, old: &[u8], new: &[u8]) -> Result<(), Erro
     context.module.change(|state| {
         if let (Some(login), Some(ticket)) = (state.logins.get_mut(&context.slot.id), &changed.ticket) {
             login.ticket = ticket.clone();
+            *login = login.clone().begun();
         }
         Ok(())
     })

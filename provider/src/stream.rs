@@ -227,6 +227,11 @@ fn connect(
 }
 
 fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+    // Linux may give a client of this machine the very port that it calls, when nobody listens there: it would
+    // talk to itself, and keep the server from coming back (RFC 9293, 3.5, simultaneous open).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     let stream = TcpStream::from(log::above_standard_streams(OwnedFd::from(stream))?);
     stream.set_nodelay(true)?;
     // A server whose machine vanished is noticed during a long call too.

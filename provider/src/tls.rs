@@ -1,7 +1,7 @@
 //! The transport of the product: a pool of mutual TLS 1.3 connections to one server.
 //!
 //! A call checks a connection out, exchanges one frame, and returns it; a thread never waits for another's
-//! answer. Certificates are read again when their files have changed, at the next new connection.
+//! answer. Certificates are read again when their files have changed, and renewed in time (`renewal.rs`).
 
 use std::{
     fs,
@@ -16,11 +16,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::Resumption,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    ClientConfig, RootCertStore, client::Resumption, crypto::aws_lc_rs, pki_types::ServerName,
+    sign::SingleCertAndKey,
 };
+use strongroom_identity::{Claim, PairError};
 use strongroom_shared::{
     message::{Caller, Hello, Welcome},
     wire::{self, ALPN, Call, DEFAULT_LIMIT, HEADER, Kind, MINOR},
@@ -30,6 +29,7 @@ use crate::{
     config::Token,
     hsm::{Limits, Link, Transport},
     log::{self, Level},
+    renewal::{self, Renewal, Turn},
     stream::{Stream, Wait},
 };
 
@@ -113,6 +113,7 @@ pub struct Tls {
     /// Whether the log knows that the certificate is an administrator's.
     told_administrator: AtomicBool,
     credentials: ArcSwapOption<Credentials>,
+    renewal: Renewal,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -125,6 +126,7 @@ impl Tls {
             limit: AtomicU32::new(DEFAULT_LIMIT),
             told_administrator: AtomicBool::new(false),
             credentials: ArcSwapOption::empty(),
+            renewal: Renewal::default(),
             idle: Mutex::default(),
         }
     }
@@ -183,6 +185,7 @@ impl Tls {
             return Err(Link::Administrator);
         }
         self.limit.store(welcome.limit.max(DEFAULT_LIMIT / 16), Ordering::Relaxed);
+        self.renewal.told(welcome.renew_in);
         Ok(Connection { number: self.traffic.connections.fetch_add(1, Ordering::Relaxed), stream })
     }
 
@@ -191,7 +194,7 @@ impl Tls {
     fn config(&self) -> Result<Arc<ClientConfig>, Link> {
         let current = self.credentials.load();
         if let Some(current) = current.as_ref()
-            && current.stamps.iter().all(|(path, stamp)| stamp_of(path) == *stamp)
+            && current.are_those_of_the_files()
         {
             return Ok(current.config.clone());
         }
@@ -213,6 +216,45 @@ impl Tls {
     }
 }
 
+/// The certificate's upkeep, by whichever thread comes by when it is time, after its own call was answered.
+impl Tls {
+    fn renew_in_time(&self) {
+        let Some(turn) = self.renewal.turn() else { return };
+        // Another process that shares the files may have renewed it.
+        if self.credentials.load().as_ref().is_some_and(|known| !known.are_those_of_the_files()) {
+            return self.forget_idle();
+        }
+        if turn == Turn::Renew {
+            match self.renew() {
+                Ok(true) => self.forget_idle(),
+                Ok(false) => {}
+                Err(error) => self.renewal.failed(&self.token, &error),
+            }
+        }
+    }
+
+    /// Has another certificate made, for a new key, and puts both in the place of the present ones. Says whether
+    /// it did: another process may be at it.
+    fn renew(&self) -> Result<bool, renewal::Failure> {
+        let Some(claim) = Claim::take(self.token.certificate.clone(), self.token.key.clone())? else {
+            return Ok(false);
+        };
+        if self.credentials.load().as_ref().is_some_and(|known| !known.are_those_of_the_files()) {
+            return Ok(true);
+        }
+        let (id, made, frame) = renewal::request()?;
+        let deadline = Instant::now() + renewal::PATIENCE;
+        let limits = Limits { link: deadline, answer: deadline };
+        let mut connection = self.check_out().map_or_else(|| self.connect(limits), Ok)?;
+        let mut reply = Vec::new();
+        connection.stream.exchange(&frame, &mut reply, self.limit(), deadline, Wait::Block)?;
+        let renewed = renewal::answer(id, &reply)?;
+        claim.replace(&renewed.certificate, &made.key_pem)?;
+        log::write(Level::Info, format_args!("renewed {}", self.token.certificate.display()));
+        Ok(true)
+    }
+}
+
 impl Transport for Tls {
     fn exchange(&self, frame: &[u8], reply: &mut Vec<u8>, limits: Limits) -> Result<(), Link> {
         let (mut connection, pooled) = match self.check_out() {
@@ -225,6 +267,8 @@ impl Transport for Tls {
         match result {
             Ok(()) => {
                 self.check_in(connection);
+                drop(flight);
+                self.renew_in_time();
                 Ok(())
             }
             Err(Link::Broken(why)) if pooled => {
@@ -279,27 +323,26 @@ impl Credentials {
         let unusable = |path: &PathBuf, why: &dyn std::fmt::Display| {
             Link::Unusable(format!("{}: {why}", path.display()))
         };
-        let read = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, Link> {
-            CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect)
-                .map_err(|error| unusable(path, &error))
-        };
+        let of_pair = |error: PairError| unusable(&error.path, &error.reason);
         let mut roots = RootCertStore::empty();
-        for certificate in read(&token.ca)? {
+        for certificate in strongroom_identity::read_certificates(&token.ca).map_err(of_pair)? {
             roots.add(certificate).map_err(|error| unusable(&token.ca, &error))?;
         }
-        let chain = read(&token.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&token.key).map_err(|error| unusable(&token.key, &error))?;
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let pair = strongroom_identity::load(&token.certificate, &token.key, &provider).map_err(of_pair)?;
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| Link::Unusable(error.to_string()))?
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| unusable(&token.certificate, &error))?;
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         // Every handshake shows the certificate, and no cache with a lock is shared with a forked child.
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), stamps })
+    }
+
+    fn are_those_of_the_files(&self) -> bool {
+        self.stamps.iter().all(|(path, stamp)| stamp_of(path) == *stamp)
     }
 }
 

@@ -118,6 +118,14 @@ messages! {
         2 server: String,
         /// The partition that the certificate names; absent for an administrator.
         3 partition: Option<String>,
+        /// In how many seconds it is time to renew the client's certificate; 0 if it is now.
+        4 renew_in: Option<u64>,
+    }
+    /// Has another certificate made for the client, like its present one. That ends soon after the new one is
+    /// first shown, and not before.
+    RenewCertificate {
+        /// A PKCS#10 request in DER, signed by the new key: its public key is what counts.
+        0 request: Vec<u8> as "minicbor::bytes",
     }
     /// The call was carried out and has nothing more to say.
     Done {}
@@ -180,7 +188,11 @@ messages! {
         0 ticket: Ticket,
         /// When the ticket expires, in seconds since 1970.
         1 expires: u64,
+        /// For how long it is good, in seconds, for a caller whose clock is another.
+        2 life: Option<u64>,
     }
+    /// Another ticket for the login that the caller's ticket stands for, which may have expired a while ago.
+    RenewTicket {}
     /// `C_Logout`: the application's private session objects are destroyed.
     Logout {}
 

@@ -335,6 +335,7 @@ pub enum Undone<E> {
 calls! {
 //  number call              reply           who may ask      resent  pace     refusals on record
     0x0001 Hello           => Welcome,       Anyone,          Safe, Quick,   Silent;
+    0x0002 RenewCertificate => Certificate,  Anyone,          Once, Slow,    Traced;
 
     0x0100 ReadToken       => Token,         Application,     Safe, Quick,   Silent;
     0x0101 InitToken       => Done,          Application,     Once, Patient, Traced;
@@ -342,6 +343,7 @@ calls! {
     0x0103 SetPin          => PinChanged,    Application,     Once, Patient, Traced;
     0x0110 Login           => LoggedIn,      Application,     Once, Patient, Traced;
     0x0111 Logout          => Done,          LoggedIn,        Once, Quick,   Traced;
+    0x0112 RenewTicket     => LoggedIn,      LoggedIn,        Safe, Quick,   Traced;
 
     0x0120 CreateObject    => ObjectInfo,    Application,     Once, Slow,    Traced;
     0x0121 CopyObject      => ObjectInfo,    Application,     Once, Slow,    Traced;
@@ -377,4 +379,5 @@ calls! {
     0x0840 TailAudit       => AuditRecords,  Administrator,   Safe, Slow,    Traced;
     0x0841 VerifyAudit     => AuditVerified, Administrator,   Safe, Slow,    Traced;
     0x0850 ReadStatus      => Status,        Administrator,   Safe, Slow,    Traced;
+    0x0851 RenewServer     => ServerRenewed, Administrator,   Once, Slow,    Traced;
 }

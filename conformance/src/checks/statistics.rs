@@ -18,6 +18,8 @@ table! {
     all randomness critical;
     "statistics.ecdsa-nonces" User ecdsa_nonces, "6.3 ECDSA (FIPS 186-5, A.3)", "the nonces of 1024 signatures are all different, and each of their bits is set half of the time" => patience(60);
     "statistics.rsa-moduli" User rsa_moduli, "6.1 RSA (FIPS 186-5, A.1)", "no two RSA keys share a factor" => patience(60);
+    "statistics.rsa-roca" User rsa_roca, "6.1 RSA (CVE-2017-15361; Nemec and others, CCS 2017)", "an RSA modulus has not the fingerprint of primes that are powers of 65537" => patience(60);
+    "statistics.rsa-close-primes" User rsa_close_primes, "6.1 RSA (FIPS 186-5, A.1.1)", "the primes of an RSA modulus are not so close that Fermat's method finds them" => patience(60);
 }
 
 const SIGNATURES: usize = 1024;
@@ -98,4 +100,73 @@ fn rsa_moduli(bench: &Bench) -> Verdict {
         moduli.push(modulus);
     }
     Ok(())
+}
+
+/// The primes modulo which the fingerprint is looked for.
+const SMALL: [u32; 38] = [
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103,
+    107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+];
+
+/// Whether a number is a power of 65537 modulo each of the small primes: chance for one of 10^8 numbers.
+fn has_fingerprint(number: &[u8]) -> bool {
+    SMALL.iter().all(|prime| {
+        let rest = number.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        (0..*prime).any(|_| {
+            power = power * 65537 % prime;
+            power == rest
+        })
+    })
+}
+
+fn rsa_roca(bench: &Bench) -> Verdict {
+    let modulus = bench.session()?.attribute(bench.rsa()?.public, CKA_MODULUS)?;
+    let seen = "the fingerprint of the ROCA flaw: the key can be computed";
+    ensure(!has_fingerprint(&modulus), "a modulus without structure", seen)
+}
+
+/// How far above the root Fermat's method looks.
+const FERMAT: usize = 100;
+
+/// Whether a modulus is the product of two primes near its root: then a small number above the root, squared, is
+/// larger than the modulus by a square.
+fn has_close_primes(modulus: &U2048) -> bool {
+    let mut above = modulus.floor_sqrt_vartime();
+    (0..FERMAT).any(|_| {
+        let square = above.wrapping_mul(&above);
+        let rest = square.wrapping_sub(modulus);
+        let root = rest.floor_sqrt_vartime();
+        let found = root.wrapping_mul(&root) == rest;
+        above = above.wrapping_add(&U2048::ONE);
+        found
+    })
+}
+
+fn rsa_close_primes(bench: &Bench) -> Verdict {
+    let modulus = bench.session()?.attribute(bench.rsa()?.public, CKA_MODULUS)?;
+    ensure(modulus.len() == 256, "256 bytes", modulus.len().to_string())?;
+    let seen = "primes beside each other: the key can be computed";
+    ensure(!has_close_primes(&U2048::from_be_slice(&modulus)), "primes far from each other", seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_65537_have_the_fingerprint() {
+        let power = (0..6).fold(1_u128, |power, _| power.wrapping_mul(65537));
+        assert!(has_fingerprint(&power.to_be_bytes()));
+        assert!(!has_fingerprint(&(power + 2).to_be_bytes()));
+        assert!(!has_fingerprint(&[0x5a; 256]));
+    }
+
+    #[test]
+    fn close_primes_are_found() {
+        let near = U2048::from_u128(1_000_000_007 * 1_000_000_009);
+        let far = U2048::from_u128(1_000_000_007 * 998_244_353);
+        assert!(has_close_primes(&near));
+        assert!(!has_close_primes(&far));
+    }
 }

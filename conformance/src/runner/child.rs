@@ -49,7 +49,7 @@ pub fn make_checks(target: Target) -> Result<(), String> {
         let answers = bench.module.recorder().take_answers();
         tell(&Line { id: name, outcome, trace, answers, standing: bench.standing() })?;
     }
-    bench.leave();
+    bench.reset(Stage::Loaded);
     Ok(())
 }
 
@@ -81,7 +81,7 @@ pub fn preflight(target: Target) -> Result<(), String> {
     Ok(())
 }
 
-/// Destroys what checks that died left on the token.
+/// Destroys what checks left on the token.
 ///
 /// # Errors
 /// A sentence, when the module cannot be loaded.

@@ -4,7 +4,8 @@
 //! line for each; when it dies or falls silent, the check whose line is missing takes the blame, and another child
 //! goes on with the rest. What writes no more than session objects is made side by side, a chapter in each child; the
 //! rest after it, one by one (`--jobs`; one job unless told, since not every token bears two logins at once). Before them all, one child sees whether the token can be checked: a wrong PIN costs one
-//! try, and a module that cannot be initialised is one line. Behind them all, one clears away what crashes left.
+//! try, and a module that cannot be initialised is one line. Behind them all, one clears away what
+//! checks of this run, or of one that died, left on the token.
 
 pub mod child;
 pub mod process;
@@ -87,11 +88,11 @@ impl Runner {
     pub fn preflight(&self) -> Result<Survey, String> {
         let limit = self.limit.max(PREFLIGHT);
         let mut child = spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
-        let lines = read_lines(&mut child)?;
+        let lines: Receiver<Result<Survey, String>> = read_lines(&mut child)?;
         let seen: Outcome = match lines.recv_timeout(limit) {
             Ok(verdict) => {
                 end(&mut child, limit)?;
-                return verdict;
+                return verdict.map_err(|reason| self.with_last_words(reason));
             }
             Err(RecvTimeoutError::Timeout) => {
                 end(&mut child, Duration::ZERO)?;
@@ -108,6 +109,14 @@ impl Runner {
         Err(format!("no check was made, the module failed at once, {during}: {seen}"))
     }
 
+    /// What is in the way, and what the module says of it.
+    fn with_last_words(&self, reason: String) -> String {
+        match last_words(&self.calls_of(0), &self.secrets) {
+            Some(words) => format!("{reason}; the module's last words: {words}"),
+            None => reason,
+        }
+    }
+
     /// Makes these checks.
     ///
     /// # Errors
@@ -122,10 +131,9 @@ impl Runner {
             progress: Progress::new(checks.len()),
         });
         let done = self.side_by_side(batches(&together), self.jobs, &findings);
-        let done = done.and_then(|()| self.side_by_side(batches(&alone), 1, &findings));
-        if alone.iter().any(|check| check.effect >= Effect::TokenObjects) {
-            self.sweep()?;
-        }
+        let rest = alone.chunks(BATCH).map(|batch| batch.iter().copied().collect()).collect();
+        let done = done.and_then(|()| self.side_by_side(rest, 1, &findings));
+        self.sweep()?;
         done?;
         let findings = findings.into_inner().map_err(|_| "a thread of the suite failed")?;
         findings.progress.clear();

@@ -16,13 +16,14 @@ use rustls::{
     SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, UnixTime},
     server::{
         ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::CertifiedKey,
 };
+use strongroom_identity::PairError;
 use strongroom_shared::wire::ALPN;
 
 use crate::{certificates::fingerprint, config, door::Admission};
@@ -47,7 +48,7 @@ impl Admitted {
     pub fn objection(&self, fingerprint: &[u8; 32]) -> Option<&'static str> {
         match self.certificates.get(fingerprint) {
             Some(false) => None,
-            Some(true) => Some("the certificate was revoked"),
+            Some(true) => Some("the certificate was revoked or has ended"),
             None => Some("the certificate is not known to this server"),
         }
     }
@@ -88,15 +89,9 @@ impl Files {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config::Tls { certificate, key, authority } = &self.paths;
 
-        let chain = read_certificates(certificate)?;
-        let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| TlsError::new(key, e))?;
-        let signer =
-            provider.key_provider.load_private_key(private).map_err(|error| TlsError::new(key, error))?;
-        let certified = CertifiedKey::new(chain, signer);
-        certified.keys_match().map_err(|error| TlsError::new(key, error))?;
-
+        let certified = strongroom_identity::load(certificate, key, &provider)?;
         let mut roots = RootCertStore::empty();
-        for root in read_certificates(authority)? {
+        for root in strongroom_identity::read_certificates(authority)? {
             roots.add(root).map_err(|error| TlsError::new(authority, error))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
@@ -112,18 +107,6 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::new(path, error))
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bytes = read(path)?;
-    let certificates = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::new(path, error))?;
-    if certificates.is_empty() { Err(TlsError::new(path, "no certificate in it")) } else { Ok(certificates) }
-}
-
 /// A TLS file that cannot be used.
 #[derive(Debug)]
 pub struct TlsError {
@@ -134,6 +117,12 @@ pub struct TlsError {
 impl TlsError {
     fn new(path: &Path, reason: impl fmt::Display) -> Self {
         Self { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+}
+
+impl From<PairError> for TlsError {
+    fn from(error: PairError) -> Self {
+        Self { path: error.path, reason: error.reason }
     }
 }
 

@@ -1,7 +1,6 @@
-//! A small blocking client: one connection, one call at a time.
+//! A small blocking client: one connection, one call at a time. It renews its certificate when it is time.
 
 use std::{
-    fs,
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -11,13 +10,13 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs, pki_types::ServerName,
+    sign::SingleCertAndKey,
 };
+use strongroom_identity::{Claim, PairError};
 use strongroom_shared::{
     fault::Fault,
-    message::{Caller, Hello, InstanceId},
+    message::{Caller, Hello, InstanceId, RenewCertificate},
     wire::{self, ALPN, Call, CallId, HEADER, Header, Kind, MINOR, decode_body, encode_request},
 };
 
@@ -25,7 +24,7 @@ use super::{
     error::CtlError,
     folder::{Server, Token},
 };
-use crate::certificates::not_after;
+use crate::certificates::life;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -79,8 +78,32 @@ impl Connection {
             last: 0,
         };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
-        connection.call(&Hello { minor: MINOR, client })?;
+        let welcome = connection.call(&Hello { minor: MINOR, client })?;
+        if welcome.renew_in == Some(0)
+            && let Err(error) = connection.renew(token)
+        {
+            // Not a reason to leave the command undone. Where standard error is closed there is nobody to tell.
+            writeln!(io::stderr(), "hsmctl: this certificate ends soon and was not renewed: {error}")
+                .unwrap_or_default();
+        }
         Ok(connection)
+    }
+
+    /// Has another certificate made, for a new key, and puts both into the folder. This connection goes on with
+    /// the one that it was opened with.
+    fn renew(&mut self, token: Token) -> Result<(), CtlError> {
+        let unwritable = |error: PairError| {
+            CtlError::file(&error.path, error.reason).advise(
+                "let yourself write the folder, or have another administrator make one: client add --admin",
+            )
+        };
+        let Some(claim) = Claim::take(token.certificate, token.key).map_err(unwritable)? else {
+            return Ok(());
+        };
+        let made =
+            strongroom_identity::request("hsmctl").map_err(|error| CtlError::new(error.to_string()))?;
+        let renewed = self.call(&RenewCertificate { request: made.request })?;
+        claim.replace(&renewed.certificate, &made.key_pem).map_err(unwritable)
     }
 
     /// Connects again, for at most `patience`.
@@ -105,7 +128,7 @@ impl Connection {
     /// When the server's certificate ends, in seconds since 1970; 0 if it showed none that can be read.
     pub fn certificate_end(&self) -> u64 {
         let shown = self.stream.conn.peer_certificates().and_then(<[_]>::first);
-        shown.and_then(|certificate| not_after(certificate).ok()).unwrap_or_default()
+        shown.and_then(|certificate| life(certificate).ok()).map_or(0, |life| life.not_after)
     }
 
     /// Makes a call and waits for its answer.
@@ -195,6 +218,10 @@ fn reach_once(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("no such address");
     for candidate in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&candidate, CONNECT) {
+            // A port of this machine where nobody listens may be given to the very client that calls it.
+            Ok(stream) if stream.local_addr()? == candidate => {
+                last = io::ErrorKind::ConnectionRefused.into();
+            }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 stream.set_write_timeout(Some(ANSWER))?;
@@ -207,23 +234,18 @@ fn reach_once(address: &str) -> io::Result<TcpStream> {
 }
 
 fn tls(token: &Token) -> Result<ClientConfig, CtlError> {
-    let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, CtlError> {
-        let bytes = fs::read(path).map_err(|error| CtlError::file(path, error))?;
-        CertificateDer::pem_slice_iter(&bytes)
-            .collect::<Result<_, _>>()
-            .map_err(|error| CtlError::file(path, error))
-    };
+    let unreadable = |error: PairError| CtlError::file(&error.path, error.reason);
     let mut roots = RootCertStore::empty();
-    for root in certificates(&token.ca)? {
+    for root in strongroom_identity::read_certificates(&token.ca).map_err(unreadable)? {
         roots.add(root).map_err(|error| CtlError::file(&token.ca, error))?;
     }
-    let key = PrivateKeyDer::from_pem_file(&token.key).map_err(|error| CtlError::file(&token.key, error))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let pair = strongroom_identity::load(&token.certificate, &token.key, &provider).map_err(unreadable)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| CtlError::new(error.to_string()))?
         .with_root_certificates(roots)
-        .with_client_auth_cert(certificates(&token.certificate)?, key)
-        .map_err(|error| CtlError::file(&token.key, error))?;
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
 }

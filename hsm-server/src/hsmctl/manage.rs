@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use strongroom_shared::{
     message::{
         AddClient, CreatePartition, DeletePartition, Freeze, KeyInfo, ListClients, ListKeys, ListPartitions,
-        PartitionInfo, ReadPolicy, ReadStatus, RevokeClient, SetPolicy, Thaw,
+        PartitionInfo, ReadPolicy, ReadStatus, RenewServer, RevokeClient, SetPolicy, Thaw,
     },
     object::ObjectId,
 };
@@ -18,7 +18,7 @@ use strongroom_shared::{
 use super::{
     client::Connection,
     error::CtlError,
-    folder::{NewFolder, Server},
+    folder::{self, NewFolder},
     output::{Cell, For, Format, Table, put, say},
 };
 use crate::certificates::{self, pem};
@@ -107,9 +107,10 @@ pub struct Add {
     /// The folder to make.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// For how many days the certificate is to be good.
-    #[arg(long, default_value_t = 365)]
-    days: u32,
+    /// For how many days the certificate, and those that renew it, are to be good: 30 for an application, which
+    /// renews it while it runs, 365 for an administrator, who may not come often.
+    #[arg(long)]
+    days: Option<u32>,
     /// Where this client reaches the server, if not where you do.
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
@@ -175,6 +176,12 @@ impl Client {
     }
 }
 
+/// The life of an application's certificate, in days. It is renewed in the last third, so a program has to run
+/// within these ten days; one that runs once a month needs 100.
+const APPLICATION_DAYS: u32 = 30;
+/// The life of an administrator's certificate, in days: if all of them end, nobody can let one in.
+const ADMINISTRATOR_DAYS: u32 = 365;
+
 const ADDED: &[(&str, For)] = &[("name", For::All), ("folder", For::All), ("not_after", For::All)];
 
 impl Add {
@@ -186,11 +193,14 @@ impl Add {
         folder.write_secret("client.key", pem("PRIVATE KEY", &key).as_bytes())?;
 
         let partition = self.role.partition.clone();
-        let made =
-            server.call(&AddClient { name: self.name.clone(), partition, request, days: self.days })?;
+        let days = self.days.unwrap_or(match &partition {
+            Some(_) => APPLICATION_DAYS,
+            None => ADMINISTRATOR_DAYS,
+        });
+        let made = server.call(&AddClient { name: self.name.clone(), partition, request, days })?;
         let unfinished =
             |error: CtlError| error.advise("the certificate was made: `hsmctl client revoke` it");
-        let place = Server {
+        let place = folder::Server {
             address: self.server.clone().unwrap_or_else(|| server.server().address.clone()),
             name: self.server_name.clone().unwrap_or_else(|| server.server().name.clone()),
         };
@@ -199,8 +209,8 @@ impl Add {
 
         let not_after = pem::parse(&made.certificate)
             .ok()
-            .and_then(|pem| certificates::not_after(pem.contents()).ok())
-            .map_or(Cell::Empty, Cell::seconds);
+            .and_then(|pem| certificates::life(pem.contents()).ok())
+            .map_or(Cell::Empty, |life| Cell::seconds(life.not_after));
         let row = [Cell::text(&self.name), Cell::text(self.out.display().to_string()), not_after];
         told(Table::new(ADDED).row(row).print_one(format))
     }
@@ -393,6 +403,33 @@ impl std::fmt::Display for Target {
             None => write!(f, "partition {}", self.partition),
             Some(key) => write!(f, "key {key} of partition {}", self.partition),
         }
+    }
+}
+
+/// `hsmctl server`
+#[derive(Debug, Subcommand)]
+pub enum Server {
+    /// Has the server make itself a new key and certificate; it renews them by itself before they end.
+    Renew {
+        /// For how many days the certificate is to be good; as the present one if not said.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+}
+
+const RENEWED: &[(&str, For)] = &[("not_after", For::All), ("certificate", For::All)];
+
+impl Server {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// The server refused or cannot be reached.
+    pub fn run(&self, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+        let Self::Renew { days } = self;
+        let renewed = server.call(&RenewServer { days: *days })?;
+        let fingerprint = renewed.fingerprint.get(..8).unwrap_or(&renewed.fingerprint);
+        let row = [Cell::seconds(renewed.not_after), Cell::bytes(fingerprint)];
+        told(Table::new(RENEWED).row(row).print_one(format))
     }
 }
 

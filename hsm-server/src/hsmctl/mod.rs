@@ -61,6 +61,9 @@ enum Command {
     /// Reads and verifies the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Renews the server's own certificate.
+    #[command(subcommand)]
+    Server(manage::Server),
     /// Tells how the server is.
     Status,
 }
@@ -97,6 +100,7 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         Command::Freeze(target) => target.freeze(server, format),
         Command::Thaw(target) => target.thaw(server, format),
         Command::Audit(command) => command.run(server, format),
+        Command::Server(command) => command.run(server, format),
         Command::Status => manage::status(server, format),
     }
 }

@@ -1,7 +1,7 @@
 //! Administration: partitions, clients, policy, freezing, the audit log, status. `hsmctl` asks; only
 //! administrators' certificates may.
 
-use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
 use pkcs11_sys::{CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKO_PRIVATE_KEY, CKO_SECRET_KEY};
@@ -12,7 +12,7 @@ use super::{
     partition::{Partition, Rules},
     record::Change,
     records::{ClientRecord, RolesRecord},
-    start::client_record,
+    start::{client_record, new_client},
 };
 use crate::{
     audit::Durability,
@@ -57,7 +57,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Waits for its turn to add or remove partitions or clients: what was read of them then still holds.
-    fn administration_turn(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn administration_turn(&self) -> MutexGuard<'_, ()> {
         self.administration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +80,7 @@ impl<P: Platform> Vault<P> {
         let count = revoked.len();
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         clients.extend(revoked.into_iter().map(|client| (client.fingerprint, client)));
-        self.admissions.fetch_add(1, Ordering::Release);
+        self.clients_changed();
         Ok(count)
     }
 }
@@ -169,15 +169,12 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
         let seconds = context.now / 1_000_000;
         let partition = call.partition.as_deref();
         let issued = self.authority.issue_client(&call.request, &call.name, partition, seconds, call.days)?;
-        let record = client_record(&call.name, call.partition, &issued);
+        let id = new_client(&*self.platform);
+        let record = client_record(id, &call.name, call.partition, &issued, call.days);
         self.change(context, Change::new().put(Path::Client(record.fingerprint), &record))?;
         self.clients.write().unwrap_or_else(PoisonError::into_inner).insert(record.fingerprint, record);
-        self.admissions.fetch_add(1, Ordering::Release);
-        let pem = |der: &[u8]| certificates::pem("CERTIFICATE", der).to_string();
-        Ok(Certificate {
-            certificate: pem(&issued.certificate),
-            authority: pem(self.authority.certificate()),
-        })
+        self.clients_changed();
+        Ok(self.certificate(&issued))
     }
 }
 

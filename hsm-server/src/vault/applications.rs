@@ -12,7 +12,10 @@ use std::{
 use strongroom_shared::message::InstanceId;
 use zeroize::Zeroizing;
 
-use crate::{door::Peer, platform::Time};
+use crate::{
+    door::{ClientId, Peer},
+    platform::Time,
+};
 
 /// How long an application without a connection keeps its session objects, in microseconds.
 pub const GRACE: Time = 300 * 1_000_000;
@@ -28,8 +31,8 @@ const APPLICATIONS: usize = 1024;
 /// An application, named by the client that it belongs to and its own id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ApplicationId {
-    /// The first bytes of SHA-256 of the client's certificate, as in an audit record.
-    pub certificate: [u8; 8],
+    /// Whose it is, whatever certificate it shows: a renewed one changes nothing.
+    pub client: ClientId,
     /// Chosen by the provider.
     pub instance: InstanceId,
 }
@@ -37,7 +40,7 @@ pub struct ApplicationId {
 impl ApplicationId {
     /// The application that speaks.
     pub fn of(peer: &Peer, instance: InstanceId) -> Self {
-        Self { certificate: short(&peer.fingerprint), instance }
+        Self { client: peer.id, instance }
     }
 }
 
@@ -113,7 +116,7 @@ impl Applications {
     pub fn enter(&self, id: ApplicationId, connection: u64) -> Option<Arc<Application>> {
         let mut all = lock(&self.all);
         if !all.contains_key(&id) {
-            let theirs = all.keys().filter(|other| other.certificate == id.certificate).count();
+            let theirs = all.keys().filter(|other| other.client == id.client).count();
             if theirs >= APPLICATIONS {
                 return None;
             }
@@ -127,9 +130,9 @@ impl Applications {
     }
 
     /// The connection is gone; its application may come back on another.
-    pub fn leave(&self, certificate: [u8; 8], connection: u64, now: Time) {
+    pub fn leave(&self, client: ClientId, connection: u64, now: Time) {
         for (id, application) in lock(&self.all).iter() {
-            if id.certificate == certificate {
+            if id.client == client {
                 let mut state = lock(&application.state);
                 if state.connections.remove(&connection) && state.connections.is_empty() {
                     state.idle_since = Some(now);
@@ -224,7 +227,7 @@ impl Application {
 mod tests {
     use super::*;
 
-    const ID: ApplicationId = ApplicationId { certificate: [1; 8], instance: InstanceId([2; 16]) };
+    const ID: ApplicationId = ApplicationId { client: ClientId([1; 16]), instance: InstanceId([2; 16]) };
 
     #[test]
     fn a_resent_request_gets_the_same_answer() {
@@ -287,9 +290,9 @@ mod tests {
         let applications = Applications::default();
         applications.enter(ID, 1).unwrap();
         applications.enter(ID, 2).unwrap();
-        applications.leave(ID.certificate, 1, 100);
+        applications.leave(ID.client, 1, 100);
         assert_eq!(applications.expire(100 + 2 * GRACE), []);
-        applications.leave(ID.certificate, 2, 200);
+        applications.leave(ID.client, 2, 200);
         assert_eq!(applications.expire(200 + GRACE - 1), []);
         assert_eq!(applications.expire(200 + GRACE), [ID]);
     }

@@ -8,12 +8,12 @@ use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Hand
 use subtle::ConstantTimeEq;
 
 use super::{
-    Context, Vault,
+    Context, Settings, Vault,
     error::Error,
     partition::Partition,
     record::Change,
     records::{PartitionRecord, PinRecord, RolesRecord},
-    tickets::Login as LoginTicket,
+    tickets::{Login as LoginTicket, LoginId},
 };
 use crate::{platform::Platform, store::Path};
 
@@ -139,12 +139,25 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
-    fn ticket(&self, context: &Context<'_>, user: User) -> Result<(Ticket, u64), Error> {
+    /// The first ticket of a new login. The caller holds the partition's login turn.
+    fn log_in(&self, context: &Context<'_>, user: User) -> Result<LoggedIn, Error> {
         let partition = context.partition()?;
-        let expires = context.now / 1_000_000 + self.settings.ticket_seconds;
         let epoch = partition.roles().pin(user).map_or(0, |pin| pin.epoch);
-        let login = LoginTicket { partition: partition.id, role: user.into(), epoch, expires };
-        Ok((self.tickets.issue(&login, context.peer, &*self.platform)?, expires))
+        let mut id = LoginId([0; 16]);
+        self.platform.fill(&mut id.0);
+        self.ticket(
+            context,
+            LoginTicket { partition: partition.id, role: user.into(), epoch, id, expires: 0, renewable: 0 },
+        )
+    }
+
+    /// A ticket of a login, good from now on.
+    fn ticket(&self, context: &Context<'_>, login: LoginTicket) -> Result<LoggedIn, Error> {
+        let Settings { ticket_seconds: life, idle_seconds, .. } = self.settings;
+        let now = context.now / 1_000_000;
+        let login = LoginTicket { expires: now + life, renewable: now + life + idle_seconds, ..login };
+        let ticket = self.tickets.issue(&login, context.peer, &*self.platform)?;
+        Ok(LoggedIn { ticket, expires: login.expires, life: Some(life) })
     }
 }
 
@@ -226,7 +239,7 @@ impl<P: Platform> Handle<SetPin> for Vault<P> {
         partition.set_roles(roles);
         let ticket = match context.role {
             Role::Public => None,
-            Role::User | Role::SecurityOfficer => Some(self.ticket(context, user)?.0),
+            Role::User | Role::SecurityOfficer => Some(self.log_in(context, user)?.ticket),
         };
         Ok(PinChanged { ticket })
     }
@@ -238,9 +251,18 @@ impl<P: Platform> Handle<Login> for Vault<P> {
         context.detail = format!("{:?}", call.user);
         let _turn = partition.login_turn();
         self.check_pin(&partition, call.user, &call.pin)?;
-        let (ticket, expires) = self.ticket(context, call.user)?;
+        let reply = self.log_in(context, call.user)?;
         self.record_done(context)?;
-        Ok(LoggedIn { ticket, expires })
+        Ok(reply)
+    }
+}
+
+impl<P: Platform> Handle<RenewTicket> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, _: RenewTicket) -> Result<LoggedIn, Error> {
+        let login = context.login.ok_or(FaultCode::NotLoggedIn)?;
+        let reply = self.ticket(context, login)?;
+        self.record_done(context)?;
+        Ok(reply)
     }
 }
 
@@ -248,6 +270,9 @@ impl<P: Platform> Handle<Logout> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, _: Logout) -> Result<Done, Error> {
         let mine = context.application_id();
         let partition = context.partition()?;
+        if let Some(login) = &context.login {
+            self.tickets.end(login.id);
+        }
         partition.keyring.remove_session_objects(|owner, _, object| {
             owner == mine && super::keyring::is_private(&object.attributes)
         });

@@ -7,6 +7,7 @@
 mod admin;
 mod applications;
 mod attributes;
+mod clients;
 mod clock;
 mod error;
 mod keyring;
@@ -18,6 +19,7 @@ mod random;
 mod readers;
 mod record;
 mod records;
+mod server;
 mod sign;
 mod start;
 mod tickets;
@@ -48,7 +50,7 @@ use self::{
     partition::Partition,
     readers::Readers,
     records::ClientRecord,
-    tickets::Tickets,
+    tickets::{Purpose, Tickets},
 };
 use crate::{
     audit::Log,
@@ -74,6 +76,10 @@ pub struct Vault<P: Platform> {
     partitions: RwLock<BTreeMap<String, Arc<Partition>>>,
     clients: RwLock<HashMap<[u8; 32], ClientRecord>>,
     admissions: AtomicU64,
+    /// When the next certificate of a client ends, in seconds since 1970; 0 if that is to be found out.
+    next_end: AtomicU64,
+    /// When to look at the server's certificate.
+    next_look: AtomicU64,
     authority: Authority,
     applications: Applications,
     readers: Readers,
@@ -104,8 +110,8 @@ pub struct Context<'a> {
     now: Time,
     /// As whom, by the ticket.
     role: Role,
-    /// Of which epoch the ticket is.
-    epoch: u64,
+    /// What the ticket says.
+    login: Option<tickets::Login>,
     partition: Option<Arc<Partition>>,
     /// The partition that an administrator acts on, for the record.
     subject: String,
@@ -126,10 +132,12 @@ impl Context<'_> {
 
     /// Whether the login still holds, for acts that waited for their turn.
     fn check_login(&self, partition: &Partition) -> Result<(), Error> {
-        if self.role == Role::Public || partition.accepts(self.role, self.epoch) {
-            return Ok(());
+        match &self.login {
+            Some(login) if !partition.accepts(login.role, login.epoch) => {
+                Err(FaultCode::TicketExpired.into())
+            }
+            Some(_) | None => Ok(()),
         }
-        Err(FaultCode::TicketExpired.into())
     }
 
     fn application_id(&self) -> ApplicationId {
@@ -145,7 +153,9 @@ impl<P: Platform> Service for Vault<P> {
 impl<P: Platform> Handle<Hello> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: Hello) -> Result<Welcome, Error> {
         tracing::debug!(client = context.peer.client, address = %context.peer.address, software = call.client, "hello");
+        let renew_in = self.first_shown(context);
         Ok(Welcome {
+            renew_in,
             minor: wire::MINOR,
             limit: self.settings.frame_bytes,
             server: SERVER.into(),
@@ -191,7 +201,7 @@ impl<P: Platform> Vault<P> {
             call: asked.call,
             now: self.platform.now(),
             role: Role::Public,
-            epoch: 0,
+            login: None,
             partition: self.partition_of(peer),
             subject: String::new(),
             object: None,
@@ -217,7 +227,7 @@ impl<P: Platform> Vault<P> {
     fn is_gone(&self, context: &Context<'_>) -> bool {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         let client = clients.get(&context.peer.fingerprint);
-        client.is_none_or(|client| client.revoked || client.not_after <= context.now / 1_000_000)
+        client.is_none_or(|client| client.has_ended(context.now / 1_000_000))
     }
 
     /// Opens the ticket and holds the call against the table's `who may ask`.
@@ -228,17 +238,26 @@ impl<P: Platform> Vault<P> {
         // A ticket that has ended does not stand in the way of what needs none, least of all of a new login.
         let needs_none = matches!(
             context.call,
-            CallId::Hello | CallId::Login | CallId::ReadToken | CallId::CloseSession | CallId::EndInstance
+            CallId::Hello
+                | CallId::RenewCertificate
+                | CallId::Login
+                | CallId::ReadToken
+                | CallId::CloseSession
+                | CallId::EndInstance
         );
         if let (Some(ticket), Some(partition)) = (&context.caller.ticket, &context.partition)
             && !needs_none
         {
-            let login = self.tickets.open(ticket, context.peer, context.now)?;
+            let purpose = match context.call {
+                CallId::RenewTicket | CallId::Logout => Purpose::Keep,
+                _ => Purpose::Use,
+            };
+            let login = self.tickets.open(ticket, purpose, context.peer, context.now)?;
             if login.partition != partition.id || !partition.accepts(login.role, login.epoch) {
                 return Err(FaultCode::TicketExpired.into());
             }
             context.role = login.role;
-            context.epoch = login.epoch;
+            context.login = Some(login);
         }
         let application = context.peer.partition.is_some();
         match context.call.permit() {
@@ -321,9 +340,12 @@ impl<P: Platform> Door for Vault<P> {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         let client = clients
             .get(&fingerprint)
-            .filter(|client| !client.revoked)
-            .ok_or_else(|| Fault::new(FaultCode::Forbidden, "the certificate is unknown or revoked"))?;
+            .filter(|client| !client.has_ended(self.platform.now() / 1_000_000))
+            .ok_or_else(|| {
+                Fault::new(FaultCode::Forbidden, "the certificate is unknown, revoked or has ended")
+            })?;
         Ok(Arc::new(Peer {
+            id: client.id(),
             client: client.name.clone(),
             partition: client.partition.clone(),
             fingerprint,
@@ -378,7 +400,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn disconnect(&self, peer: &Peer) {
-        self.applications.leave(short(&peer.fingerprint), peer.connection, self.platform.uptime());
+        self.applications.leave(peer.id, peer.connection, self.platform.uptime());
         self.readers.leave(peer.connection);
     }
 
@@ -403,7 +425,8 @@ impl<P: Platform> Door for Vault<P> {
 
     fn admissions(&self) -> (u64, Vec<Admission>) {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        (self.admissions_version(), clients.values().map(ClientRecord::admission).collect())
+        let now = self.platform.now() / 1_000_000;
+        (self.admissions_version(), clients.values().map(|client| client.admission(now)).collect())
     }
 
     fn admissions_version(&self) -> u64 {
@@ -425,6 +448,9 @@ impl<P: Platform> Door for Vault<P> {
                  follow it, limits per minute do not; if that is not the time of day, set the clock again"
             );
         }
+        let now = self.platform.now();
+        self.look_after_clients(now / 1_000_000);
+        self.look_after_server(now);
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.ledger.prune(uptime);
         }

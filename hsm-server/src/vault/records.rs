@@ -10,7 +10,7 @@ use strongroom_shared::{
 use zeroize::Zeroizing;
 
 use super::error::Error;
-use crate::door::Admission;
+use crate::door::{Admission, ClientId};
 
 /// A partition: its names and its switches. Its roles, its policy and its objects are rows of their own.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -60,7 +60,7 @@ pub struct PinRecord {
     pub epoch: u64,
 }
 
-/// A client certificate that was issued.
+/// A client certificate that was issued. A client may have several: each is a row of its own.
 #[derive(Clone, Debug, Encode, Decode)]
 pub struct ClientRecord {
     /// SHA-256 of the certificate.
@@ -78,12 +78,37 @@ pub struct ClientRecord {
     /// Whether it was revoked.
     #[n(4)]
     pub revoked: bool,
+    /// The client for ever: all of its certificates have this.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub id: [u8; 16],
+    /// For how many days it and those that renew it are good.
+    #[n(6)]
+    pub days: u32,
+    /// The certificate that ends when this one is first shown; none once it was, or if it renews none.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub replaces: Option<[u8; 32]>,
 }
 
 impl ClientRecord {
-    /// What a handshake does with this client.
-    pub const fn admission(&self) -> Admission {
-        Admission { fingerprint: self.fingerprint, revoked: self.revoked }
+    /// The client that the certificate is one of.
+    pub const fn id(&self) -> ClientId {
+        ClientId(self.id)
+    }
+
+    /// Whether it is no longer good, `now` in seconds since 1970.
+    pub const fn has_ended(&self, now: u64) -> bool {
+        self.revoked || self.not_after <= now
+    }
+
+    /// What a handshake does with this certificate, `now` in seconds since 1970.
+    pub const fn admission(&self, now: u64) -> Admission {
+        Admission { fingerprint: self.fingerprint, revoked: self.has_ended(now) }
+    }
+
+    /// In how many seconds it is time to renew it: when a third of its life is left.
+    pub const fn renew_in(&self, now: u64) -> u64 {
+        let third = self.days as u64 * 86_400 / 3;
+        self.not_after.saturating_sub(third).saturating_sub(now)
     }
 }
 

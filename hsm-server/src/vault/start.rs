@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
-    applications::{ApplicationId, Applications},
+    applications::{ApplicationId, Applications, short},
     clock::{Step, Watch, step},
     keyring::{Object, Owner},
     partition::{Partition, Rules},
@@ -26,6 +26,8 @@ use super::{
 use crate::{
     audit::{self, Durability, Log, Recovered},
     certificates::{self, Authority, Issued},
+    crypto::Random,
+    door::ClientId,
     platform::{Platform, Time},
     policy::Policy,
     store::{Batch, PartitionId, Path, SealedStore},
@@ -41,10 +43,14 @@ const REPLAY: Time = 120 * 1_000_000;
 /// What the configuration fixes for a vault.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The host names and addresses that stand in the server's certificate.
+    pub names: Vec<String>,
     /// The greatest body of a frame, in bytes.
     pub frame_bytes: u32,
-    /// How long a ticket is good, in seconds.
+    /// For how long calls may be made with a ticket, in seconds.
     pub ticket_seconds: u64,
+    /// For how long after that it may still be renewed, in seconds.
+    pub idle_seconds: u64,
     /// When a record counts as written.
     pub durability: Durability,
     /// `process` or `thread`, for `hsmctl status`.
@@ -95,7 +101,8 @@ pub fn initialise<P: Platform>(
         authority.issue_client(&requests.administrator, FIRST_ADMINISTRATOR, None, seconds, requests.days)?;
 
     let store = SealedStore::create(store, root_key, randomness(platform))?;
-    let client = client_record(FIRST_ADMINISTRATOR, None, &administrator);
+    let id = new_client(&**platform);
+    let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
     let mut batch = Batch::new();
     batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
@@ -113,14 +120,30 @@ pub fn initialise<P: Platform>(
     })
 }
 
-/// A client as it is kept.
-pub(super) fn client_record(name: &str, partition: Option<String>, issued: &Issued) -> ClientRecord {
+/// A client that there has not been before.
+pub(super) fn new_client(random: &impl Random) -> ClientId {
+    let mut id = ClientId([0; 16]);
+    random.fill(&mut id.0);
+    id
+}
+
+/// A certificate of a client as it is kept.
+pub(super) fn client_record(
+    id: ClientId,
+    name: &str,
+    partition: Option<String>,
+    issued: &Issued,
+    days: u32,
+) -> ClientRecord {
     ClientRecord {
+        id: id.0,
         fingerprint: certificates::fingerprint(&issued.certificate),
         name: name.into(),
         partition,
         not_after: issued.not_after,
         revoked: false,
+        days,
+        replaces: None,
     }
 }
 
@@ -214,6 +237,8 @@ impl<P: Platform> Vault<P> {
             partitions: RwLock::new(partitions.collect::<Result<_, _>>()?),
             clients: RwLock::new(contents.clients),
             admissions: AtomicU64::new(1),
+            next_end: AtomicU64::new(0),
+            next_look: AtomicU64::new(now),
             applications: Applications::default(),
             readers: Readers::default(),
             connections: AtomicU64::new(1),
@@ -240,6 +265,10 @@ impl<P: Platform> Vault<P> {
     /// Takes from the log's last minutes what memory lost: charges, and which requests were carried out.
     fn replay(&self) -> Result<(), Error> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Records name a certificate; what they tell is the client's.
+        let clients = self.clients.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let clients: HashMap<_, _> =
+            clients.values().map(|client| (short(&client.fingerprint), client.id())).collect();
         let last = self.log.tail(1, None)?.first().map_or(0, |record| record.time);
         if let Some(step @ Step::Back(_)) = step(last, self.started) {
             tracing::warn!(
@@ -254,10 +283,10 @@ impl<P: Platform> Vault<P> {
                 // What the clock says of the time since the last record is not relied on: as if it were none.
                 partition.ledger.remember(key, uptime, last.saturating_sub(record.time));
             }
-            if let (Outcome::Done, Ok(certificate)) =
-                (record.outcome, record.certificate.as_slice().try_into())
+            if let (Outcome::Done, Some(client)) =
+                (record.outcome, clients.get(record.certificate.as_slice()))
             {
-                let id = ApplicationId { certificate, instance: record.instance };
+                let id = ApplicationId { client: *client, instance: record.instance };
                 self.applications.remember_lost(id, record.request, uptime);
             }
         })?;

@@ -1,22 +1,37 @@
 //! Tickets: what a login gives, so that no later call, connection or restart needs the PIN again.
 //!
-//! A ticket names a partition, a role, the client and the epoch of the partition's PINs, and when it
-//! expires. It is sealed with AES-256-GCM under a key that the root key gives, so it is good for every
+//! A ticket names a partition, a role, the client, the login and the epoch of the partition's PINs, and when it
+//! ends. Calls may be made with it for some hours; after that it is only good to get another one, for as long
+//! as its login may lie idle. A PIN change ends it at once, and so does a logout, as long as the vault runs: it
+//! keeps in memory which logins have ended. It is sealed with AES-256-GCM under a key that the root key gives, so it is good for every
 //! process that holds the root key and for nobody to forge or to read.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,
     aead::{Aead, Payload},
 };
-use aws_lc_rs::digest;
 use strongroom_shared::{fault::FaultCode, message::Ticket, secret::Secret};
 use zeroize::Zeroizing;
 
 use super::{error::Error, login::Role};
 use crate::{crypto::Random, door::Peer, platform::Time, store::PartitionId};
 
-const LABEL: &[u8] = b"strongroom ticket 1";
+const LABEL: &[u8] = b"strongroom ticket 2";
 const NONCE: usize = 12;
+/// What a ticket says, in bytes.
+const LENGTH: usize = 49;
+
+/// How many logins that ended by a logout are remembered; the earliest are forgotten first.
+const MOST_ENDED: usize = 1 << 16;
+
+/// Tells logins apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LoginId(pub [u8; 16]);
 
 /// What a ticket says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +42,35 @@ pub struct Login {
     pub role: Role,
     /// Of which epoch of the PINs.
     pub epoch: u64,
-    /// Until when, in seconds since 1970.
+    /// Which of all logins: its tickets, one after the other, share this.
+    pub id: LoginId,
+    /// Until when calls may be made with this ticket, in seconds since 1970.
     pub expires: u64,
+    /// Until when it may be renewed, in seconds since 1970.
+    pub renewable: u64,
+}
+
+/// What a ticket is shown for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To act as who it says.
+    Use,
+    /// To get another one, or to end the login: its hours may be over.
+    Keep,
 }
 
 /// Whoever makes and reads tickets.
 pub struct Tickets {
     cipher: Aes256Gcm,
+    ended: Mutex<Ended>,
+}
+
+/// Logins that a logout has ended before their time.
+#[derive(Debug, Default)]
+struct Ended {
+    ids: HashSet<LoginId>,
+    /// In the order of their logouts.
+    order: VecDeque<LoginId>,
 }
 
 impl std::fmt::Debug for Tickets {
@@ -45,7 +82,7 @@ impl std::fmt::Debug for Tickets {
 impl Tickets {
     /// Tickets under this key.
     pub fn new(key: &Secret<[u8; 32]>) -> Self {
-        Self { cipher: Aes256Gcm::new(key.expose().into()) }
+        Self { cipher: Aes256Gcm::new(key.expose().into()), ended: Mutex::default() }
     }
 
     /// Seals a login for a client.
@@ -61,36 +98,59 @@ impl Tickets {
         Ok(Ticket(Zeroizing::new([nonce.as_slice(), &sealed].concat())))
     }
 
-    /// Opens the ticket that a client shows. Whether its epoch is the present one, the partition knows.
+    /// Opens the ticket that a client shows, `now` in microseconds since 1970. Whether its epoch is the present
+    /// one, the partition knows.
     ///
     /// # Errors
-    /// `TicketExpired` if it is too old, another client's or not a ticket.
-    pub fn open(&self, ticket: &Ticket, peer: &Peer, now: Time) -> Result<Login, Error> {
+    /// `TicketExpired` if it is too old for this purpose, ended by a logout, another client's or not a ticket.
+    pub fn open(&self, ticket: &Ticket, purpose: Purpose, peer: &Peer, now: Time) -> Result<Login, Error> {
         let bad = || Error::from(FaultCode::TicketExpired);
         let (nonce, sealed) = ticket.0.split_first_chunk::<NONCE>().ok_or_else(bad)?;
         let payload = Payload { msg: sealed, aad: &holder(peer) };
         let text = Zeroizing::new(self.cipher.decrypt(nonce.into(), payload).map_err(|_| bad())?);
         let login = Login::decode(&text).ok_or_else(bad)?;
-        if login.expires <= now / 1_000_000 { Err(bad()) } else { Ok(login) }
+        let end = match purpose {
+            Purpose::Use => login.expires,
+            Purpose::Keep => login.renewable,
+        };
+        let over = end <= now / 1_000_000 || self.ended().ids.contains(&login.id);
+        if over { Err(bad()) } else { Ok(login) }
+    }
+
+    /// Ends a login: none of its tickets is good any more.
+    pub fn end(&self, id: LoginId) {
+        let mut ended = self.ended();
+        if ended.ids.insert(id) {
+            ended.order.push_back(id);
+        }
+        if ended.order.len() > MOST_ENDED
+            && let Some(earliest) = ended.order.pop_front()
+        {
+            ended.ids.remove(&earliest);
+        }
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Who may show a ticket: the client that its certificate names, so that a renewed certificate still may.
+/// Who may show a ticket: the client that logged in, with whatever certificate, and no later one of its name.
 fn holder(peer: &Peer) -> Vec<u8> {
-    let client = digest::digest(&digest::SHA256, peer.client.as_bytes());
-    [LABEL, client.as_ref()].concat()
+    [LABEL, &peer.id.0].concat()
 }
 
 impl Login {
-    fn encode(&self) -> [u8; 25] {
+    fn encode(&self) -> [u8; LENGTH] {
         let role = match self.role {
             Role::Public => 0,
             Role::User => 1,
             Role::SecurityOfficer => 2,
         };
-        let mut text = [0; 25];
+        let mut text = [0; LENGTH];
         let parts = self.partition.0.into_iter().chain([role]);
-        let parts = parts.chain(self.epoch.to_be_bytes()).chain(self.expires.to_be_bytes());
+        let parts = parts.chain(self.epoch.to_be_bytes()).chain(self.id.0);
+        let parts = parts.chain(self.expires.to_be_bytes()).chain(self.renewable.to_be_bytes());
         text.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
         text
     }
@@ -98,7 +158,9 @@ impl Login {
     fn decode(text: &[u8]) -> Option<Self> {
         let (partition, rest) = text.split_first_chunk::<8>()?;
         let (role, rest) = rest.split_first()?;
-        let (epoch, expires) = rest.split_first_chunk::<8>()?;
+        let (epoch, rest) = rest.split_first_chunk::<8>()?;
+        let (id, rest) = rest.split_first_chunk::<16>()?;
+        let (expires, renewable) = rest.split_first_chunk::<8>()?;
         let role = match role {
             1 => Role::User,
             2 => Role::SecurityOfficer,
@@ -108,7 +170,9 @@ impl Login {
             partition: PartitionId(*partition),
             role,
             epoch: u64::from_be_bytes(*epoch),
-            expires: u64::from_be_bytes(expires.try_into().ok()?),
+            id: LoginId(*id),
+            expires: u64::from_be_bytes(*expires),
+            renewable: u64::from_be_bytes(renewable.try_into().ok()?),
         })
     }
 }
@@ -116,6 +180,7 @@ impl Login {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::ClientId;
 
     struct Counter;
 
@@ -125,9 +190,10 @@ mod tests {
         }
     }
 
-    fn peer(client: &str) -> Peer {
+    fn peer(id: u8) -> Peer {
         Peer {
-            client: client.into(),
+            id: ClientId([id; 16]),
+            client: "desk".into(),
             partition: None,
             fingerprint: [0; 32],
             address: ([127, 0, 0, 1], 1).into(),
@@ -135,16 +201,42 @@ mod tests {
         }
     }
 
+    const LOGIN: Login = Login {
+        partition: PartitionId([3; 8]),
+        role: Role::User,
+        epoch: 5,
+        id: LoginId([4; 16]),
+        expires: 100,
+        renewable: 300,
+    };
+
     #[test]
     fn a_ticket_is_good_for_its_client_until_it_expires() {
         let tickets = Tickets::new(&Secret::new([1; 32]));
-        let login = Login { partition: PartitionId([3; 8]), role: Role::User, epoch: 5, expires: 100 };
-        let mut ticket = tickets.issue(&login, &peer("desk"), &Counter).unwrap();
-        assert_eq!(tickets.open(&ticket, &peer("desk"), 99_999_999).unwrap(), login);
-        assert!(tickets.open(&ticket, &peer("desk"), 100_000_000).is_err());
-        assert!(tickets.open(&ticket, &peer("other"), 0).is_err());
-        assert!(Tickets::new(&Secret::new([2; 32])).open(&ticket, &peer("desk"), 0).is_err());
+        let mut ticket = tickets.issue(&LOGIN, &peer(1), &Counter).unwrap();
+        let open = |ticket: &Ticket, purpose, now| tickets.open(ticket, purpose, &peer(1), now);
+        assert_eq!(open(&ticket, Purpose::Use, 99_999_999).unwrap(), LOGIN);
+        assert!(open(&ticket, Purpose::Use, 100_000_000).is_err());
+        assert_eq!(open(&ticket, Purpose::Keep, 299_999_999).unwrap(), LOGIN);
+        assert!(open(&ticket, Purpose::Keep, 300_000_000).is_err());
+        assert!(tickets.open(&ticket, Purpose::Keep, &peer(2), 0).is_err());
+        assert!(Tickets::new(&Secret::new([2; 32])).open(&ticket, Purpose::Keep, &peer(1), 0).is_err());
         ticket.0[20] ^= 1;
-        assert!(tickets.open(&ticket, &peer("desk"), 0).is_err());
+        assert!(open(&ticket, Purpose::Keep, 0).is_err());
+    }
+
+    #[test]
+    fn a_login_that_has_ended_has_no_good_ticket_and_what_is_remembered_is_bounded() {
+        let tickets = Tickets::new(&Secret::new([1; 32]));
+        let ticket = tickets.issue(&LOGIN, &peer(1), &Counter).unwrap();
+        tickets.end(LOGIN.id);
+        tickets.end(LOGIN.id);
+        assert!(tickets.open(&ticket, Purpose::Use, &peer(1), 0).is_err());
+        assert!(tickets.open(&ticket, Purpose::Keep, &peer(1), 0).is_err());
+        for number in 0..2 * MOST_ENDED {
+            tickets.end(LoginId((number as u128).to_be_bytes()));
+        }
+        let ended = tickets.ended();
+        assert_eq!((ended.ids.len(), ended.order.len()), (MOST_ENDED, MOST_ENDED));
     }
 }

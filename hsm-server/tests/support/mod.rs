@@ -23,7 +23,7 @@ use rustls::{
 use strongroom_server::{
     certificates::{Authority, fingerprint, identity, pem, request},
     config::Config,
-    door::{Admission, Door, Pace, Peer, Verdict},
+    door::{Admission, ClientId, Door, Pace, Peer, Verdict},
 };
 use strongroom_shared::{
     fault::{Fault, FaultCode},
@@ -79,7 +79,9 @@ impl Door for Echo {
             identity(certificate).map_err(|error| Fault::new(FaultCode::Forbidden, error.to_string()))?;
         let connection = self.connected.fetch_add(1, Ordering::SeqCst);
         let (client, partition) = (identity.client, identity.partition);
-        Ok(Arc::new(Peer { client, partition, fingerprint: fingerprint(certificate), address, connection }))
+        let fingerprint = fingerprint(certificate);
+        let id = ClientId(*fingerprint.first_chunk().unwrap());
+        Ok(Arc::new(Peer { id, client, partition, fingerprint, address, connection }))
     }
 
     fn pace(&self, _: &Peer, frame: &[u8]) -> Pace {

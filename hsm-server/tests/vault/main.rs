@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod abuse;
+mod identity;
 mod limits;
 mod objects;
 mod restart;
+mod server;
 mod token;
 mod world;

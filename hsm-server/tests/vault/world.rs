@@ -34,6 +34,7 @@ pub struct World {
     pub store: Memory,
     pub sink: MemorySink,
     pub administrator: Vec<u8>,
+    pub server: Vec<u8>,
     pub requests: AtomicU64,
 }
 
@@ -45,16 +46,22 @@ pub struct Client {
 
 impl World {
     pub fn new() -> Self {
-        let platform = Arc::new(Fake::new(START, 1));
+        Self::with(Fake::new(START, 1), certificates::request("server").unwrap().1)
+    }
+
+    /// On this platform, with a server that asks for its certificate by this request.
+    pub fn with(platform: Fake, server: Vec<u8>) -> Self {
+        let platform = Arc::new(platform);
         let (store, sink) = (Memory::default(), MemorySink::default());
         let requests = Requests {
-            server: certificates::request("server").unwrap().1,
+            server,
             names: vec!["localhost".into()],
             administrator: certificates::request("admin").unwrap().1,
             days: 365,
         };
         let made = initialise(&platform, store.clone(), sink.clone(), Secret::new(ROOT), &requests).unwrap();
-        Self { platform, store, sink, administrator: made.administrator, requests: AtomicU64::new(1) }
+        let (administrator, server) = (made.administrator, made.server);
+        Self { platform, store, sink, administrator, server, requests: AtomicU64::new(1) }
     }
 
     /// A process of the server. Dropping it is kill -9.
@@ -64,8 +71,10 @@ impl World {
 
     pub fn try_vault(&self) -> Result<Vault<Fake>, strongroom_server::vault::Error> {
         let settings = Settings {
+            names: vec!["localhost".into()],
             frame_bytes: 1 << 20,
             ticket_seconds: 3600,
+            idle_seconds: 86_400,
             durability: Durability::Process,
             isolation: "thread".into(),
         };
@@ -97,9 +106,14 @@ impl World {
     pub fn partition(&self, vault: &Vault<Fake>, name: &str, client: &str) -> Vec<u8> {
         let admin = self.administrator(vault);
         self.ask(vault, &admin, &CreatePartition { name: name.into() }).unwrap();
-        let (_, request) = certificates::request(client).unwrap();
-        let call = AddClient { name: client.into(), partition: Some(name.into()), request, days: 30 };
-        let made = self.ask(vault, &admin, &call).unwrap();
+        self.client(vault, name, client, 30)
+    }
+
+    /// The certificate of another client of a partition.
+    pub fn client(&self, vault: &Vault<Fake>, partition: &str, name: &str, days: u32) -> Vec<u8> {
+        let (_, request) = certificates::request(name).unwrap();
+        let call = AddClient { name: name.into(), partition: Some(partition.into()), request, days };
+        let made = self.ask(vault, &self.administrator(vault), &call).unwrap();
         pem::parse(made.certificate).unwrap().into_contents()
     }
 

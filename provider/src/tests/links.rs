@@ -33,12 +33,16 @@ use crate::{
 const DEADLINES: Deadlines =
     Deadlines { call: Duration::from_millis(1500), generation: Duration::from_secs(5) };
 
-fn module(token: Token) -> Module {
+pub(super) fn module(token: Token) -> Module {
     let transport = Box::new(Tls::new(token.into(), Arc::default())) as _;
     Module::over([("test".to_owned(), transport)], DEADLINES).unwrap()
 }
 
-fn sign_once(module: &Module, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Result<[u8; 32], Error> {
+pub(super) fn sign_once(
+    module: &Module,
+    session: CK_SESSION_HANDLE,
+    key: CK_OBJECT_HANDLE,
+) -> Result<[u8; 32], Error> {
     let context = module.session(session)?;
     sign::init(&context, chosen(Mechanism::Sha256Hmac, Params::None), key)?;
     let (mut buffer, mut length) = ([0; 32], 0);
@@ -46,7 +50,7 @@ fn sign_once(module: &Module, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE)
     Ok(buffer)
 }
 
-fn with_key(module: &Module) -> (CK_SESSION_HANDLE, CK_OBJECT_HANDLE) {
+pub(super) fn with_key(module: &Module) -> (CK_SESSION_HANDLE, CK_OBJECT_HANDLE) {
     let session = session::open(module, 0, RW).unwrap();
     let context = module.session(session).unwrap();
     (session, object::create(&context, secret_key(CKK_GENERIC_SECRET, &[7; 32])).unwrap())

@@ -6,6 +6,7 @@ pub(crate) mod vault;
 mod cipher;
 mod links;
 mod objects;
+mod renewal;
 mod resend;
 mod sessions;
 mod signing;

@@ -11,7 +11,10 @@ use std::{
     thread,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
+};
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     crypto::aws_lc_rs,
@@ -76,6 +79,19 @@ impl Pki {
         let certificate = client.signed_by(&key, &issuer).unwrap();
         fs::write(self.folder.path().join("client.key"), key.serialize_pem()).unwrap();
         fs::write(self.folder.path().join("client.pem"), certificate.pem()).unwrap();
+    }
+
+    /// What makes certificates for requests.
+    pub fn issuer(&self) -> impl Fn(&[u8]) -> String + Send + use<> {
+        let (authority, key) = (self.authority.clone(), self.authority_key.serialize_der());
+        move |request| {
+            let key = KeyPair::try_from(key.as_slice()).unwrap();
+            let issuer = Issuer::from_params(&authority, &key);
+            let request = CertificateSigningRequestParams::from_der(&request.into()).unwrap();
+            let mut client = CertificateParams::new(Vec::new()).unwrap();
+            client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            client.signed_by(&request.public_key, &issuer).unwrap().pem()
+        }
     }
 
     pub fn token(&self, server: SocketAddr) -> Token {

@@ -12,7 +12,7 @@ use super::{
     RO, RW, chosen, opened, secret_key,
     vault::{Event, PIN},
 };
-use crate::{ffi::pointers::Output, hsm::Link, object, rv::Error, session, sign, slot};
+use crate::{ffi::pointers::Output, hsm::Link, object, random, rv::Error, session, sign, slot};
 
 #[test]
 fn only_the_first_session_asks_whether_the_token_is_there() {
@@ -96,6 +96,62 @@ fn an_expired_ticket_ends_the_login_and_handles_live_on() {
     session::logout(&context).unwrap();
     session::login(&context, CKU_USER, PIN).unwrap();
     assert_eq!(sign::init(&context, hmac(), key), Err(Error::KeyHandleInvalid));
+}
+
+#[test]
+fn an_old_ticket_is_renewed_and_the_call_is_made_as_if_nothing_had_been() {
+    let (vault, module, session) = opened();
+    let context = module.session(session).unwrap();
+    session::login(&context, CKU_USER, PIN).unwrap();
+    let key = object::create(&context, secret_key(CKK_GENERIC_SECRET, &[1; 32])).unwrap();
+    let sign = || {
+        sign::init(&context, chosen(Mechanism::Sha256Hmac, Params::None), key).unwrap();
+        let (mut buffer, mut length) = ([0; 32], 0);
+        sign::sign(&context, &b"x"[..].into(), &Output::over(&mut buffer, &mut length))
+    };
+    sign().unwrap();
+    vault.age_tickets();
+    vault.forget_calls();
+    sign().unwrap();
+    assert_eq!(vault.calls(), [CallId::Sign, CallId::RenewTicket, CallId::Sign]);
+    vault.forget_calls();
+    sign().unwrap();
+    assert_eq!(vault.calls(), [CallId::Sign]);
+    // A server that does not answer just then has not ended the login.
+    vault.age_tickets();
+    vault.will([Event::Fault(FaultCode::TicketExpired), Event::Lost(Link::TimedOut)]);
+    assert_eq!(sign().unwrap_err().rv(), CKR_DEVICE_ERROR);
+    sign().unwrap();
+}
+
+#[test]
+fn a_ticket_in_use_is_renewed_before_it_expires() {
+    let (vault, module, session) = opened();
+    let context = module.session(session).unwrap();
+    vault.tickets_live(3600);
+    session::login(&context, CKU_USER, PIN).unwrap();
+    let random = || drop(random::generate(&context, 4).unwrap());
+    vault.forget_calls();
+    random();
+    assert_eq!(vault.calls(), [CallId::GenerateRandom]);
+    vault.tickets_live(0);
+    session::logout(&context).unwrap();
+    session::login(&context, CKU_USER, PIN).unwrap();
+    vault.forget_calls();
+    vault.will([Event::Fault(FaultCode::Internal)]);
+    // What fails now is tried again later, and meanwhile the ticket that there is serves.
+    random();
+    random();
+    assert_eq!(vault.calls(), [CallId::GenerateRandom, CallId::GenerateRandom]);
+    vault.tickets_live(3600);
+    session::logout(&context).unwrap();
+    vault.tickets_live(0);
+    session::login(&context, CKU_USER, PIN).unwrap();
+    vault.tickets_live(3600);
+    vault.forget_calls();
+    random();
+    random();
+    assert_eq!(vault.calls(), [CallId::RenewTicket, CallId::GenerateRandom, CallId::GenerateRandom]);
 }
 
 #[test]

@@ -38,8 +38,15 @@ struct State {
     answered: HashMap<(InstanceId, u64), Vec<u8>>,
     script: VecDeque<Event>,
     epoch: u8,
+    age: u8,
+    life: Option<u64>,
+    renew_in: Option<u64>,
+    issuer: Option<Issuer>,
     administrator: bool,
 }
+
+/// Makes a certificate (PEM) for a request (DER).
+pub(crate) type Issuer = Box<dyn FnMut(&[u8]) -> Answer<String> + Send>;
 
 /// What goes wrong with the next exchange.
 #[derive(Clone, Debug)]
@@ -86,9 +93,25 @@ impl ScriptedVault {
         self.state().acts
     }
 
-    /// Ends every ticket.
+    /// Ends every login.
     pub fn expire_tickets(&self) {
         self.state().epoch += 1;
+    }
+
+    /// Makes every ticket so old that it is only good to be renewed.
+    pub fn age_tickets(&self) {
+        self.state().age += 1;
+    }
+
+    /// From here on certificates are to be renewed at once, by this CA, until one was.
+    pub fn renews_by(&self, issuer: Issuer) {
+        let mut state = self.state();
+        (state.renew_in, state.issuer) = (Some(0), Some(issuer));
+    }
+
+    /// From here on tickets are good for so many seconds.
+    pub fn tickets_live(&self, seconds: u64) {
+        self.state().life = Some(seconds);
     }
 
     /// Changes an object behind the provider's back.
@@ -164,25 +187,35 @@ impl State {
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Answer<()> {
-        if caller.ticket.as_ref().is_some_and(|ticket| ticket.0[..] != [self.epoch]) {
+        if let Some(ticket) = &caller.ticket
+            && (ticket.0[0] != self.epoch || (ticket.0[1] != self.age && call != CallId::RenewTicket))
+        {
             return refuse(FaultCode::TicketExpired);
         }
-        let ticket = || Ticket(Zeroizing::new(vec![self.epoch]));
+        let ticket = || Ticket(Zeroizing::new(vec![self.epoch, self.age]));
+        let logged_in = || LoggedIn { ticket: ticket(), expires: 0, life: self.life };
         match call {
             CallId::Hello => answer::<Hello>(out, id, body, |hello| {
                 let (minor, server) = (hello.minor, "scripted".into());
                 let partition = (!self.administrator).then(|| "test".into());
-                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition })
+                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition, renew_in: self.renew_in })
             }),
+            CallId::RenewCertificate => {
+                let (issuer, renew_in) = (self.issuer.as_mut().unwrap(), &mut self.renew_in);
+                answer::<RenewCertificate>(out, id, body, |call| {
+                    let certificate = issuer(&call.request)?;
+                    *renew_in = Some(1000);
+                    Ok(Certificate { certificate, authority: String::new() })
+                })
+            }
             CallId::ReadToken => answer::<ReadToken>(out, id, body, |_| Ok(token())),
             CallId::InitToken => answer::<InitToken>(out, id, body, |call| checked(&call.pin)),
             CallId::InitPin => answer::<InitPin>(out, id, body, |_| Ok(Done {})),
             CallId::SetPin => answer::<SetPin>(out, id, body, |call| {
                 checked(&call.old).map(|_| PinChanged { ticket: caller.ticket.is_some().then(ticket) })
             }),
-            CallId::Login => answer::<Login>(out, id, body, |call| {
-                checked(&call.pin).map(|_| LoggedIn { ticket: ticket(), expires: 0 })
-            }),
+            CallId::Login => answer::<Login>(out, id, body, |call| checked(&call.pin).map(|_| logged_in())),
+            CallId::RenewTicket => answer::<RenewTicket>(out, id, body, |_| Ok(logged_in())),
             CallId::Logout => answer::<Logout>(out, id, body, |_| Ok(Done {})),
             CallId::CreateObject => {
                 let objects = &mut self.objects;

@@ -152,6 +152,18 @@ messages! {
         /// The link of the last one.
         1 head: Vec<u8> as "minicbor::bytes",
     }
+    /// `hsmctl server renew`: the server makes itself a new key and certificate, and shows it from then on.
+    RenewServer {
+        /// For how many days it is to be good; as the present one if absent.
+        0 days: Option<u32>,
+    }
+    /// The server's certificate is another one.
+    ServerRenewed {
+        /// When it ends, in seconds since 1970.
+        0 not_after: u64,
+        /// SHA-256 of it.
+        1 fingerprint: Vec<u8> as "minicbor::bytes",
+    }
     /// `hsmctl status`.
     ReadStatus {}
     /// How the server is.

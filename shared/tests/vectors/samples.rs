@@ -28,11 +28,16 @@ fn connection() -> Vec<Sample> {
         limit: 1 << 20,
         server: "strongroom 0.1.0".into(),
         partition: partition.map(Into::into),
+        renew_in: None,
     };
+    let renewing = Welcome { renew_in: Some(86_400), ..welcome(Some("trading")) };
     vec![
         public("request", &Hello { minor: 0, client: "strongroom 0.1.0".into() }),
         reply::<Hello>("reply", &welcome(Some("trading"))),
         reply::<Hello>("reply-to-an-administrator", &welcome(None)),
+        reply::<Hello>("reply-with-a-time-to-renew", &renewing),
+        public("request", &RenewCertificate { request: vec![0x30, 0] }),
+        reply::<RenewCertificate>("reply", &certificate()),
     ]
 }
 
@@ -60,7 +65,16 @@ fn token() -> Vec<Sample> {
         reply::<SetPin>("reply-without-a-login", &PinChanged { ticket: None }),
         public("request", &Login { user: User::Normal, pin: pin() }),
         public("request-of-the-officer", &Login { user: User::SecurityOfficer, pin: pin() }),
-        reply::<Login>("reply", &LoggedIn { ticket: ticket(), expires: 1_800_000_000 }),
+        reply::<Login>("reply", &LoggedIn { ticket: ticket(), expires: 1_800_000_000, life: None }),
+        reply::<Login>(
+            "reply-with-the-life-of-the-ticket",
+            &LoggedIn { ticket: ticket(), expires: 1_800_000_000, life: Some(28_800) },
+        ),
+        request("request", &RenewTicket {}),
+        reply::<RenewTicket>(
+            "reply",
+            &LoggedIn { ticket: ticket(), expires: 1_800_000_000, life: Some(28_800) },
+        ),
         request("request", &Logout {}),
         reply::<Logout>("reply", &Done {}),
     ]
@@ -200,17 +214,20 @@ fn clients() -> Vec<Sample> {
         not_after: 1_800_000_000,
         revoked: false,
     };
-    let pem = |name| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
-    let made = Certificate { certificate: pem("client"), authority: pem("ca") };
     vec![
         public("request", &add(Some("trading"))),
         public("request-administrator", &add(None)),
-        reply::<AddClient>("reply", &made),
+        reply::<AddClient>("reply", &certificate()),
         public("request", &RevokeClient { name: "desk".into() }),
         reply::<RevokeClient>("reply", &Done {}),
         public("request", &ListClients {}),
         reply::<ListClients>("reply", &Clients { clients: vec![client(Some("trading")), client(None)] }),
     ]
+}
+
+fn certificate() -> Certificate {
+    let pem = |name| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
+    Certificate { certificate: pem("client"), authority: pem("ca") }
 }
 
 fn operations() -> Vec<Sample> {
@@ -234,6 +251,12 @@ fn operations() -> Vec<Sample> {
         reply::<VerifyAudit>("reply", &AuditVerified { records: 9, head: vec![0xaa; 32] }),
         public("request", &ReadStatus {}),
         reply::<ReadStatus>("reply", &status),
+        public("request", &RenewServer { days: Some(90) }),
+        public("request-as-the-present-one", &RenewServer { days: None }),
+        reply::<RenewServer>(
+            "reply",
+            &ServerRenewed { not_after: 1_800_000_000, fingerprint: vec![0xfe; 32] },
+        ),
     ]
 }
 

@@ -10,5 +10,6 @@
 mod chaos;
 mod outage;
 mod process;
+mod renewal;
 mod support;
 mod tampering;

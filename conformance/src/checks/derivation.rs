@@ -1,0 +1,124 @@
+//! Chapter 5.18.5, keys made from keys: nothing that comes of a sensitive key may be less guarded than it is.
+//! The number in a name is that of the abuse case.
+
+use cryptoki_sys::*;
+
+use crate::bench::Bench;
+use crate::check::{Stop, Verdict, each, ensure, table};
+use crate::session::{P256, Session, ec_public, private};
+use crate::template::{Mechanism, Template};
+
+table! {
+    all derivation high;
+    "attacks.b22-extract" User extract, "6.43 CKM_EXTRACT_KEY_FROM_KEY (Clulow 2003)", "a piece of a sensitive key is refused, or is sensitive" => critical;
+    "attacks.b23-xor" User xor, "6.43 CKM_XOR_BASE_AND_DATA", "a sensitive key with data added to it is refused, or is sensitive" => critical;
+    "attacks.b24-concatenate" User concatenate, "6.43 CKM_CONCATENATE_BASE_AND_DATA", "a sensitive key with data beside it is refused, or is sensitive" => critical;
+    "attacks.b26-bad-points" User bad_points, "6.3 CKM_ECDH1_DERIVE (SP 800-56A, 5.6.2.3)", "no secret is agreed on with a point that is not on the curve";
+    "attacks.b28-not-permitted" User not_permitted, "5.18.5 C_DeriveKey", "nothing is derived from a key without CKA_DERIVE";
+}
+
+/// A key of 32 bytes that is sensitive, extractable or not, and has these uses.
+fn base(session: &Session<'_>, uses: &[CK_ATTRIBUTE_TYPE]) -> Result<CK_OBJECT_HANDLE, Stop> {
+    session.create(
+        &Template::secret(CKK_GENERIC_SECRET, &[0xc3; 32])
+            .bool(CKA_PRIVATE, true)
+            .bool(CKA_SENSITIVE, true)
+            .bool(CKA_EXTRACTABLE, false)
+            .usages(uses),
+    )
+}
+
+/// A child that asks to be open.
+fn open(bytes: CK_ULONG) -> Template {
+    Template::of_class(CKO_SECRET_KEY)
+        .ulong(CKA_KEY_TYPE, CKK_GENERIC_SECRET)
+        .bool(CKA_TOKEN, false)
+        .bool(CKA_SENSITIVE, false)
+        .bool(CKA_EXTRACTABLE, true)
+        .ulong(CKA_VALUE_LEN, bytes)
+}
+
+/// What is derived from a sensitive key does not show its value.
+fn stays_hidden(bench: &Bench, mechanism: &Mechanism, bytes: CK_ULONG) -> Verdict {
+    bench.offers(mechanism.number(), CKF_DERIVE)?;
+    let session = bench.session()?;
+    let base = base(&session, &[CKA_DERIVE])?;
+    let (rv, child) = session.derive(mechanism, base, &open(bytes));
+    if !rv.was(CKR_OK) {
+        return rv.refused();
+    }
+    let shown = session.attribute(child, CKA_VALUE).unwrap_or_default();
+    let seen = format!("{} bytes that follow from a sensitive key, in clear", shown.len());
+    ensure(shown.is_empty(), "a refusal, or a sensitive key", seen)
+}
+
+fn extract(bench: &Bench) -> Verdict {
+    stays_hidden(bench, &Mechanism::words(CKM_EXTRACT_KEY_FROM_KEY, &[0]), 1)
+}
+
+fn xor(bench: &Bench) -> Verdict {
+    stays_hidden(bench, &Mechanism::derivation_data(CKM_XOR_BASE_AND_DATA, &[1; 32]), 32)
+}
+
+fn concatenate(bench: &Bench) -> Verdict {
+    each(
+        [CKM_CONCATENATE_BASE_AND_DATA, CKM_CONCATENATE_DATA_AND_BASE],
+        |number| format!("mechanism {number:#x}"),
+        |number| stays_hidden(bench, &Mechanism::derivation_data(*number, &[1; 16]), 48),
+    )
+}
+
+/// An EC private key that derives, and the point that belongs to it, bare.
+fn agreement(session: &Session<'_>) -> Result<(CK_OBJECT_HANDLE, Vec<u8>), Stop> {
+    session.bench.offers(CKM_ECDH1_DERIVE, CKF_DERIVE)?;
+    session.bench.offers(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR)?;
+    let public = ec_public(P256).usages(&[CKA_DERIVE]);
+    let private = private().usages(&[CKA_DERIVE]);
+    let pair = session.generate_pair(&Mechanism::plain(CKM_EC_KEY_PAIR_GEN), &public, &private)?;
+    let point = session.attribute(pair.public, CKA_EC_POINT)?;
+    let bare = point.strip_prefix(&[4, 65]).unwrap_or(&point).to_vec();
+    Ok((pair.private, bare))
+}
+
+fn bad_points(bench: &Bench) -> Verdict {
+    let session = bench.session()?;
+    let (key, point) = agreement(&session)?;
+    session.derive(&Mechanism::ecdh(&point), key, &open(32)).0.ok()?;
+    let mut off_curve = point.clone();
+    if let Some(byte) = off_curve.last_mut() {
+        *byte ^= 1;
+    }
+    let too_large = [&[4_u8][..], &[0xff; 64]].concat();
+    let short = point.get(..64).unwrap_or_default().to_vec();
+    let bad = [
+        ("a point off the curve", off_curve),
+        ("coordinates beyond the field", too_large),
+        ("the origin", [&[4_u8][..], &[0; 64]].concat()),
+        ("the point at infinity", vec![0]),
+        ("a point that is too short", short),
+        ("an unknown form", [&[9_u8][..], &[1; 64]].concat()),
+    ];
+    each(
+        bad,
+        |(name, _)| (*name).to_owned(),
+        |(_, point)| {
+            let (rv, _) = session.derive(&Mechanism::ecdh(point), key, &open(32));
+            match rv.code {
+                CKR_OK => {
+                    Err(Stop::fail("a refusal", format!("{rv}: a secret that tells of the private key")))
+                }
+                _ => rv.refused(),
+            }
+        },
+    )
+}
+
+fn not_permitted(bench: &Bench) -> Verdict {
+    bench.offers(CKM_ECDH1_DERIVE, CKF_DERIVE)?;
+    let session = bench.session()?;
+    let (_, point) = agreement(&session)?;
+    let signs = private().bool(CKA_DERIVE, false);
+    let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    let signs = session.generate_pair(&mechanism, &ec_public(P256), &signs)?.private;
+    session.derive(&Mechanism::ecdh(&point), signs, &open(32)).0.is(CKR_KEY_FUNCTION_NOT_PERMITTED)
+}

@@ -1,0 +1,109 @@
+//! The server's own certificate: the vault, which holds the CA's key, renews it before its end or when it is told to.
+//!
+//! The vault makes the key too and writes both into the files of `[tls]`; the front, which reads them, sees that
+//! they changed. A certificate of another CA is its owner's to renew and is left alone.
+
+use std::sync::atomic::Ordering;
+
+use strongroom_shared::{
+    fault::FaultCode,
+    message::{AuditRecord, Outcome, RenewServer, ServerRenewed},
+    wire::{CallId, Handle},
+};
+
+use super::{Context, Error, Vault};
+use crate::{
+    certificates::{self, Life, pem},
+    platform::{Platform, Time},
+};
+
+/// How often its end is looked at, in microseconds.
+const LOOK: Time = 60 * 1_000_000;
+/// How long to wait after it could not be renewed, in microseconds.
+const AGAIN: Time = 3600 * 1_000_000;
+
+impl<P: Platform> Vault<P> {
+    /// Renews the server's certificate if a third or less of its life is left. Cheap when it is not time to look.
+    pub(super) fn look_after_server(&self, now: Time) {
+        if now < self.next_look.load(Ordering::Relaxed) {
+            return;
+        }
+        let _turn = self.administration_turn();
+        let looked = self.present_server().and_then(|present| match present {
+            Some(life) if life.renew_from() <= now / 1_000_000 => self.renew_by_itself(life, now),
+            Some(_) | None => Ok(()),
+        });
+        let pause = if looked.is_ok() { LOOK } else { AGAIN };
+        if let Err(error) = looked {
+            tracing::warn!(
+                %error,
+                "the server's certificate is not renewed by itself; let the server write the files of [tls], or \
+                 put a new certificate and key there before it ends (`hsmctl status` says when)"
+            );
+        }
+        self.next_look.store(now.saturating_add(pause), Ordering::Relaxed);
+    }
+
+    /// The life of the certificate that the server shows; none if another CA made it.
+    fn present_server(&self) -> Result<Option<Life>, Error> {
+        let unreadable = |error| Error::caller(FaultCode::NotDurable, format!("{error}"));
+        let certificate = self.platform.server_certificate().map_err(unreadable)?;
+        match self.authority.made(&certificate)? {
+            true => Ok(Some(certificates::life(&certificate)?)),
+            false => Ok(None),
+        }
+    }
+
+    fn renew_by_itself(&self, present: Life, now: Time) -> Result<(), Error> {
+        let renewed = self.renew_server(present.days(), now);
+        let (outcome, detail) = match &renewed {
+            Ok(renewed) => (Outcome::Done, describe(renewed)),
+            Err(error) => (Outcome::Failed, error.to_string()),
+        };
+        let position = self.log.append(AuditRecord {
+            time: now,
+            client: "-".into(),
+            act: CallId::RenewServer.name().into(),
+            outcome,
+            detail,
+            store_version: Some(self.store.version()),
+            ..AuditRecord::default()
+        })?;
+        self.log.commit(position)?;
+        let renewed = renewed?;
+        tracing::info!(until = certificates::day(renewed.not_after), "the server's certificate was renewed");
+        Ok(())
+    }
+
+    /// Makes a new key and certificate and puts them in the place of the present ones.
+    fn renew_server(&self, days: u32, now: Time) -> Result<ServerRenewed, Error> {
+        let (key, request) = certificates::request("server")?;
+        let issued = self.authority.issue_server(&request, &self.settings.names, now / 1_000_000, days)?;
+        let (certificate, key) = (pem("CERTIFICATE", &issued.certificate), pem("PRIVATE KEY", &key));
+        self.platform
+            .replace_server(&certificate, &key)
+            .map_err(|error| Error::caller(FaultCode::NotDurable, format!("{error}")))?;
+        let fingerprint = certificates::fingerprint(&issued.certificate).to_vec();
+        Ok(ServerRenewed { not_after: issued.not_after, fingerprint })
+    }
+}
+
+/// As it stands in the audit record.
+fn describe(renewed: &ServerRenewed) -> String {
+    let short: String = renewed.fingerprint.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("certificate {short}, until {}", certificates::day(renewed.not_after))
+}
+
+impl<P: Platform> Handle<RenewServer> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: RenewServer) -> Result<ServerRenewed, Error> {
+        let _turn = self.administration_turn();
+        let present = self.present_server()?.ok_or_else(|| {
+            let text = "another CA made the server's certificate: renew it there";
+            Error::caller(FaultCode::ArgumentsBad, text)
+        })?;
+        let renewed = self.renew_server(call.days.unwrap_or(present.days()), context.now)?;
+        context.detail = describe(&renewed);
+        self.record_done(context)?;
+        Ok(renewed)
+    }
+}

@@ -1,0 +1,101 @@
+//! Whose turn it is to replace a pair: of several processes that share a folder, one asks for a certificate.
+
+use std::{fs, fs::File, os::unix::fs::MetadataExt, path::PathBuf};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use crate::pair::{PairError, can_replace, replace};
+
+/// The right to replace a certificate and its key. No other process has it at the same time.
+#[derive(Debug)]
+pub struct Claim {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Locked: the key's file itself, so that there is no other file to be left behind.
+    lock: File,
+}
+
+impl Claim {
+    /// Takes the right, if nobody has it and both files can be replaced. None: another process has it, or has
+    /// just replaced them.
+    ///
+    /// # Errors
+    /// `PairError`: they cannot be replaced by this process.
+    pub fn take(certificate: PathBuf, key: PathBuf) -> Result<Option<Self>, PairError> {
+        let lock = File::open(&key).map_err(|error| PairError::new(&key, error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(PairError::new(&key, error)),
+        }
+        let claim = Self { certificate, key, lock };
+        if !claim.is_of_the_present_file() {
+            return Ok(None);
+        }
+        can_replace(&claim.certificate, &claim.key)?;
+        Ok(Some(claim))
+    }
+
+    /// Puts a new certificate and key (PEM) in the place of those that are there.
+    ///
+    /// # Errors
+    /// As [`replace`].
+    pub fn replace(self, chain: &str, private: &str) -> Result<(), PairError> {
+        replace(&self.certificate, &self.key, chain, private)
+    }
+
+    /// Whoever had the lock before may have put another file there.
+    fn is_of_the_present_file(&self) -> bool {
+        match (self.lock.metadata(), fs::metadata(&self.key)) {
+            (Ok(locked), Ok(present)) => (locked.dev(), locked.ino()) == (present.dev(), present.ino()),
+            (Ok(_) | Err(_), _) => false,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Not left to the closing of the file: a child of `fork` may hold it open too.
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            debug_assert!(false, "a lock that is held can be given up: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pair::tests::Place;
+
+    fn take(place: &Place) -> Result<Option<Claim>, PairError> {
+        Claim::take(place.certificate(), place.key())
+    }
+
+    #[test]
+    fn one_at_a_time_and_who_comes_after_a_replacement_looks_again() {
+        let place = Place::new();
+        let waiting = File::open(place.key()).unwrap();
+        let claim = take(&place).unwrap().unwrap();
+        assert!(take(&place).unwrap().is_none());
+        let (certificate, key) = place.pair();
+        claim.replace(&certificate, &key).unwrap();
+        assert_eq!(place.load().unwrap(), certificate);
+        // Who had opened the old file when the lock was given up.
+        flock(&waiting, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let late = Claim { certificate: place.certificate(), key: place.key(), lock: waiting };
+        assert!(!late.is_of_the_present_file());
+        drop(late);
+        assert!(take(&place).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_known_before_anybody_is_asked() {
+        let place = Place::new();
+        fs::remove_file(place.certificate()).unwrap();
+        assert_eq!(take(&place).unwrap_err().path, place.certificate());
+        assert!(Claim::take(place.certificate(), "/nowhere/x.key".into()).is_err());
+    }
+}
