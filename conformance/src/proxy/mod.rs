@@ -130,10 +130,12 @@ impl Proxy {
     }
 
     fn end_what_lasted(&self) {
-        let is_over = self.state().until.is_some_and(|until| until <= Instant::now());
-        if is_over {
-            self.state().end_links(|_| true);
-            self.set(Fault::Nothing, Duration::ZERO);
+        // In one go: a connection that is made meanwhile finds a good network.
+        let mut state = self.state();
+        if state.until.is_some_and(|until| until <= Instant::now()) {
+            state.end_links(|_| true);
+            state.fault = Fault::Nothing;
+            state.until = None;
         }
     }
 
