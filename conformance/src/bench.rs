@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::ffi::CString;
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::check::{Check, Stop};
 use crate::marks::Effect;
+use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
@@ -107,6 +109,14 @@ pub struct Target {
     pub seed: u64,
     /// Where to write calls.
     pub calls: Option<PathBuf>,
+    /// Where the suite's proxy takes orders, if the module is behind it.
+    pub socket: Option<PathBuf>,
+    /// How long a call may take when the network is bad.
+    pub limit: Duration,
+    /// Environment variables with which the server must not accept the module.
+    pub bad_clients: Vec<(String, String)>,
+    /// Environment variables with which the module must not accept the server.
+    pub bad_servers: Vec<(String, String)>,
 }
 
 /// See the module's header.
@@ -124,6 +134,7 @@ pub struct Bench {
     standing: Cell<Standing>,
     widest: Cell<Option<CK_FLAGS>>,
     random: RefCell<Seeded>,
+    desk: Option<Desk>,
 }
 
 /// Why a check or a preparation stopped, in words.
@@ -150,6 +161,7 @@ impl Bench {
             standing: Cell::default(),
             widest: Cell::default(),
             random: RefCell::new(Seeded::new(target.seed, "")),
+            desk: target.socket.as_ref().map(|socket| Desk::at(socket, target.limit)).transpose()?,
             target,
             slot: Cell::new(None),
             stage: Cell::new(Stage::Loaded),
@@ -190,6 +202,14 @@ impl Bench {
     /// Data that is the same in every run with the same `--seed`.
     pub fn random(&self) -> RefMut<'_, Seeded> {
         self.random.borrow_mut()
+    }
+
+    /// Where the network's faults are ordered.
+    ///
+    /// # Errors
+    /// `Skipped`, if the module is not behind the suite's proxy.
+    pub fn desk(&self) -> Result<&Desk, Stop> {
+        self.desk.as_ref().ok_or_else(|| Stop::Skipped("no network was given (--network)".to_owned()))
     }
 
     /// Whether the token still takes the user's PIN.

@@ -17,9 +17,11 @@ mod mechanisms;
 mod names;
 mod options;
 mod oracle;
+mod performance;
 mod probe;
 mod profiles;
 mod progress;
+mod proxy;
 mod raw;
 mod report;
 mod reproducer;
@@ -46,9 +48,11 @@ use clap::Parser;
 
 use crate::bench::Target;
 use crate::check::{Check, all};
+use crate::checks::network::certificates::Probe;
 use crate::manifest::Manifest;
 use crate::marks::Tag;
-use crate::options::{Options, Task};
+use crate::options::{Network, Options, Task};
+use crate::proxy::{Proxy, desk};
 use crate::report::{Document, Row};
 use crate::runner::Runner;
 
@@ -68,13 +72,22 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     }
     let chosen: Vec<&Check> = all().filter(|check| options.chooses(check)).collect();
     if chosen.is_empty() {
-        return Err("there is no such check; --list shows them all".to_owned());
+        return Err(
+            "there is no such check, or it needs --network or --allow-lockout; --list shows them all"
+                .to_owned(),
+        );
     }
     if options.list {
         return list(&chosen).map_err(|error| error.to_string());
     }
     let target = options.target()?;
     let done = |()| ExitCode::SUCCESS;
+    if options.probe {
+        return Probe::make(target).map(done);
+    }
+    if options.measure {
+        return runner::child::measure(target).map(done);
+    }
     if let Some(file) = &options.model {
         options.refuse_missing_folders()?;
         return probe::show(target, file, &mut io::stdout().lock()).map(done);
@@ -101,13 +114,16 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         folder: folder.path().to_owned(),
         secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
     };
+    let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
     let since = Instant::now();
     let survey = runner.preflight()?;
+    proxy.as_ref().map(refuse_bypassed).transpose()?;
     let results = runner.run(chosen)?;
     manifest.seconds = since.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     waivers::apply(&waivers, &manifest::today(), &mut rows);
-    let document = Document::new(manifest, survey, &results, rows);
+    let mut document = Document::new(manifest, survey, &results, rows);
+    document.performance = if options.performance { runner.measure()? } else { Vec::new() };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
     Ok(match (document.tally.failed, document.tally.passed + document.tally.waived) {
@@ -115,6 +131,25 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         (0, _) => ExitCode::SUCCESS,
         (_, _) => ExitCode::from(1),
     })
+}
+
+fn start_proxy(options: &Options, network: Network, folder: &Path) -> Result<Proxy, String> {
+    let proxy = Proxy::start(network.listen, network.upstream)
+        .map_err(|error| format!("--network: nothing can listen on {}: {error}", network.listen))?;
+    desk::open(folder, proxy.clone(), options.restart_command.clone())
+        .map_err(|error| format!("cannot make a socket in a temporary folder: {error}"))?;
+    Ok(proxy)
+}
+
+/// A module that does not come by the proxy would pass every check of the network.
+fn refuse_bypassed(proxy: &Proxy) -> Result<(), String> {
+    match proxy.tally().connections {
+        0 => Err(format!(
+            "--network: the module made no connection to {}; its configuration has to name this address as its server's",
+            proxy.address()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn write_reports(options: &Options, document: &Document, key: Option<&Ed25519KeyPair>) -> Result<(), String> {

@@ -1,8 +1,9 @@
 //! The command line: what to check, and which checks.
 
 use std::ffi::CString;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 
@@ -10,6 +11,7 @@ use crate::bench::{Leftovers, Pin, Target, Tries};
 use crate::check::Check;
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
+use crate::proxy::desk;
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
@@ -95,6 +97,9 @@ pub struct Options {
     /// Sign the manifest with this Ed25519 key (PEM, PKCS#8); the signature is beside it, in FILE.sig
     #[arg(long, value_name = "KEY", requires = "manifest")]
     pub sign_with: Option<PathBuf>,
+    /// Measure also how fast the module is, after the checks
+    #[arg(long)]
+    pub performance: bool,
     /// Make no checks: learn what the module allows with the attributes of AES keys, print that model, write it here as
     /// JSON, and search it for paths to a sensitive key in clear (writes session objects only)
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
@@ -105,6 +110,22 @@ pub struct Options {
     /// Memory that the module may have, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     pub memory: u64,
+    /// Make also the checks of the network (group I): a proxy listens on LISTEN, an address of this machine to which the
+    /// module's configuration points, and leads to UPSTREAM, where the server is
+    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = network)]
+    pub network: Option<Network>,
+    /// Seconds that a call may take when the network is bad, which is more than the module's own deadline
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "network")]
+    pub network_limit: u64,
+    /// A shell command that restarts the server and ends when it is up again
+    #[arg(long, value_name = "COMMAND", requires = "network")]
+    pub restart_command: Option<String>,
+    /// An environment variable with which the module shows a certificate that the server must refuse; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "network")]
+    pub bad_client: Vec<(String, String)>,
+    /// An environment variable with which the module must refuse the server's certificate; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "network")]
+    pub bad_server: Vec<(String, String)>,
     /// Make the checks that the input names, in this process
     #[arg(long, hide = true)]
     pub child: bool,
@@ -114,12 +135,27 @@ pub struct Options {
     /// Destroy what checks left, in this process
     #[arg(long, hide = true)]
     pub sweep: bool,
+    /// Measure how fast the module is, in this process
+    #[arg(long, hide = true)]
+    pub measure: bool,
+    /// See how far a module gets that is configured otherwise, in this process
+    #[arg(long, hide = true)]
+    pub probe: bool,
     /// The parent's seed
     #[arg(long, hide = true)]
     pub child_seed: Option<u64>,
     /// Where this process writes its calls
     #[arg(long, hide = true)]
     pub calls: Option<PathBuf>,
+}
+
+/// Where the proxy listens, and where it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The server's address.
+    pub upstream: SocketAddr,
 }
 
 /// What else the program does.
@@ -138,7 +174,8 @@ impl Options {
     /// Whether a check is to be made.
     pub fn chooses(&self, check: &Check) -> bool {
         let harmless = check.effect.is_read_only() || !self.read_only;
-        let allowed = harmless && (self.allow_lockout || check.effect != Effect::Lockout);
+        let reachable = self.list || self.network.is_some() || check.tag != Some(Tag::Network);
+        let allowed = harmless && reachable && (self.allow_lockout || check.effect != Effect::Lockout);
         let all = self.check.is_empty() && self.group.is_empty() && self.profile.is_empty();
         let asked = |word: &String| {
             let mut profiles = PROFILES.iter().filter(|profile| profile.word == word);
@@ -193,8 +230,27 @@ impl Options {
             memory: self.memory,
             seed: self.seed(),
             calls: self.calls.clone(),
+            socket: self.network.and(self.calls.as_ref()).and_then(|calls| calls.parent()).map(desk::socket),
+            limit: Duration::from_secs(self.network_limit),
+            bad_clients: self.bad_client.clone(),
+            bad_servers: self.bad_server.clone(),
         })
     }
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    let (listen, upstream) =
+        text.split_once('=').ok_or("two addresses are needed, such as 127.0.0.1:7000=10.0.0.5:7411")?;
+    let address = |text: &str| {
+        let mut found = text.to_socket_addrs().map_err(|error| format!("{text}: {error}"))?;
+        found.next().ok_or_else(|| format!("{text} is no address"))
+    };
+    Ok(Network { listen: address(listen)?, upstream: address(upstream)? })
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a name and a value are needed: NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn belongs(check: &Check, group: &str) -> bool {

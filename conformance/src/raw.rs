@@ -291,15 +291,22 @@ impl Module {
     /// Calls a function with these arguments, whatever they are. A function that the module lacks answers
     /// `CKR_FUNCTION_NOT_SUPPORTED`.
     pub fn call(&self, function: Function, arguments: &[Arg<'_>]) -> Rv {
+        if self.recorder.is_paused() {
+            return Rv { function, code: self.code_of(function, arguments) };
+        }
         let record = self.recorder.before(function, arguments);
-        let code = match self.address(function) {
+        let code = self.code_of(function, arguments);
+        self.recorder.after(function, arguments, record, code);
+        Rv { function, code }
+    }
+
+    fn code_of(&self, function: Function, arguments: &[Arg<'_>]) -> CK_RV {
+        match self.address(function) {
             // SAFETY: the caller gives as many arguments as the function has. What they point to is the check's
             // business, and the process is there to be lost.
             Some(address) => unsafe { invoke(address, arguments) },
             None => CKR_FUNCTION_NOT_SUPPORTED,
-        };
-        self.recorder.after(function, arguments, record, code);
-        Rv { function, code }
+        }
     }
 
     /// The record of its calls.

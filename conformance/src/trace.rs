@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
@@ -146,13 +147,24 @@ struct State {
 pub struct Recorder {
     witness: Witness,
     state: Mutex<State>,
+    is_paused: AtomicBool,
 }
 
 impl Recorder {
     /// A recorder that keeps these PINs to itself, and writes to a file too.
     pub fn new(secrets: Vec<(&'static str, Pin)>, file: Option<File>) -> Self {
         let state = Mutex::new(State { file, ..State::default() });
-        Self { witness: Witness::new(secrets), state }
+        Self { witness: Witness::new(secrets), state, is_paused: AtomicBool::new(false) }
+    }
+
+    /// Records no more calls: recording one takes longer than some calls do.
+    pub fn pause(&self) {
+        self.is_paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether calls are not recorded.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
     }
 
     /// Forgets the calls of the check before.

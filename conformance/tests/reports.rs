@@ -38,7 +38,7 @@ fn every_report_tells_the_same() {
     let key = Ed25519KeyPair::generate().unwrap();
     let pkcs8 = key.to_pkcs8().unwrap();
     fs::write(token.path("key"), pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref()))).unwrap();
-    let arguments: Vec<&str> = checks().into_iter().chain(names).collect();
+    let arguments: Vec<&str> = checks().into_iter().chain(names).chain(["--performance"]).collect();
     let signing = ["--sign-with", token.path("key").to_str().unwrap()].map(str::to_owned);
     let run = token.check(&[&arguments[..], &signing.each_ref().map(String::as_str)].concat());
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
@@ -47,6 +47,8 @@ fn every_report_tells_the_same() {
     let schema = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json"));
     assert_eq!(wrong(&schema, &schema, &json, "$"), Vec::<String>::new());
     assert_eq!((&json["tally"]["failed"], &json["tally"]["passed"]), (&3.into(), &1.into()));
+    let figures = json["performance"].as_array().unwrap();
+    assert!(figures.iter().any(|figure| figure["threads"] == 64), "{figures:?}");
 
     let junit = fs::read_to_string(token.path("junit")).unwrap();
     assert!(

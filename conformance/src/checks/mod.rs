@@ -16,6 +16,7 @@ pub mod lengths;
 pub mod login;
 pub mod mechanism_sizes;
 pub mod mechanisms;
+pub mod network;
 pub mod nulls;
 pub mod objects;
 pub mod operations;

@@ -16,6 +16,7 @@ use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
 use crate::manifest::Manifest;
 use crate::marks::{Effect, Severity, Tag};
+use crate::performance::Figure;
 use crate::profiles::{Judgement, PROFILES};
 use crate::reproducer::{self, Story};
 use crate::runner::{Report, Results};
@@ -46,6 +47,9 @@ pub struct Document {
     pub mechanisms: Vec<MechanismRow>,
     /// Every profile.
     pub profiles: Vec<Judgement>,
+    /// How fast the module is, if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub performance: Vec<Figure>,
 }
 
 /// A check.
@@ -176,6 +180,7 @@ impl Document {
             profiles: PROFILES.iter().map(|profile| profile.judge(&checks)).collect(),
             survey,
             checks,
+            performance: Vec::new(),
         }
     }
 

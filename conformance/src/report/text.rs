@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::check::Outcome;
+use crate::performance;
 use crate::report::Document;
 
 /// Writes the findings, what was skipped, and the verdict.
@@ -25,6 +26,7 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
         let checks = if count == 1 { "check" } else { "checks" };
         writeln!(output, "SKIP {count} {checks}: {why}")?;
     }
+    performance::write(&document.performance, output)?;
     for (severity, count) in document.by_severity() {
         if count > 0 {
             writeln!(output, "{count:>4} {:<13} {}", severity.word(), severity.meaning())?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bench::{Bench, Stage, Standing, Target};
 use crate::check::{Check, Outcome, by_id};
 use crate::marks::Severity;
+use crate::performance;
 use crate::runner::process::tell;
 use crate::survey::Survey;
 use crate::trace::{Answer, Trace};
@@ -86,6 +87,18 @@ pub fn preflight(target: Target) -> Result<(), String> {
 /// A sentence, when the module cannot be loaded.
 pub fn sweep(target: Target) -> Result<(), String> {
     Bench::new(target).map(|bench| bench.leave())
+}
+
+/// Measures how fast the module is.
+///
+/// # Errors
+/// A sentence, when the module cannot be loaded or the parent does not listen.
+pub fn measure(target: Target) -> Result<(), String> {
+    let bench = Bench::new(target)?;
+    bench.module.recorder().pause();
+    tell(&performance::measure(&bench).unwrap_or_default())?;
+    bench.reset(Stage::Loaded);
+    Ok(())
 }
 
 /// Bounds the address space, so that a module that asks for more is refused and not the machine's other processes.

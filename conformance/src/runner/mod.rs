@@ -8,7 +8,7 @@
 //! checks of this run, or of one that died, left on the token.
 
 pub mod child;
-mod process;
+pub mod process;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs;
@@ -23,6 +23,7 @@ use crate::bench::{Pin, Standing};
 use crate::check::{Check, Company, Outcome, by_id};
 use crate::checks::general::CLEAN_END;
 use crate::marks::Effect;
+use crate::performance::Figure;
 use crate::progress::Progress;
 use crate::runner::child::Line;
 use crate::runner::process::{Task, death, end, last_words, read_lines, silence, spawn};
@@ -31,6 +32,9 @@ use crate::trace::{Answer, Trace};
 
 /// How long the preflight may take at least: a check's time may be set to nothing.
 const PREFLIGHT: Duration = Duration::from_secs(30);
+
+/// How long measuring the performance may take.
+const MEASURING: Duration = Duration::from_secs(300);
 
 /// How many checks a child makes at most when others wait for work.
 const BATCH: usize = 128;
@@ -220,6 +224,18 @@ impl Runner {
                 note(findings, check, line, since.elapsed())
             }
         }
+    }
+
+    /// Measures in a child how fast the module is.
+    ///
+    /// # Errors
+    /// A sentence, when the child dies or takes too long.
+    pub fn measure(&self) -> Result<Vec<Figure>, String> {
+        let mut child = spawn(Task::Measure, self.seed, &self.calls_of(0), &[])?;
+        let lines = read_lines(&mut child)?;
+        let figures = lines.recv_timeout(MEASURING);
+        end(&mut child, if figures.is_ok() { self.limit } else { Duration::ZERO })?;
+        figures.map_err(|_| "the performance could not be measured: the process died or hung".to_owned())
     }
 
     fn death(&self, worker: usize, status: ExitStatus, expected: &str) -> Outcome {

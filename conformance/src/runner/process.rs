@@ -28,6 +28,8 @@ pub enum Task {
     Checks,
     /// To destroy what checks left on the token.
     Sweep,
+    /// To measure how fast the module is.
+    Measure,
 }
 
 impl Task {
@@ -36,6 +38,7 @@ impl Task {
             Self::Preflight => "--preflight",
             Self::Checks => "--child",
             Self::Sweep => "--sweep",
+            Self::Measure => "--measure",
         }
     }
 }
