@@ -29,7 +29,7 @@
 //! a set of return values, so does the check; what the module need not have is [`Stop::NotOffered`]; what
 //! cannot be known without more is [`Stop::Skipped`]. Nothing is left on the token: objects carry `bench::LABEL` and PINs are
 //! set back. A new file is named in `checks/mod.rs`, and its table in `CHAPTERS`.
-//! A finding on SoftHSM2 is entered, with its reason, in `tests/softhsm.rs`.
+//! A finding on SoftHSM2 is entered, with its reason, in `tests/softhsm.rs`; on it and on other modules in `README.md`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -428,6 +428,10 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::lengths::CHECKS),
     Table(checks::threads::CHECKS),
     Table(checks::client::CHECKS),
+    Generated(checks::functions::checks),
+    Generated(checks::profiles::checks),
+    Table(checks::slots::last::CHECKS),
+    Generated(checks::nulls::last),
 ];
 
 static GENERATED: LazyLock<Vec<Vec<Check>>> = LazyLock::new(|| {

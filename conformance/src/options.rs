@@ -69,7 +69,8 @@ pub struct Options {
     /// does not)
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub jobs: usize,
-    /// Make only the checks about this profile: baseline, extended, authentication, certificates, hkdf-tls; may be
+    /// Make only the checks about this profile: baseline, extended, authentication-token,
+    /// public-certificates, complete, hkdf-tls; may be
     /// repeated
     #[arg(long, value_name = "PROFILE")]
     pub profile: Vec<String>,

@@ -67,6 +67,21 @@ impl Rv {
     }
 }
 
+/// For one check of many calls, those of them that were not answered as the standard says.
+///
+/// # Errors
+/// A failure that names them; low, if all of them are refusals where a refusal is right.
+pub fn none_wrong(expected: &str, wrong: &[Rv]) -> Verdict {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let seen = wrong.iter().map(Rv::to_string).collect::<Vec<_>>().join(", ");
+    Err(match wrong.iter().any(|rv| rv.was(CKR_OK)) {
+        true => Stop::fail(expected, seen),
+        false => Stop::at_most(Severity::Low, expected, seen),
+    })
+}
+
 impl fmt::Display for Rv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.function.name(), name(self.code))

@@ -90,6 +90,20 @@ impl Session<'_> {
         rv.ok().map(|()| object)
     }
 
+    /// A data object on the token, for whatever wants to find it there.
+    ///
+    /// # Errors
+    /// `NotOffered`, if the token keeps no data objects; as [`Self::create`].
+    pub fn create_on_token(&self, template: Template) -> Result<CK_OBJECT_HANDLE, Stop> {
+        let template = template.without(CKA_TOKEN).bool(CKA_TOKEN, true);
+        let (rv, object) = self.try_create(&template);
+        match rv.code {
+            CKR_OK => Ok(object),
+            CKR_ATTRIBUTE_VALUE_INVALID | CKR_TEMPLATE_INCONSISTENT => Err(Stop::NotOffered),
+            _ => self.create(&template),
+        }
+    }
+
     /// `C_CopyObject` (5.7.2).
     pub fn copy(&self, object: CK_OBJECT_HANDLE, template: &Template) -> (Rv, CK_OBJECT_HANDLE) {
         let mut copy = 0;

@@ -37,7 +37,7 @@ table! {
     "attributes.set-private" User set_private, "4.1.2 Modifying objects", "CKA_PRIVATE is read-only" => high;
     "attributes.set-ec-point" User set_ec_point, "4.1.2 Modifying objects", "the point of a public key is read-only" => high;
     "attributes.set-modulus" User set_modulus, "4.1.2 Modifying objects", "the modulus of a key is read-only" => high;
-    "attributes.private-default" User private_default, "4.9 Private key objects", "a private key is private unless told otherwise";
+    "attributes.private-default" User private_default, "4.9 Private key objects", "a private key is private unless told otherwise (the default is the token's choice)" => informational;
     "attributes.usage-switch" User usage_switch, "4.10 Secret key objects", "a use that was taken away is refused" => high;
 }
 
@@ -293,6 +293,7 @@ fn trusted(bench: &Bench) -> Verdict {
 
 fn wrap_with_trusted(bench: &Bench) -> Verdict {
     let session = bench.session()?;
+    session.create(&Template::secret(CKK_AES, &[1; 32]))?;
     let template = Template::secret(CKK_AES, &[1; 32]).bool(CKA_WRAP_WITH_TRUSTED, true);
     let (rv, key) = session.try_create(&template);
     if rv.was(CKR_ATTRIBUTE_TYPE_INVALID) {

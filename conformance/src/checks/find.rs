@@ -171,8 +171,7 @@ fn destroyed_meanwhile(bench: &Bench) -> Verdict {
 
 fn token_object(bench: &Bench) -> Verdict {
     let maker = bench.session()?;
-    let template = Template::data().without(CKA_TOKEN).bool(CKA_TOKEN, true);
-    maker.create(&template.bytes(CKA_APPLICATION, b"token-object"))?;
+    maker.create_on_token(Template::data().bytes(CKA_APPLICATION, b"token-object"))?;
     maker.close().ok()?;
     let session = bench.session()?;
     let found = session.find(&own(b"token-object"))?;

@@ -5,7 +5,8 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
-use crate::raw::{Arg, Function as F, in_forked_child, initialize_args};
+use crate::checks::random::has_source;
+use crate::raw::{Arg, Function as F, in_forked_child};
 use crate::template::Mechanism;
 
 table! {
@@ -32,7 +33,7 @@ fn parent_goes_on(bench: &Bench) -> Verdict {
         let _random = fill(bench, session.handle);
         let _closed = session.close();
         let _finalized = bench.module.call(F::C_Finalize, &[Arg::NULL]);
-        let arguments = initialize_args(CKF_OS_LOCKING_OK, 0, 0);
+        let arguments = bench.initialize_args(CKF_OS_LOCKING_OK, 0);
         let _initialized = bench.module.call(F::C_Initialize, &[Arg::of(&arguments)]);
         Vec::new()
     });
@@ -44,6 +45,7 @@ fn parent_goes_on(bench: &Bench) -> Verdict {
 }
 
 fn random(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?.handle;
     fill(bench, session).ok_or_else(|| Stop::fail("random bytes", "none"))?;
     let child = in_forked_child(|| fill(bench, session).unwrap_or_default());

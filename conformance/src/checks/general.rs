@@ -8,7 +8,7 @@ use crate::bench::{Bench, Slots};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F, initialize_args, mutex_use};
-use crate::rv::Rv;
+use crate::rv::{Rv, none_wrong};
 
 table! {
     all sessions;
@@ -356,10 +356,10 @@ fn before_initialize(bench: &Bench) -> Verdict {
     for row in nulls::ROWS.iter().filter(|row| !works_uninitialized(row.function)) {
         let rv = nulls::honest(bench, row, 1);
         if rv.one_of(UNINITIALIZED).is_err() {
-            wrong.push(rv.to_string());
+            wrong.push(rv);
         }
     }
-    ensure(wrong.is_empty(), "CKR_CRYPTOKI_NOT_INITIALIZED", wrong.join(", "))
+    none_wrong("CKR_CRYPTOKI_NOT_INITIALIZED", &wrong)
 }
 
 fn before_initialize_null(bench: &Bench) -> Verdict {
@@ -367,10 +367,10 @@ fn before_initialize_null(bench: &Bench) -> Verdict {
     for row in nulls::ROWS.iter().filter(|row| !works_uninitialized(row.function)) {
         let rv = bench.module.call(row.function, &vec![Arg::NULL; row.arguments.len()]);
         if rv.one_of(UNINITIALIZED).is_err() && !rv.was(CKR_ARGUMENTS_BAD) {
-            wrong.push(rv.to_string());
+            wrong.push(rv);
         }
     }
-    ensure(wrong.is_empty(), "CKR_CRYPTOKI_NOT_INITIALIZED or CKR_ARGUMENTS_BAD", wrong.join(", "))
+    none_wrong("CKR_CRYPTOKI_NOT_INITIALIZED or CKR_ARGUMENTS_BAD", &wrong)
 }
 
 fn after_finalize(bench: &Bench) -> Verdict {

@@ -58,6 +58,7 @@ const REFUSALS: &[CK_RV] = &[
     CKR_ENCRYPTED_DATA_LEN_RANGE,
     CKR_SIGNATURE_LEN_RANGE,
     CKR_RANDOM_SEED_NOT_SUPPORTED,
+    CKR_RANDOM_NO_RNG,
     CKR_FUNCTION_NOT_SUPPORTED,
 ];
 
@@ -94,6 +95,7 @@ fn operation(
 }
 
 fn begin_digest(session: &Session<'_>) -> Result<Rv, crate::check::Stop> {
+    session.bench.offers(CKM_SHA256, CKF_DIGEST)?;
     Ok(session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None))
 }
 
@@ -328,6 +330,7 @@ fn misaligned_answer(bench: &Bench) -> Verdict {
 }
 
 fn misaligned_mechanism(bench: &Bench) -> Verdict {
+    bench.offers(CKM_SHA256, CKF_DIGEST)?;
     let session = bench.session()?;
     let memory = shifted(&[CKM_SHA256, 0, 0]);
     session.call(F::C_DigestInit, &[Arg::slice(&memory).plus(1)]).one_of(ODD)

@@ -6,7 +6,6 @@ use crate::bench::{Bench, Stage};
 use crate::check::{Check, Stop, Verdict, ensure};
 use crate::mechanisms::curves::{CURVES, Curve};
 use crate::mechanisms::{Half, Keys, ROWS, Row, Shape, Use, parameters};
-use crate::raw::Function as F;
 use crate::rv::Rv;
 use crate::session::{KeyPair, Session, aes, ec_public, private, rsa_public};
 use crate::template::{Mechanism, Template};
@@ -65,8 +64,19 @@ fn sized(row: &Row) -> bool {
         Keys::Rsa | Keys::Ec => {
             !matches!(row.shape, Shape::Opaque(_) | Shape::EcdhAesWrap | Shape::RsaAesWrap)
         }
-        Keys::Secret(CKK_AES, _) => row.uses.contains(&Use::Generate),
-        _ => false,
+        Keys::Secret(key_type, _) => key_type == CKK_AES && row.uses.contains(&Use::Generate),
+        Keys::NoKey
+        | Keys::Dsa
+        | Keys::Dh
+        | Keys::X942
+        | Keys::Edwards
+        | Keys::Montgomery
+        | Keys::MlKem
+        | Keys::MlDsa
+        | Keys::SlhDsa
+        | Keys::Hss
+        | Keys::Xmss
+        | Keys::Other => false,
     }
 }
 
@@ -103,7 +113,19 @@ fn size(bench: &Bench, row: &'static Row, limit: Limit) -> Verdict {
             };
             rsa(bench, row, wanted, limit, bits)
         }
-        _ => aes_length(bench, limit, (least, most)),
+        Keys::Secret(..) => aes_length(bench, limit, (least, most)),
+        Keys::NoKey
+        | Keys::Dsa
+        | Keys::Dh
+        | Keys::X942
+        | Keys::Edwards
+        | Keys::Montgomery
+        | Keys::MlKem
+        | Keys::MlDsa
+        | Keys::SlhDsa
+        | Keys::Hss
+        | Keys::Xmss
+        | Keys::Other => Err(Stop::NotOffered),
     }
 }
 
@@ -123,20 +145,17 @@ fn rsa(bench: &Bench, row: &'static Row, wanted: Use, limit: Limit, bits: CK_ULO
         return Err(Stop::NotOffered);
     }
     let session = bench.session()?;
-    match (wanted, limit) {
-        (Use::GeneratePair, Limit::Least | Limit::Most) if bits > PATIENT_BITS => Err(Stop::NotOffered),
-        (Use::GeneratePair, _) => {
-            let mechanism = Mechanism::plain(row.number);
-            let rv = session.try_generate_pair(&mechanism, &rsa_public(bits), &private()).0;
-            judge(limit, rv)
-        }
-        (_, _) => {
-            let template = brought(CKK_RSA, wanted)
-                .bytes(CKA_MODULUS, &modulus(bits))
-                .bytes(CKA_PUBLIC_EXPONENT, &[1, 0, 1]);
-            used(&session, row, wanted, &template)
-        }
+    if wanted != Use::GeneratePair {
+        let template = brought(CKK_RSA, wanted)
+            .bytes(CKA_MODULUS, &modulus(bits))
+            .bytes(CKA_PUBLIC_EXPONENT, &[1, 0, 1]);
+        return used(&session, row, wanted, &template);
     }
+    if matches!(limit, Limit::Least | Limit::Most) && bits > PATIENT_BITS {
+        return Err(Stop::NotOffered);
+    }
+    let mechanism = Mechanism::plain(row.number);
+    judge(limit, session.try_generate_pair(&mechanism, &rsa_public(bits), &private()).0)
 }
 
 /// An odd number of so many bits.
@@ -166,13 +185,10 @@ fn used(session: &Session<'_>, row: &'static Row, wanted: Use, template: &Templa
     let good = parameters::good(row, session, pair);
     let Some(parameter) = good.first() else { return Err(Stop::NotOffered) };
     let mechanism = parameter.mechanism(row.number);
-    match wanted {
-        Use::Verify | Use::Encrypt => {
-            let init = if wanted == Use::Verify { F::C_VerifyInit } else { F::C_EncryptInit };
-            session.init(init, &mechanism, Some(key)).is(CKR_KEY_SIZE_RANGE)
-        }
-        _ => Err(Stop::NotOffered),
+    if !matches!(wanted, Use::Verify | Use::Encrypt) {
+        return Err(Stop::NotOffered);
     }
+    session.init(wanted.function(), &mechanism, Some(key)).is(CKR_KEY_SIZE_RANGE)
 }
 
 fn judge(limit: Limit, rv: Rv) -> Verdict {

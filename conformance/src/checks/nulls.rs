@@ -6,7 +6,8 @@
 use cryptoki_sys::*;
 
 use crate::bench::{Bench, Stage};
-use crate::check::{Check, Stop, Verdict, ensure};
+use crate::check::{Check, Stop, Verdict};
+use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
 use crate::session::{P256, Session, aes, ec_public, private};
@@ -135,21 +136,25 @@ rows! {
 
 /// The checks of this chapter: one for each function.
 pub fn checks() -> Vec<Check> {
-    let check = |row: &'static Row| {
-        let (name, function) = (row.function.name(), row.function);
-        let clause = format!("5.1.6 CKR_ARGUMENTS_BAD; {name}");
-        let title = format!("{name} refuses a null pointer where it needs one");
-        let made = Check::case(format!("nulls.{}", row.id), stage(function), clause, title, move |bench| {
-            refuses_nulls(bench, function)
-        });
-        match function {
-            F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser => {
-                made.arguments().pins()
-            }
-            _ => made.arguments(),
-        }
-    };
-    ROWS.iter().map(check).collect()
+    ROWS.iter().filter(|row| row.function != F::C_InitToken).map(check).collect()
+}
+
+/// The check after all others: a module that fails it has lost its token.
+pub fn last() -> Vec<Check> {
+    ROWS.iter().filter(|row| row.function == F::C_InitToken).map(check).collect()
+}
+
+fn check(row: &'static Row) -> Check {
+    let (name, function) = (row.function.name(), row.function);
+    let clause = format!("5.1.6 CKR_ARGUMENTS_BAD; {name}");
+    let title = format!("{name} refuses a null pointer where it needs one");
+    let made = Check::case(format!("nulls.{}", row.id), stage(function), clause, title, move |bench| {
+        refuses_nulls(bench, function)
+    });
+    match function {
+        F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser => made.arguments().pins(),
+        _ => made.arguments(),
+    }
 }
 
 /// Functions about slots need no token to refuse a null; a login needs that nobody is logged in.
@@ -239,10 +244,22 @@ fn allowed(function: F, kind: Kind) -> Vec<CK_RV> {
         (F::C_GenerateKey | F::C_GenerateKeyPair | F::C_WrapKey | F::C_UnwrapKey | F::C_DeriveKey, _) => {
             &[CKR_MECHANISM_INVALID, CKR_MECHANISM_PARAM_INVALID, CKR_KEY_HANDLE_INVALID]
         }
-        (_, Mechanism) => &[CKR_OK, CKR_OPERATION_CANCEL_FAILED],
+        // "If more than one error code applies, any of them may be returned" (5.1.8): the calls name the key 0.
+        (_, Mechanism) => {
+            &[CKR_OK, CKR_OPERATION_CANCEL_FAILED, CKR_MECHANISM_INVALID, CKR_KEY_HANDLE_INVALID]
+        }
+        (F::C_VerifySignatureInit | F::C_EncapsulateKey | F::C_DecapsulateKey, _) => {
+            &[CKR_MECHANISM_INVALID, CKR_KEY_HANDLE_INVALID]
+        }
+        (F::C_WrapKeyAuthenticated | F::C_UnwrapKeyAuthenticated, _) => {
+            &[CKR_MECHANISM_INVALID, CKR_KEY_HANDLE_INVALID]
+        }
+        (F::C_GetMechanismInfo, _) => &[CKR_MECHANISM_INVALID],
+        (F::C_Login | F::C_LoginUser, _) => &[CKR_USER_TYPE_INVALID, CKR_USER_PIN_NOT_INITIALIZED],
         (F::C_InitToken, _) => &[CKR_SESSION_EXISTS, CKR_PIN_INCORRECT, CKR_PIN_LEN_RANGE],
         (F::C_InitPIN, _) => &[CKR_USER_NOT_LOGGED_IN],
-        (F::C_SeedRandom, _) => &[CKR_RANDOM_SEED_NOT_SUPPORTED],
+        (F::C_SeedRandom, _) => &[CKR_RANDOM_SEED_NOT_SUPPORTED, CKR_RANDOM_NO_RNG],
+        (F::C_GenerateRandom, _) => &[CKR_RANDOM_NO_RNG],
         (F::C_SetOperationState, _) => &[CKR_SAVED_STATE_INVALID],
         (F::C_WaitForSlotEvent, _) => &[CKR_NO_EVENT],
         _ => &[],
@@ -256,6 +273,7 @@ fn begin(session: &Session<'_>, function: F) -> Result<(), Stop> {
     let aes = Mechanism::ctr(128, [7; 16]);
     let begun = match function {
         F::C_Digest | F::C_DigestUpdate | F::C_DigestFinal => {
+            session.bench.offers(CKM_SHA256, CKF_DIGEST)?;
             session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None)
         }
         F::C_Sign | F::C_SignUpdate | F::C_SignFinal => {
@@ -308,8 +326,16 @@ fn refuses_nulls(bench: &Bench, function: F) -> Verdict {
         }
         let rv = bench.module.call(function, &arguments);
         if !allowed(function, *kind).contains(&rv.code) {
-            wrong.push(format!("argument {}: {rv}", position + 1));
+            wrong.push((position + 1, rv));
         }
     }
-    ensure(wrong.is_empty(), "CKR_ARGUMENTS_BAD", wrong.join(", "))
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let seen: Vec<_> = wrong.iter().map(|(number, rv)| format!("argument {number}: {rv}")).collect();
+    let expected = "CKR_ARGUMENTS_BAD";
+    Err(match wrong.iter().any(|(_, rv)| rv.was(CKR_OK)) {
+        true => Stop::fail(expected, seen.join(", ")),
+        false => Stop::at_most(Severity::Low, expected, seen.join(", ")),
+    })
 }

@@ -19,7 +19,7 @@ table! {
 }
 
 /// A token need not have a source of random numbers (3.2, `CKF_RNG`).
-fn has_source(bench: &Bench) -> Verdict {
+pub fn has_source(bench: &Bench) -> Verdict {
     let flags = bench.token_info(bench.slot()?)?.flags;
     if flags & CKF_RNG == 0 { Err(Stop::NotOffered) } else { Ok(()) }
 }
@@ -48,6 +48,7 @@ fn generate(bench: &Bench) -> Verdict {
 
 /// Of 65536 bits 32768 should be set, with a standard deviation of 128: seven of them are chance once in 10^11 runs.
 fn bits(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?;
     let mut memory = vec![0_u8; 1 << 16];
     fill(&session, &mut memory)?;
@@ -61,6 +62,7 @@ fn bits(bench: &Bench) -> Verdict {
 
 /// A byte that is written sixteen times and is 0xa5 each time is chance once in 10^38 runs.
 fn every_byte(bench: &Bench) -> Verdict {
+    has_source(bench)?;
     let session = bench.session()?;
     for length in [1, 2, 16, 33] {
         let mut written = [false; 2];

@@ -281,7 +281,8 @@ fn ecdsa_curves(bench: &Bench) -> Verdict {
     let (generate, ecdsa) = (Mechanism::plain(CKM_EC_KEY_PAIR_GEN), Scheme::Ecdsa.mechanism());
     for (curve, bytes) in CURVES {
         let (rv, pair) = session.try_generate_pair(&generate, &ec_public(curve), &private());
-        if rv.was(CKR_CURVE_NOT_SUPPORTED) {
+        // Before 3.0 there was no other code for a curve that the token does not know.
+        if rv.was(CKR_CURVE_NOT_SUPPORTED) || rv.was(CKR_DOMAIN_PARAMS_INVALID) {
             continue;
         }
         rv.ok()?;

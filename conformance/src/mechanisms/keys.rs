@@ -60,7 +60,19 @@ pub fn other(session: &Session<'_>, keys: Keys, wanted: Use) -> Result<KeyPair, 
         Keys::Secret(CKK_AES, _) => &[Keys::Secret(CKK_GENERIC_SECRET, 32), Keys::Secret(CKK_DES3, 24)],
         Keys::Secret(..) => &[Keys::Secret(CKK_AES, 32), Keys::Secret(CKK_DES3, 24)],
         Keys::Rsa => &[Keys::Ec, Keys::Edwards],
-        _ => &[Keys::Rsa],
+        Keys::NoKey
+        | Keys::Dsa
+        | Keys::Dh
+        | Keys::X942
+        | Keys::Ec
+        | Keys::Edwards
+        | Keys::Montgomery
+        | Keys::MlKem
+        | Keys::MlDsa
+        | Keys::SlhDsa
+        | Keys::Hss
+        | Keys::Xmss
+        | Keys::Other => &[Keys::Rsa],
     };
     let mut why = Stop::Skipped("there is no key of another type".to_owned());
     for candidate in candidates {
@@ -271,10 +283,8 @@ fn pair(session: &Session<'_>, keys: Keys, wanted: Use, allowed: Allowed) -> Res
 
 /// The template of a secret key that comes out of a derivation, an unwrapping or a generation.
 pub fn product(keys: Keys) -> Template {
-    let (key_type, length) = match keys {
-        Keys::Secret(key_type, length) => (key_type, length),
-        _ => (CKK_GENERIC_SECRET, 16),
-    };
+    let (key_type, length) =
+        if let Keys::Secret(key_type, length) = keys { (key_type, length) } else { (CKK_GENERIC_SECRET, 16) };
     let template = Template::of_class(CKO_SECRET_KEY)
         .ulong(CKA_KEY_TYPE, key_type)
         .bool(CKA_TOKEN, false)

@@ -280,7 +280,19 @@ const fn inner_places(shape: Shape) -> &'static [usize] {
         Shape::CbcData(_) => &[1],
         Shape::Pbkd2 => &[1, 7],
         Shape::Pbe => &[1, 3],
-        _ => &[],
+        Shape::None
+        | Shape::Optional
+        | Shape::Bytes(_)
+        | Shape::Number(_)
+        | Shape::Pss(..)
+        | Shape::Oaep
+        | Shape::Eddsa
+        | Shape::EcdhAesWrap
+        | Shape::DhPublic
+        | Shape::Gmac
+        | Shape::Ctr
+        | Shape::KeyHandle
+        | Shape::Opaque(_) => &[],
     }
 }
 
@@ -337,6 +349,20 @@ const fn impossible(shape: Shape) -> &'static [(&'static str, Changes)] {
             ("a function that does not exist", &[(4, NOTHING)]),
         ],
         Shape::Number(4 | 8) => &[("a code of 2^16 bytes", &[(0, 1 << 16)])],
-        _ => &[],
+        Shape::None
+        | Shape::Optional
+        | Shape::Bytes(_)
+        | Shape::Number(_)
+        | Shape::RsaAesWrap
+        | Shape::EcdhAesWrap
+        | Shape::DhPublic
+        | Shape::Gmac
+        | Shape::ChaCha20
+        | Shape::Salsa20
+        | Shape::StringData
+        | Shape::CbcData(_)
+        | Shape::KeyHandle
+        | Shape::Pbe
+        | Shape::Opaque(_) => &[],
     }
 }

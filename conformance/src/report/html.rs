@@ -257,9 +257,9 @@ fn profiles(document: &Document) -> String {
     };
     let rows: String = document.profiles.iter().map(row).collect();
     format!(
-        "<section id=\"profiles\"><h2>Profiles</h2><p class=\"lead\">What PKCS#11 Profiles asks of a provider: its \
-         functions, and the checks of the chapters that they come from.</p><div class=\"scroll\"><table><tr>\
-         <th>Profile</th><th>Verdict</th><th>Missing functions</th><th class=\"number\">Passed</th><th>Findings</th></tr>\
+        "<section id=\"profiles\"><h2>Profiles</h2><p class=\"lead\">What PKCS#11 Profiles asks of a provider: each \
+         requirement, and the checks of the chapters that they come from.</p><div class=\"scroll\"><table><tr>\
+         <th>Profile</th><th>Verdict</th><th>Not met</th><th class=\"number\">Passed</th><th>Findings</th></tr>\
          {rows}</table></div></section>"
     )
 }

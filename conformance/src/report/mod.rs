@@ -173,7 +173,7 @@ impl Document {
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),
-            profiles: PROFILES.iter().map(|profile| profile.judge(&survey, &checks)).collect(),
+            profiles: PROFILES.iter().map(|profile| profile.judge(&checks)).collect(),
             survey,
             checks,
         }

@@ -84,11 +84,11 @@ impl Runner {
     pub fn preflight(&self) -> Result<Survey, String> {
         let limit = self.limit.max(PREFLIGHT);
         let mut child = spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
-        let lines = read_lines(&mut child)?;
+        let lines: Receiver<Result<Survey, String>> = read_lines(&mut child)?;
         let seen: Outcome = match lines.recv_timeout(limit) {
             Ok(verdict) => {
                 end(&mut child, limit)?;
-                return verdict;
+                return verdict.map_err(|reason| self.with_last_words(reason));
             }
             Err(RecvTimeoutError::Timeout) => {
                 end(&mut child, Duration::ZERO)?;
@@ -103,6 +103,14 @@ impl Runner {
         let during =
             last.map_or_else(|| "while it was loaded".to_owned(), |call| format!("in {}", call.function));
         Err(format!("no check was made, the module failed at once, {during}: {seen}"))
+    }
+
+    /// What is in the way, and what the module says of it.
+    fn with_last_words(&self, reason: String) -> String {
+        match last_words(&self.calls_of(0), &self.secrets) {
+            Some(words) => format!("{reason}; the module's last words: {words}"),
+            None => reason,
+        }
     }
 
     /// Makes these checks.

@@ -43,6 +43,9 @@ pub const TEST: &[Need] = &[
     Need { package: "libengine-pkcs11-openssl", sign: Sign::Library("engines-3/pkcs11.so") },
     Need { package: "default-jdk-headless", sign: Sign::Command("javac") },
     Need { package: "python3", sign: Sign::Command("python3") },
+    Need { package: "libnss3", sign: Sign::Library("libsoftokn3.so") },
+    Need { package: "libnss3-tools", sign: Sign::Command("certutil") },
+    Need { package: "p11-kit-modules", sign: Sign::Library("pkcs11/p11-kit-trust.so") },
 ];
 
 /// Where a library of the system's is.

@@ -1,0 +1,279 @@
+//! Every function of the standard in the states in which it must refuse: before `C_Initialize`, after `C_Finalize`, in
+//! a session that is not there, for a slot that does not exist, without the operation that it goes on with; and
+//! nowhere with a return value that its section does not list (chapter 5).
+//!
+//! The calls are built from what the arguments of each function are (`signature.rs`).
+
+use cryptoki_sys::*;
+
+use crate::bench::{Bench, Stage};
+use crate::check::{Check, Stop, Verdict};
+use crate::marks::Severity;
+use crate::raw::{Arg, Function as F};
+use crate::returns;
+use crate::rv::{Rv, none_wrong};
+use crate::signature::{self, Kind};
+use crate::template::{Mechanism, Template, UNAVAILABLE};
+
+/// A state in which a function must refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    BeforeInitialize,
+    AfterFinalize,
+    UnknownSession,
+    ClosedSession,
+    UnknownSlot,
+    NotBegun,
+    Listed,
+}
+
+const STATES: &[State] = &[
+    State::BeforeInitialize,
+    State::AfterFinalize,
+    State::UnknownSession,
+    State::ClosedSession,
+    State::UnknownSlot,
+    State::NotBegun,
+    State::Listed,
+];
+
+/// Handles of sessions and numbers of slots that no module gives.
+const NOWHERE: [CK_ULONG; 2] = [0x7fff_fff0, UNAVAILABLE];
+
+impl State {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::BeforeInitialize => "before-initialize",
+            Self::AfterFinalize => "after-finalize",
+            Self::UnknownSession => "unknown-session",
+            Self::ClosedSession => "closed-session",
+            Self::UnknownSlot => "unknown-slot",
+            Self::NotBegun => "not-begun",
+            Self::Listed => "listed",
+        }
+    }
+
+    const fn clause(self) -> &'static str {
+        match self {
+            Self::BeforeInitialize | Self::AfterFinalize => "5.1.1 CKR_CRYPTOKI_NOT_INITIALIZED",
+            Self::UnknownSession | Self::ClosedSession => "5.1.2 CKR_SESSION_HANDLE_INVALID",
+            Self::UnknownSlot => "5.1.3 CKR_SLOT_ID_INVALID",
+            Self::NotBegun => "5.1.6 CKR_OPERATION_NOT_INITIALIZED",
+            Self::Listed => "5.1, return values",
+        }
+    }
+
+    fn title(self, name: &str) -> String {
+        match self {
+            Self::BeforeInitialize => format!("{name} needs C_Initialize"),
+            Self::AfterFinalize => format!("{name} is over with C_Finalize"),
+            Self::UnknownSession => format!("{name} refuses a session that never was"),
+            Self::ClosedSession => format!("{name} refuses a closed session"),
+            Self::UnknownSlot => format!("{name} refuses a slot that does not exist"),
+            Self::NotBegun => format!("{name} needs an operation to go on with"),
+            Self::Listed => format!("{name} answers nothing that its section does not list"),
+        }
+    }
+
+    const fn stage(self) -> Stage {
+        match self {
+            Self::BeforeInitialize | Self::AfterFinalize => Stage::Loaded,
+            Self::UnknownSession | Self::ClosedSession | Self::UnknownSlot => Stage::Token,
+            Self::NotBegun | Self::Listed => Stage::Public,
+        }
+    }
+
+    /// What a function answers in it.
+    const fn answers(self) -> (&'static str, &'static [CK_RV]) {
+        match self {
+            Self::BeforeInitialize | Self::AfterFinalize => {
+                ("CKR_CRYPTOKI_NOT_INITIALIZED", &[CKR_CRYPTOKI_NOT_INITIALIZED])
+            }
+            Self::UnknownSession | Self::ClosedSession => {
+                ("CKR_SESSION_HANDLE_INVALID", &[CKR_SESSION_HANDLE_INVALID, CKR_SESSION_CLOSED])
+            }
+            Self::UnknownSlot => ("CKR_SLOT_ID_INVALID", &[CKR_SLOT_ID_INVALID]),
+            Self::NotBegun => ("CKR_OPERATION_NOT_INITIALIZED", &[CKR_OPERATION_NOT_INITIALIZED]),
+            Self::Listed => ("a listed return value", &[]),
+        }
+    }
+
+    /// Whether a function can be in it.
+    fn is_for(self, function: F) -> bool {
+        let kinds = signature::of(function);
+        match self {
+            Self::BeforeInitialize | Self::AfterFinalize => !starts_the_module(function),
+            Self::UnknownSession | Self::ClosedSession => kinds.first() == Some(&Kind::Session),
+            Self::UnknownSlot => kinds.first() == Some(&Kind::Slot),
+            Self::NotBegun => goes_on(function),
+            Self::Listed => !starts_the_module(function) && !costs_something(function),
+        }
+    }
+}
+
+const fn starts_the_module(function: F) -> bool {
+    matches!(
+        function,
+        F::C_Initialize | F::C_Finalize | F::C_GetFunctionList | F::C_GetInterfaceList | F::C_GetInterface
+    )
+}
+
+/// A try of a PIN, a token, or the sessions of others.
+const fn costs_something(function: F) -> bool {
+    matches!(
+        function,
+        F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser | F::C_CloseAllSessions
+    )
+}
+
+/// Whether it goes on with an operation that another function begins.
+fn goes_on(function: F) -> bool {
+    let name = function.name();
+    let works = ["Encrypt", "Decrypt", "Digest", "Sign", "Verify", "FindObjects"];
+    let begins = name.ends_with("Init") || function == F::C_DigestKey;
+    works.iter().any(|work| name.contains(work)) && !begins
+}
+
+/// The checks of this chapter.
+pub fn checks() -> Vec<Check> {
+    let of_function = |function: &F| {
+        let function = *function;
+        let states = STATES.iter().filter(move |state| state.is_for(function));
+        states.map(move |state| check(function, *state))
+    };
+    F::ALL.iter().flat_map(of_function).collect()
+}
+
+fn check(function: F, state: State) -> Check {
+    let name = function.name();
+    let id = format!("functions.{name}-{}", state.word());
+    let clause = format!("{}; {name}", state.clause());
+    let check = Check::case(id, state.stage(), clause, state.title(name), move |bench| {
+        if !bench.module.has(function) {
+            return Err(Stop::NotOffered);
+        }
+        meets(bench, function, state)
+    });
+    match state {
+        State::Listed => check.low().operations(),
+        State::NotBegun => check.operations(),
+        State::BeforeInitialize
+        | State::AfterFinalize
+        | State::UnknownSession
+        | State::ClosedSession
+        | State::UnknownSlot => check.sessions(),
+    }
+}
+
+fn meets(bench: &Bench, function: F, state: State) -> Verdict {
+    let answers = match state {
+        State::BeforeInitialize => vec![call(bench, function, 1)],
+        State::AfterFinalize => {
+            let arguments = bench.initialize_args(CKF_OS_LOCKING_OK, 0);
+            bench.module.call(F::C_Initialize, &[Arg::of(&arguments)]).ok()?;
+            bench.module.call(F::C_Finalize, &[Arg::NULL]).ok()?;
+            vec![call(bench, function, 1)]
+        }
+        State::UnknownSession | State::UnknownSlot => {
+            let _other = bench.session()?;
+            NOWHERE.iter().map(|handle| call(bench, function, *handle)).collect()
+        }
+        State::ClosedSession => {
+            let _other = bench.session()?;
+            let session = bench.session()?;
+            session.close().ok()?;
+            vec![call(bench, function, session.handle)]
+        }
+        State::NotBegun => vec![call(bench, function, bench.session()?.handle)],
+        State::Listed => return listed(bench, function),
+    };
+    let (expected, right) = state.answers();
+    let is_old = matches!(function, F::C_GetFunctionStatus | F::C_CancelFunction);
+    if answers.iter().all(|rv| rv.was(CKR_FUNCTION_NOT_SUPPORTED)) {
+        return Err(Stop::NotOffered);
+    }
+    let is_right = |rv: &Rv| right.contains(&rv.code) || (is_old && rv.was(CKR_FUNCTION_NOT_PARALLEL));
+    let wrong: Vec<Rv> = answers.iter().filter(|rv| !is_right(rv)).copied().collect();
+    none_wrong(expected, &wrong)
+}
+
+/// Calls the function in a session or for a slot that is there, and for one that is not.
+fn listed(bench: &Bench, function: F) -> Verdict {
+    let takes_slot = signature::of(function).first() == Some(&Kind::Slot);
+    let handle = || if takes_slot { bench.slot() } else { bench.session().map(|session| session.handle) };
+    let codes = returns::of(function);
+    let answers = [call(bench, function, handle()?), call(bench, function, NOWHERE[0])];
+    let is_unlisted = |rv: &&Rv| !codes.contains(&rv.code) && !rv.was(CKR_FUNCTION_NOT_SUPPORTED);
+    let unlisted: Vec<String> = answers.iter().filter(is_unlisted).map(Rv::to_string).collect();
+    if unlisted.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::at_most(Severity::Low, "a return value that the function's section lists", unlisted.join(", ")))
+}
+
+/// Calls a function with everything in order but the session or slot, which is this, and objects, which are nobody's.
+fn call(bench: &Bench, function: F, handle: CK_ULONG) -> Rv {
+    let kinds = signature::of(function);
+    let mut scratch = [[0x0101_0101_0101_0101_u64; 64]; 10];
+    let mut lengths: [CK_ULONG; 10] = [64; 10];
+    let mechanism = Mechanism::plain(CKM_SHA256_HMAC);
+    let template = Template::data();
+    let [attributes, count] = template.args();
+    let mut arguments = Vec::new();
+    let mut size = Arg::number(8);
+    for ((kind, memory), length) in kinds.iter().zip(&mut scratch).zip(&mut lengths) {
+        arguments.push(match kind {
+            Kind::Slot | Kind::Session => Arg::number(handle),
+            Kind::Object => Arg::number(NOWHERE[0]),
+            Kind::Number => Arg::number(number(function)),
+            Kind::Mechanism => mechanism.arg(),
+            Kind::Template | Kind::Question => {
+                size = count;
+                attributes
+            }
+            Kind::Pin | Kind::Input | Kind::Parameter => {
+                size = Arg::number(8);
+                Arg::slice_mut(memory)
+            }
+            Kind::Pointer if function == F::C_OpenSession || function == F::C_WaitForSlotEvent => Arg::NULL,
+            Kind::Arguments | Kind::Label | Kind::Output | Kind::List | Kind::Handles | Kind::Pointer => {
+                Arg::slice_mut(memory)
+            }
+            Kind::Size => size,
+            Kind::Room | Kind::NewSession | Kind::NewObject | Kind::NewNumber => Arg::of_mut(length),
+        });
+    }
+    bench.module.call(function, &arguments)
+}
+
+/// A flag, user or type with which the function does what it is asked.
+const fn number(function: F) -> CK_ULONG {
+    match function {
+        F::C_OpenSession => CKF_SERIAL_SESSION,
+        F::C_WaitForSlotEvent => CKF_DONT_BLOCK,
+        F::C_Login | F::C_LoginUser => CKU_USER,
+        F::C_GetMechanismInfo => CKM_SHA256,
+        F::C_FindObjects | F::C_GenerateRandom => 8,
+        F::C_GetSessionValidationFlags => CKS_LAST_VALIDATION_OK,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_has_its_states() {
+        let ids: Vec<String> = checks().iter().map(|check| check.id.to_string()).collect();
+        let has = |id: &str| ids.iter().any(|one| one == id);
+        for function in F::ALL.iter().filter(|function| !starts_the_module(**function)) {
+            assert!(has(&format!("functions.{}-before-initialize", function.name())));
+        }
+        assert!(
+            has("functions.C_VerifySignatureFinal-not-begun") && has("functions.C_InitToken-unknown-slot")
+        );
+        assert!(!has("functions.C_SignInit-not-begun") && !has("functions.C_Login-listed"));
+        assert!(ids.len() > 450, "{}", ids.len());
+    }
+}

@@ -1,0 +1,110 @@
+//! The suite against modules of two other kinds: NSS softokn, which has slots and an initialisation of its own, and
+//! p11-kit-trust, which has no PIN and cannot be written to. Their findings are those of the tables in
+//! `conformance/README.md`, exactly. Needs both modules and certutil (`cargo xtask test` installs them).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+const README: &str = include_str!("../README.md");
+
+/// What the scheduler decides.
+const RACES: &str = "threads.";
+
+/// Chapters whose findings on NSS nobody has judged yet: the README says so, and they are not compared.
+const NOT_JUDGED_ON_NSS: &[&str] = &["mechanisms", "vectors", "interop"];
+
+/// A library of the system's.
+fn library(name: &str) -> PathBuf {
+    let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let folders = [triplet.as_str(), "/usr/lib64", "/usr/lib"];
+    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not installed (packages libnss3, p11-kit-modules)"))
+}
+
+/// The findings that the README's table of a module explains.
+fn explained(heading: &str) -> BTreeSet<String> {
+    let (_, section) = README.split_once(heading).unwrap_or_else(|| panic!("the README has no {heading:?}"));
+    let section = section.split("\n### ").next().unwrap();
+    let first_cell = |line: &str| line.split('|').nth(1).unwrap_or_default().to_owned();
+    let cells: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).map(first_cell).collect();
+    let ids = cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned);
+    ids.filter(|id| !id.starts_with(RACES)).collect()
+}
+
+/// Runs the suite and compares its findings.
+fn compare(heading: &str, module: &Path, options: &[&str], not_judged: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .arg("--module")
+        .arg(module)
+        .args(options)
+        .arg("--json")
+        .arg(&json)
+        .env_remove("P11_CONFORMANCE_PIN")
+        .env_remove("P11_CONFORMANCE_SO_PIN")
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let rows = report["checks"].as_array().unwrap();
+    let is_compared = |row: &&Value| {
+        let group = row["group"].as_str().unwrap();
+        group != "threads" && !not_judged.contains(&group)
+    };
+    let fails = || rows.iter().filter(is_compared).filter(|row| row["outcome"] == "fail");
+    let failed: BTreeSet<_> = fails().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+    let known = explained(heading);
+    let alarm = |row: &&Value| !known.contains(row["id"].as_str().unwrap());
+    let told = |row: &Value| format!("\n| `{}` | {} | {} |", row["id"], row["clause"], row["seen"]);
+    let alarms: String = fails().filter(alarm).map(told).collect();
+    let lost: Vec<_> = known.difference(&failed).collect();
+    assert!(
+        alarms.is_empty() && lost.is_empty(),
+        "conformance/README.md, {heading}: lost findings {lost:?}, findings that nobody judged:{alarms}"
+    );
+    report
+}
+
+fn passed(report: &Value, id: &str) -> bool {
+    let rows = report["checks"].as_array().unwrap();
+    rows.iter().any(|row| row["id"] == id && row["outcome"] == "pass")
+}
+
+#[test]
+fn nss_softokn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("pin"), "a-pin-of-nss").unwrap();
+    let made = Command::new("certutil")
+        .args(["-N", "-d", &format!("sql:{}", path("")), "-f", &path("pin")])
+        .output()
+        .expect("certutil is installed (package libnss3-tools)");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let string = format!("configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", path(""));
+    let options =
+        ["--init-string", &string, "--token-label", "NSS Certificate DB", "--pin-file", &path("pin")];
+    let report = compare("### NSS softokn", &library("libsoftokn3.so"), &options, NOT_JUDGED_ON_NSS);
+    assert!(passed(&report, "profiles.authentication-token-AUTH-M-1-32"), "it signs with an RSA key");
+    assert!(passed(&report, "login.right"), "the string and the PIN are taken");
+}
+
+#[test]
+fn p11_kit_trust() {
+    let report = compare("### p11-kit-trust", &library("pkcs11/p11-kit-trust.so"), &[], &[]);
+    assert!(
+        passed(&report, "profiles.public-certificates-CERT-M-1-32"),
+        "it shows certificates to everybody"
+    );
+    let missing = report["profiles"][0]["missing"].as_array().unwrap();
+    assert!(
+        missing.contains(&"C_GetInterface".into()),
+        "a module of 2.40 is no Baseline Provider: {missing:?}"
+    );
+}
