@@ -234,7 +234,8 @@ pub fn learn(session: &Session<'_>) -> Result<Model, Stop> {
         wraps: through(&[sensitive, extractable]),
         heeds_trust: !through(&[sensitive, extractable, Flag::WrapWithTrusted]),
         heeds_extractable: !through(&[sensitive]),
-        hides_value: [&[sensitive][..], &[sensitive, extractable], &[]].iter().all(|on| !shows(&lab, on)),
+        hides_sensitive: !shows(&lab, &[sensitive, extractable]) && !shows(&lab, &[sensitive]),
+        hides_unextractable: !shows(&lab, &[]),
         crossing: Crossing {
             decrypt_opens: replay::block(session, CKF_DECRYPT).is_some(),
             encrypt_seals: replay::block(session, CKF_ENCRYPT).is_some(),

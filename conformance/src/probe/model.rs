@@ -153,8 +153,10 @@ pub struct Model {
     pub heeds_trust: bool,
     /// Whether a key without `CKA_EXTRACTABLE` is not wrapped.
     pub heeds_extractable: bool,
-    /// Whether the value of a sensitive or unextractable key is not shown.
-    pub hides_value: bool,
+    /// Whether the value of a sensitive key is not shown.
+    pub hides_sensitive: bool,
+    /// Whether the value of an unextractable key is not shown.
+    pub hides_unextractable: bool,
     /// What `CKA_DECRYPT` and `CKA_ENCRYPT` do for a key that wraps.
     pub crossing: Crossing,
 }
@@ -199,6 +201,12 @@ impl Model {
             Change::Set => &self.set,
             Change::Copy => &self.copy,
         }
+    }
+
+    /// Whether `CKA_VALUE` of such a key is shown.
+    pub fn shows(&self, flags: Flags) -> bool {
+        let sensitive = flags.has(Flag::Sensitive) && self.hides_sensitive;
+        !sensitive && (flags.has(Flag::Extractable) || !self.hides_unextractable)
     }
 
     /// Whether a key comes to be with just these.
@@ -247,6 +255,8 @@ impl fmt::Display for Model {
         writeln!(f, "keys are wrapped: {}", yes(self.wraps))?;
         writeln!(f, "CKA_WRAP_WITH_TRUSTED is heeded: {}", yes(self.heeds_trust))?;
         writeln!(f, "CKA_EXTRACTABLE is heeded by C_WrapKey: {}", yes(self.heeds_extractable))?;
+        writeln!(f, "CKA_VALUE of a sensitive key is hidden: {}", yes(self.hides_sensitive))?;
+        writeln!(f, "CKA_VALUE of an unextractable key is hidden: {}", yes(self.hides_unextractable))?;
         writeln!(f, "C_Decrypt opens a wrapped key: {}", yes(self.crossing.decrypt_opens))?;
         writeln!(f, "C_Encrypt makes a wrapped key: {}", yes(self.crossing.encrypt_seals))
     }

@@ -132,9 +132,7 @@ fn round(model: &Model, known: &Knowledge) -> Vec<(Fact, Act)> {
         }
     }
     for value in VALUES {
-        let is_shown = |flags: Flags| {
-            !model.hides_value || (flags.has(Flag::Extractable) && !flags.has(Flag::Sensitive))
-        };
+        let is_shown = |flags: Flags| model.shows(flags);
         new.extend(first(known, value, is_shown).map(|key| (Fact::Clear(value), Act::Read(key))));
         for inner in VALUES {
             new.extend(wraps(model, known, value, inner));
@@ -288,7 +286,8 @@ mod tests {
             wraps: true,
             heeds_trust: true,
             heeds_extractable: true,
-            hides_value: true,
+            hides_sensitive: true,
+            hides_unextractable: true,
             crossing: Crossing { decrypt_opens: true, encrypt_seals: true },
         }
     }
@@ -427,6 +426,10 @@ mod tests {
         for victim in [&[Flag::Sensitive][..], &[Flag::Sensitive, Flag::Extractable, Flag::WrapWithTrusted]] {
             assert!(matches!(search(&naive(), Flags::of(victim)), Found::Nothing { .. }), "{victim:?}");
         }
+        let mut open = naive();
+        open.hides_unextractable = false;
+        let shown = search(&open, Flags::of(&[Flag::Sensitive]));
+        assert!(matches!(shown, Found::Nothing { .. }), "what is sensitive stays hidden: {shown:?}");
         let mut deaf = naive();
         deaf.heeds_extractable = false;
         assert!(matches!(search(&deaf, Flags::of(&[Flag::Sensitive])), Found::Path(_)));
