@@ -82,7 +82,7 @@ pub struct Vault<P: Platform> {
     admissions: AtomicU64,
     /// When the next certificate of a client ends, in seconds since 1970; 0 if that is to be found out.
     next_end: AtomicU64,
-    /// When to look at the server's certificate.
+    /// When to look at the server's certificate, by the uptime.
     next_look: AtomicU64,
     authority: Authority,
     cluster: Cluster,
@@ -486,10 +486,11 @@ impl<P: Platform> Door for Vault<P> {
                 "the clock was set {step}: opening hours, tickets, certificates and the times of audit records \
                  follow it, limits per minute do not; if that is not the time of day, set the clock again"
             );
+            self.clock_was_set(&step, uptime);
         }
         let now = self.platform.now();
         self.look_after_clients(now / 1_000_000);
-        self.look_after_server(now);
+        self.look_after_server(now, uptime);
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.ledger.prune(uptime);
         }

@@ -11,7 +11,7 @@ use strongroom_shared::{
     wire::{CallId, Handle},
 };
 
-use super::{Context, Error, Vault};
+use super::{Context, Error, Vault, clock::Step};
 use crate::{
     certificates::{self, Life, pem},
     platform::{Platform, Time},
@@ -21,11 +21,24 @@ use crate::{
 const LOOK: Time = 60 * 1_000_000;
 /// How long to wait after it could not be renewed, in microseconds.
 const AGAIN: Time = 3600 * 1_000_000;
+/// How long a clock that was set forward must stand before it is believed, in microseconds: a certificate that
+/// is made in a future that never was is good for nobody, and the one before it is gone.
+const SETTLE: Time = 600 * 1_000_000;
 
 impl<P: Platform> Vault<P> {
+    /// The clock was set: what was planned by the old one is thought over.
+    pub(super) fn clock_was_set(&self, step: &Step, uptime: Time) {
+        let wait = match step {
+            Step::Back(_) => 0,
+            Step::Forward(_) => SETTLE,
+        };
+        self.next_look.store(uptime.saturating_add(wait), Ordering::Relaxed);
+        self.clients_changed();
+    }
+
     /// Renews the server's certificate if a third or less of its life is left. Cheap when it is not time to look.
-    pub(super) fn look_after_server(&self, now: Time) {
-        if now < self.next_look.load(Ordering::Relaxed) {
+    pub(super) fn look_after_server(&self, now: Time, uptime: Time) {
+        if uptime < self.next_look.load(Ordering::Relaxed) {
             return;
         }
         let _turn = self.administration_turn();
@@ -41,7 +54,7 @@ impl<P: Platform> Vault<P> {
                  put a new certificate and key there before it ends (`hsmctl status` says when)"
             );
         }
-        self.next_look.store(now.saturating_add(pause), Ordering::Relaxed);
+        self.next_look.store(uptime.saturating_add(pause), Ordering::Relaxed);
     }
 
     /// The life of the certificate that the server shows; none if another CA made it.

@@ -254,7 +254,7 @@ impl<P: Platform> Vault<P> {
             clients: RwLock::new(contents.clients),
             admissions: AtomicU64::new(1),
             next_end: AtomicU64::new(0),
-            next_look: AtomicU64::new(now),
+            next_look: AtomicU64::new(0),
             applications: Applications::default(),
             readers: Readers::default(),
             connections: AtomicU64::new(1),

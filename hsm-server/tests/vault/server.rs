@@ -58,6 +58,35 @@ fn renewals(records: &[AuditRecord]) -> Vec<(&str, Outcome)> {
 }
 
 #[test]
+fn a_clock_that_runs_ahead_for_a_moment_costs_no_certificate() {
+    let house = House::new(own);
+    let vault = house.world.vault();
+    vault.tick().unwrap();
+    let (first, listed) = (house.shown(), vault.admissions());
+    assert!(listed.1.iter().all(|admission| !admission.revoked));
+    let right = house.world.platform.now();
+
+    house.world.platform.set_clock(right + 3000 * DAY);
+    vault.tick().unwrap();
+    let ahead = vault.admissions();
+    assert!(ahead.0 > listed.0 && ahead.1.iter().all(|admission| admission.revoked), "their time is over");
+    house.world.platform.set_clock(right);
+    vault.tick().unwrap();
+    let back = vault.admissions();
+    assert!(back.0 > ahead.0, "the front is told");
+    assert_eq!(back.1, listed.1);
+    assert_eq!(house.shown(), first);
+
+    // A clock that stays where it was set is believed.
+    house.world.platform.set_clock(right + 300 * DAY);
+    vault.tick().unwrap();
+    assert_eq!(house.shown(), first);
+    house.world.platform.pass(601_000_000);
+    vault.tick().unwrap();
+    assert_ne!(house.shown(), first);
+}
+
+#[test]
 fn it_is_renewed_when_a_third_of_its_life_is_left_and_once() {
     let house = House::new(own);
     let vault = house.world.vault();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustls::{
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
@@ -57,9 +57,18 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 /// Puts a new certificate and key (PEM) in the place of those that are there, with their owner and permissions.
 ///
 /// # Errors
-/// The operating system's, with the file that could not be replaced. Unless that is the certificate's, nothing
-/// has changed; then the new key is in force with the certificate beside it.
+/// What is wrong with the new ones, if they do not go together: whoever sent the certificate does not cost us the
+/// key that we have. Else the operating system's, with the file that could not be replaced. Unless that is the
+/// certificate's, nothing has changed; then the new key is in force with the certificate beside it.
 pub fn replace(certificate: &Path, key: &Path, chain: &str, private: &str) -> Result<(), PairError> {
+    let unusable = |reason: String| PairError::new(certificate, format!("the new certificate: {reason}"));
+    let new = certificates(certificate, chain.as_bytes()).map_err(|error| unusable(error.reason))?;
+    let signer = PrivateKeyDer::from_pem_slice(private.as_bytes())
+        .map_err(|error| unusable(error.to_string()))
+        .and_then(|private| {
+            aws_lc_rs::sign::any_supported_type(&private).map_err(|error| unusable(error.to_string()))
+        })?;
+    CertifiedKey::new(new, signer).keys_match().map_err(|error| unusable(error.to_string()))?;
     let both = Zeroizing::new([private, chain].concat());
     replace_file(key, both.as_bytes()).map_err(|error| PairError::new(key, error))?;
     replace_file(certificate, chain.as_bytes()).map_err(|error| PairError::new(certificate, error))
@@ -154,7 +163,6 @@ impl std::error::Error for PairError {}
 #[cfg(test)]
 pub(crate) mod tests {
     use rcgen::{CertificateParams, KeyPair};
-    use rustls::crypto::aws_lc_rs;
 
     use super::*;
 
@@ -200,12 +208,31 @@ pub(crate) mod tests {
         }
     }
 
+    fn put(place: &Place, certificate: &str, key: &str) -> Result<(), PairError> {
+        replace(&place.certificate(), &place.key(), certificate, key)
+    }
+
+    #[test]
+    fn a_certificate_that_does_not_go_with_the_new_key_replaces_nothing() {
+        let place = Place::new();
+        let old = place.load().unwrap();
+        let ((certificate, key), (other, _)) = (place.pair(), place.pair());
+        for wrong in [other.as_str(), "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert_eq!(put(&place, wrong, &key).unwrap_err().path, place.certificate());
+            assert_eq!(place.load().unwrap(), old);
+        }
+        assert!(put(&place, &certificate, "no key").is_err());
+        assert_eq!(place.load().unwrap(), old);
+        let nowhere = Path::new("/nowhere/x.key");
+        assert!(replace(&place.certificate(), nowhere, &certificate, &key).is_err());
+    }
+
     #[test]
     fn a_pair_is_replaced_with_its_permissions_and_nothing_is_left_behind() {
         let place = Place::new();
         fs::set_permissions(place.key(), fs::Permissions::from_mode(0o640)).unwrap();
         let (certificate, key) = place.pair();
-        replace(&place.certificate(), &place.key(), &certificate, &key).unwrap();
+        put(&place, &certificate, &key).unwrap();
         assert_eq!(place.load().unwrap(), certificate);
         assert_eq!(fs::read_to_string(place.certificate()).unwrap(), certificate);
         assert_eq!(fs::metadata(place.key()).unwrap().mode() & 0o777, 0o640);
@@ -226,7 +253,7 @@ pub(crate) mod tests {
         assert_eq!(place.load().unwrap(), certificate);
         // The next one finds a whole pair again.
         let (certificate, key) = place.pair();
-        replace(&place.certificate(), &place.key(), &certificate, &key).unwrap();
+        put(&place, &certificate, &key).unwrap();
         assert_eq!(place.load().unwrap(), certificate);
     }
 
@@ -237,6 +264,5 @@ pub(crate) mod tests {
         assert_eq!(place.load().unwrap_err().path, place.key());
         fs::write(place.certificate(), "").unwrap();
         assert_eq!(place.load().unwrap_err().path, place.certificate());
-        assert!(replace(&place.certificate(), Path::new("/nowhere/x.key"), "", "").is_err());
     }
 }
