@@ -10,6 +10,7 @@ use strongroom_shared::{
     message::{AuditRecord, Outcome, RenewServer, ServerRenewed},
     wire::{CallId, Handle},
 };
+use zeroize::Zeroizing;
 
 use super::{Context, Error, Vault, clock::Step};
 use crate::{
@@ -67,38 +68,69 @@ impl<P: Platform> Vault<P> {
         }
     }
 
+    /// On record before the files change: no certificate stands in the server's place that the log does not name.
+    /// If they cannot be written, a second record says so.
     fn renew_by_itself(&self, present: Life, now: Time) -> Result<(), Error> {
-        let renewed = self.renew_server(present.days(), now);
-        let (outcome, detail) = match &renewed {
-            Ok(renewed) => (Outcome::Done, describe(renewed)),
-            Err(error) => (Outcome::Failed, error.to_string()),
+        let record = |outcome, detail| {
+            let position = self.log.append(AuditRecord {
+                time: now,
+                client: "-".into(),
+                act: CallId::RenewServer.name().into(),
+                outcome,
+                detail,
+                store_version: Some(self.store.version()),
+                ..AuditRecord::default()
+            })?;
+            self.log.commit(position)
         };
-        let position = self.log.append(AuditRecord {
-            time: now,
-            client: "-".into(),
-            act: CallId::RenewServer.name().into(),
-            outcome,
-            detail,
-            store_version: Some(self.store.version()),
-            ..AuditRecord::default()
-        })?;
-        self.log.commit(position)?;
-        let renewed = renewed?;
-        tracing::info!(until = certificates::day(renewed.not_after), "the server's certificate was renewed");
-        Ok(())
+        let renewed = self.successor(present.days(), now).and_then(|successor| {
+            record(Outcome::Done, describe(&successor.told))?;
+            self.replace_server(successor)
+        });
+        match renewed {
+            Ok(renewed) => {
+                tracing::info!(
+                    until = certificates::day(renewed.not_after),
+                    "the server's certificate was renewed"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                record(Outcome::Failed, error.to_string())?;
+                Err(error)
+            }
+        }
     }
 
-    /// Makes a new key and certificate and puts them in the place of the present ones.
-    fn renew_server(&self, days: u32, now: Time) -> Result<ServerRenewed, Error> {
+    /// A new key and a certificate for it, which are nowhere yet.
+    fn successor(&self, days: u32, now: Time) -> Result<Successor, Error> {
         let (key, request) = certificates::request("server")?;
         let issued = self.authority.issue_server(&request, &self.settings.names, now / 1_000_000, days)?;
-        let (certificate, key) = (pem("CERTIFICATE", &issued.certificate), pem("PRIVATE KEY", &key));
-        self.platform
-            .replace_server(&certificate, &key)
-            .map_err(|error| Error::caller(FaultCode::NotDurable, format!("{error}")))?;
         let fingerprint = certificates::fingerprint(&issued.certificate).to_vec();
-        Ok(ServerRenewed { not_after: issued.not_after, fingerprint })
+        Ok(Successor {
+            certificate: pem("CERTIFICATE", &issued.certificate),
+            key: pem("PRIVATE KEY", &key),
+            told: ServerRenewed { not_after: issued.not_after, fingerprint },
+        })
     }
+
+    /// Puts it in the place of the present one.
+    fn replace_server(&self, successor: Successor) -> Result<ServerRenewed, Error> {
+        self.platform.replace_server(&successor.certificate, &successor.key).map_err(|error| {
+            Error::caller(
+                FaultCode::NotDurable,
+                format!("{} is not in place: {error}", describe(&successor.told)),
+            )
+        })?;
+        Ok(successor.told)
+    }
+}
+
+/// The certificate that is to follow the present one, and its key, both in PEM.
+struct Successor {
+    certificate: Zeroizing<String>,
+    key: Zeroizing<String>,
+    told: ServerRenewed,
 }
 
 /// As it stands in the audit record.
@@ -114,9 +146,11 @@ impl<P: Platform> Handle<RenewServer> for Vault<P> {
             let text = "another CA made the server's certificate: renew it there";
             Error::caller(FaultCode::ArgumentsBad, text)
         })?;
-        let renewed = self.renew_server(call.days.unwrap_or(present.days()), context.now)?;
-        context.detail = describe(&renewed);
+        let successor = self.successor(call.days.unwrap_or(present.days()), context.now)?;
+        context.detail = describe(&successor.told);
         self.record_done(context)?;
-        Ok(renewed)
+        self.log.commit(self.log.last()?)?;
+        // A failure is put on record besides.
+        self.replace_server(successor).inspect_err(|_| context.recorded = false)
     }
 }

@@ -136,12 +136,32 @@ fn files_that_cannot_be_written_are_on_record_and_tried_again() {
     house.world.platform.pass(300 * DAY);
     vault.tick().unwrap();
     vault.tick().unwrap();
-    assert_eq!(renewals(&house.world.records(&vault)), [("-", Outcome::Failed)]);
+    // On record before the files were tried, and that they could not be written.
+    let records = house.world.records(&vault);
+    assert_eq!(renewals(&records), [("-", Outcome::Done), ("-", Outcome::Failed)]);
+    let mut told: Vec<_> = records.iter().filter(|record| record.act == "RenewServer").collect();
+    told.sort_by_key(|record| record.sequence);
+    assert!(told[0].detail.starts_with("certificate "), "{told:?}");
+    assert!(told[1].detail.contains(&told[0].detail), "{told:?}");
     fs::write(&house.tls.key, key).unwrap();
     house.world.platform.pass(DAY);
     vault.tick().unwrap();
     assert_eq!(renewals(&house.world.records(&vault)).last(), Some(&("-", Outcome::Done)));
     house.shown();
+}
+
+#[test]
+fn an_administrator_is_told_that_the_files_cannot_be_written() {
+    let house = House::new(own);
+    let vault = house.world.vault();
+    let admin = house.world.administrator(&vault);
+    let shown = house.shown();
+    fs::remove_file(&house.tls.key).unwrap();
+    let renewed = house.world.ask(&vault, &admin, &RenewServer { days: None });
+    assert_eq!(code(renewed), FaultCode::NotDurable);
+    assert_eq!(strongroom_identity::read_certificates(&house.tls.certificate).unwrap()[0].to_vec(), shown);
+    let expected = [("admin", Outcome::Done), ("admin", Outcome::Failed)];
+    assert_eq!(renewals(&house.world.records(&vault)), expected);
 }
 
 #[test]
