@@ -132,6 +132,12 @@ impl Cluster {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The cluster that this server is a node of.
+    pub fn own_cluster(&self) -> Option<[u8; 16]> {
+        let view = self.view().filter(|view| view.own.is_some())?;
+        Some(view.document.membership().cluster.0)
+    }
+
     /// The way to other nodes, if the configuration gives one.
     pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
         self.peers.get()

@@ -20,6 +20,7 @@ use super::{
     clock::{Step, Watch, step},
     cluster::Cluster,
     keyring::{Object, Owner},
+    mandates::Admitted,
     partition::{Partition, Rules},
     readers::Readers,
     records::{
@@ -177,6 +178,7 @@ struct Parts {
     roles: RolesRecord,
     policy: String,
     objects: Vec<Object>,
+    admitted: Admitted,
 }
 
 impl Contents {
@@ -196,6 +198,9 @@ impl Contents {
                     let record: ObjectRecord = decode(&bytes)?;
                     let object = Object::new(object, record.attributes, Owner::Token, record.lineage);
                     partitions.entry(id).or_default().objects.push(object);
+                }
+                Path::Admission(id, key) => {
+                    partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
             }
         }
@@ -218,6 +223,7 @@ impl Parts {
         let name = record.name.clone();
         let partition = Partition::new(id, Rules { record, policy_text: self.policy, policy }, self.roles);
         partition.keyring.put(self.objects);
+        *partition.admitted_to_change() = self.admitted;
         Ok((name, Arc::new(partition)))
     }
 }

@@ -3,9 +3,10 @@
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    mandate::Mandated,
     mechanism::{Hash, Params},
     message::*,
-    object::{ObjectId, ObjectInfo, Template, Usage, Value},
+    object::{ObjectId, ObjectInfo, Shares, Template, Usage, Value},
     wire::{Call, encode_fault, encode_reply, encode_request},
 };
 use zeroize::Zeroizing;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Sample> {
         operations(),
         cluster(),
         nodes(),
+        shared_keys(),
         faults(),
     ]
     .concat()
@@ -41,13 +43,16 @@ fn connection() -> Vec<Sample> {
         server: "strongroom 0.1.0".into(),
         partition: partition.map(Into::into),
         renew_in: None,
+        cluster: None,
     };
     let renewing = Welcome { renew_in: Some(86_400), ..welcome(Some("trading")) };
+    let node = Welcome { cluster: Some([7; 16].into()), ..welcome(Some("trading")) };
     vec![
         public("request", &Hello { minor: 0, client: "strongroom 0.1.0".into() }),
         reply::<Hello>("reply", &welcome(Some("trading"))),
         reply::<Hello>("reply-to-an-administrator", &welcome(None)),
         reply::<Hello>("reply-with-a-time-to-renew", &renewing),
+        reply::<Hello>("reply-of-a-node", &node),
         public("request", &RenewCertificate { request: vec![0x30, 0] }),
         reply::<RenewCertificate>("reply", &certificate()),
     ]
@@ -226,6 +231,9 @@ fn clients() -> Vec<Sample> {
         not_after: 1_800_000_000,
         revoked: false,
     };
+    let clients = || vec![client(Some("trading")), client(None)];
+    let key = AdmittedKey { name: "desk".into(), partition: "trading".into(), key: vec![0xed; 32] };
+    let admitted = Some(vec![key]);
     vec![
         public("request", &add(Some("trading"))),
         public("request-administrator", &add(None)),
@@ -233,7 +241,8 @@ fn clients() -> Vec<Sample> {
         public("request", &RevokeClient { name: "desk".into() }),
         reply::<RevokeClient>("reply", &Done {}),
         public("request", &ListClients {}),
-        reply::<ListClients>("reply", &Clients { clients: vec![client(Some("trading")), client(None)] }),
+        reply::<ListClients>("reply", &Clients { clients: clients(), admitted: None }),
+        reply::<ListClients>("reply-with-admitted-keys", &Clients { clients: clients(), admitted }),
     ]
 }
 
@@ -355,6 +364,23 @@ fn nodes() -> Vec<Sample> {
     ]
 }
 
+fn shared_keys() -> Vec<Sample> {
+    let mandated = || Mandated { text: b"mandate".to_vec(), signature: vec![9; 64] };
+    let admit = AdmitClient { name: "desk".into(), partition: "trading".into(), key: vec![0xed; 32] };
+    let shares = Some(Shares { threshold: 2, parties: 3 });
+    let private = ObjectInfo { shares, ..private_key() };
+    vec![
+        public("request", &admit),
+        reply::<AdmitClient>("reply", &Done {}),
+        request("request", &GenerateShared { mandated: mandated() }),
+        reply::<GenerateShared>("reply", &KeyPair { public: data(), private }),
+        request("request", &SignShared { mandated: mandated() }),
+        reply::<SignShared>("reply", &Signature { bytes: vec![1; 64] }),
+        request("request", &DestroyShared { mandated: mandated() }),
+        reply::<DestroyShared>("reply", &Done {}),
+    ]
+}
+
 /// A request of an application that is logged in.
 fn request<C: Call>(name: &'static str, call: &C) -> Sample {
     let caller = Caller {
@@ -418,6 +444,7 @@ fn private_key() -> ObjectInfo {
         token: true,
         private: true,
         size: 300,
+        shares: None,
     }
 }
 
@@ -431,5 +458,6 @@ fn data() -> ObjectInfo {
         token: false,
         private: false,
         size: 40,
+        shares: None,
     }
 }
