@@ -76,7 +76,7 @@ fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Re
         ca.issue_client(&requests.administrator, "admin", None, now(), requests.days)?.certificate;
     fs::write(config.state.join("admin.der"), &administrator)?;
     let server = ca.issue_server(&requests.server, &requests.names, now(), requests.days)?.certificate;
-    Ok(Initialised { authority: pair.certificate, server, administrator })
+    Ok(Initialised { authority: pair.certificate, server, administrator, node: [0; 32] })
 }
 
 /// A vault of vectors.

@@ -16,9 +16,10 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
+    admin::hex,
     applications::{ApplicationId, Applications, short},
     clock::{Step, Watch, step},
-    cluster::Cluster,
+    cluster::{Cluster, Identity},
     keyring::{Object, Owner},
     mandates::Admitted,
     partition::{Partition, Rules},
@@ -85,6 +86,8 @@ pub struct Initialised {
     pub server: Vec<u8>,
     /// The first administrator's.
     pub administrator: Vec<u8>,
+    /// SHA-256 of the key by which the server proves who it is as a node.
+    pub node: [u8; 32],
 }
 
 /// Makes a new store with its own CA and a first administrator.
@@ -110,8 +113,12 @@ pub fn initialise<P: Platform>(
     let id = new_client(&**platform);
     let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
+    let node = NodeRecord::new(&authority, &**platform, now)?;
     let mut batch = Batch::new();
-    batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
+    batch
+        .put(Path::Authority, encode(&record))
+        .put(Path::Client(client.fingerprint), encode(&client))
+        .put(Path::Node, encode(&node));
     let mut first =
         AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
     first.store_version = Some(store.commit(batch, &encode(&first))?);
@@ -123,6 +130,7 @@ pub fn initialise<P: Platform>(
         authority: pair.certificate,
         server: server.certificate,
         administrator: administrator.certificate,
+        node: Identity::open(node)?.fingerprint(),
     })
 }
 
@@ -272,6 +280,9 @@ impl<P: Platform> Vault<P> {
             store,
             log,
         };
+        if let Some(identity) = vault.cluster.identity() {
+            tracing::info!(fingerprint = hex(&identity.fingerprint()), "this server as a node of a cluster");
+        }
         vault.replay()?;
         vault.log.append(AuditRecord {
             time: now,
