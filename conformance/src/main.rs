@@ -15,6 +15,7 @@ mod manifest;
 mod marks;
 mod mechanisms;
 mod names;
+mod observations;
 mod options;
 mod oracle;
 mod performance;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::check::Outcome;
+use crate::observations;
 use crate::performance;
 use crate::report::Document;
 
@@ -26,6 +27,7 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
         let checks = if count == 1 { "check" } else { "checks" };
         writeln!(output, "SKIP {count} {checks}: {why}")?;
     }
+    observations::write(&document.observations, output)?;
     performance::write(&document.performance, output)?;
     for (severity, count) in document.by_severity() {
         if count > 0 {
