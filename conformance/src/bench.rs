@@ -64,14 +64,16 @@ pub enum Leftovers {
     Keep,
 }
 
-/// Whether the token still takes the user's PIN.
+/// How the token stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It does, as far as is known.
+    /// It is there and takes the user's PIN, as far as is known.
     #[default]
     Accepted,
-    /// It does not. No further try is made.
+    /// The module did not start, or did not show it.
+    Away,
+    /// It does not take the user's PIN any more. No further try is made.
     Refused,
 }
 
@@ -185,8 +187,8 @@ impl Bench {
         }
         while self.stage.get() < stage {
             let next = match self.stage.get() {
-                Stage::Loaded => self.initialize()?,
-                Stage::Initialized => self.find_token()?,
+                Stage::Loaded => self.seen(self.initialize())?,
+                Stage::Initialized => self.seen(self.find_token())?,
                 Stage::Token if stage == Stage::Public => Stage::Public,
                 Stage::Token | Stage::Public => self.log_in()?,
                 Stage::User => Stage::User,
@@ -226,7 +228,17 @@ impl Bench {
         self.desk.as_ref().ok_or_else(|| Stop::Skipped("no network was given (--network)".to_owned()))
     }
 
-    /// Whether the token still takes the user's PIN.
+    /// Notes whether the token is there.
+    fn seen(&self, reached: Result<Stage, Stop>) -> Result<Stage, Stop> {
+        self.standing.set(match (self.standing.get(), &reached) {
+            (Standing::Refused, _) => Standing::Refused,
+            (Standing::Accepted | Standing::Away, Ok(_)) => Standing::Accepted,
+            (Standing::Accepted | Standing::Away, Err(_)) => Standing::Away,
+        });
+        reached
+    }
+
+    /// How the token stands.
     pub fn standing(&self) -> Standing {
         self.standing.get()
     }
@@ -244,18 +256,25 @@ impl Bench {
     }
 
     /// Destroys the token objects that the suite made, and finalises the module.
-    pub fn leave(&self) {
+    ///
+    /// # Errors
+    /// What keeps it from knowing that none is left.
+    pub fn leave(&self) -> Result<(), Stop> {
         let may_destroy = self.target.leftovers == Leftovers::Destroy
             && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
-        if may_destroy && self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
-            if let Ok(session) = self.session() {
-                for object in session.find(&Template::new().bytes(CKA_LABEL, LABEL)).unwrap_or_default() {
-                    let _destroyed = session.destroy(object);
-                }
-            }
-            self.conclude();
-        }
+        let swept = if may_destroy && self.target.pin.is_some() { self.sweep() } else { Ok(()) };
         self.reset(Stage::Loaded);
+        swept
+    }
+
+    fn sweep(&self) -> Result<(), Stop> {
+        self.prepare(Stage::User)?;
+        let session = self.session()?;
+        let ours = Template::new().bytes(CKA_LABEL, LABEL);
+        for object in session.find(&ours)? {
+            session.destroy(object).ok()?;
+        }
+        Ok(())
     }
 
     /// Sees whether the module can be initialised, shows the token and takes the PINs that were given. Each costs one

@@ -4,6 +4,7 @@ pub mod calls;
 pub mod html;
 pub mod junit;
 mod markup;
+mod performance;
 pub mod sarif;
 pub mod text;
 
@@ -38,6 +39,9 @@ pub struct Document {
     pub manifest: Manifest,
     /// What the module says of itself.
     pub survey: Survey,
+    /// Why the run ended before all checks were made, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
     /// How many checks came to what.
     pub tally: Tally,
     /// Every check that was made.
@@ -159,15 +163,6 @@ impl Tally {
         }
         tally
     }
-
-    /// The verdict in a word or two.
-    pub const fn verdict(&self) -> &'static str {
-        match (self.failed, self.passed + self.waived) {
-            (0, 0) => "nothing was checked",
-            (0, _) => "no findings",
-            (_, _) => "findings",
-        }
-    }
 }
 
 impl Document {
@@ -177,6 +172,7 @@ impl Document {
             format: FORMAT.to_owned(),
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
+            incomplete: results.incomplete.clone(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),
@@ -185,6 +181,16 @@ impl Document {
             checks,
             observations: results.observations.clone(),
             performance: Vec::new(),
+        }
+    }
+
+    /// The verdict in a few words.
+    pub const fn verdict(&self) -> &'static str {
+        match (self.tally.failed, self.tally.passed + self.tally.waived) {
+            _ if self.incomplete.is_some() => "incomplete",
+            (0, 0) => "nothing was checked",
+            (0, _) => "no findings",
+            (_, _) => "findings",
         }
     }
 
