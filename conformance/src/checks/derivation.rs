@@ -5,6 +5,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, each, ensure, table};
+use crate::raw::Function as F;
 use crate::session::{P256, Session, ec_public, private};
 use crate::template::{Mechanism, Template, Word};
 
@@ -18,6 +19,7 @@ table! {
     "attacks.b27-history" User history, "5.18.5 C_DeriveKey, 4.10", "what is derived open from a sensitive key was never sensitive, nor unextractable, nor local";
     "attacks.b27-open-child" User open_child, "5.18.5 C_DeriveKey", "a sensitive key has no open children (the standard leaves that to the token where nothing follows from the child)" => informational;
     "attacks.b26-bad-points" User bad_points, "6.3 CKM_ECDH1_DERIVE (SP 800-56A, 5.6.2.3)", "no secret is agreed on with a point that is not on the curve";
+    "attacks.b28-allowed-mechanisms" User allowed_mechanisms, "4.7 CKA_ALLOWED_MECHANISMS", "a key that names its mechanisms works with those and with no other";
     "attacks.b28-not-permitted" User not_permitted, "5.18.5 C_DeriveKey", "nothing is derived from a key without CKA_DERIVE";
 }
 
@@ -244,4 +246,21 @@ fn not_permitted(bench: &Bench) -> Verdict {
     let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
     let signs = session.generate_pair(&mechanism, &ec_public(P256), &signs)?.private;
     session.derive(&Mechanism::ecdh(&point), signs, &open(32)).0.is(CKR_KEY_FUNCTION_NOT_PERMITTED)
+}
+
+fn allowed_mechanisms(bench: &Bench) -> Verdict {
+    bench.offers(CKM_SHA256_HMAC, CKF_SIGN)?;
+    bench.offers(CKM_SHA512_HMAC, CKF_SIGN)?;
+    let session = bench.session()?;
+    let template = Template::secret(CKK_GENERIC_SECRET, &[0x0b; 64])
+        .bool(CKA_PRIVATE, true)
+        .bytes(CKA_ALLOWED_MECHANISMS, &CKM_SHA512_HMAC.to_ne_bytes());
+    let (rv, key) = session.try_create(&template.usages(&[CKA_SIGN]));
+    if rv.was(CKR_ATTRIBUTE_TYPE_INVALID) {
+        return Err(Stop::NotOffered);
+    }
+    rv.ok()?;
+    session.sign(&Mechanism::plain(CKM_SHA512_HMAC), key, b"a message")?;
+    let rv = bench.session()?.init(F::C_SignInit, &Mechanism::plain(CKM_SHA256_HMAC), Some(key));
+    rv.one_of(&[CKR_MECHANISM_INVALID, CKR_KEY_FUNCTION_NOT_PERMITTED])
 }
