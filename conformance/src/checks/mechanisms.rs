@@ -1,11 +1,12 @@
-//! Chapter 6, row by row: what is advertised works, what is not is refused, and no mechanism takes a key or a parameter
-//! that is not its own. The checks are made of the table in `mechanisms/`.
+//! Chapter 6, row by row: what is advertised works, what is not is refused. The checks are made of the table in
+//! `mechanisms/`; those of keys and parameters that are not a mechanism's own are in `mechanism_refusals.rs`.
 
 use cryptoki_sys::*;
 
 use crate::bench::{Bench, Stage};
 use crate::check::{Check, Stop, Verdict, each, ensure};
-use crate::marks::{Severity, Tag};
+use crate::checks::mechanism_refusals as refusals;
+use crate::marks::Tag;
 use crate::mechanisms::keys::{self, Allowed};
 use crate::mechanisms::parameters::{self, Flaw, Parameter};
 use crate::mechanisms::{Half, Keys, ROWS, Row, Shape, Use};
@@ -38,20 +39,25 @@ fn of_row(row: &'static Row) -> Vec<Check> {
     }));
     if row.uses.iter().any(|one| one.key().is_some()) {
         made.extend([
-            check("other-key", Stage::User, format!("{name} refuses a key of another type"), other_key)
-                .high(),
+            check(
+                "other-key",
+                Stage::User,
+                format!("{name} refuses a key of another type"),
+                refusals::other_key,
+            )
+            .high(),
             check(
                 "other-class",
                 Stage::User,
                 format!("{name} refuses the other half of a pair"),
-                other_class,
+                refusals::other_class,
             ),
-            check("no-key", Stage::User, format!("{name} refuses the handle of no key"), no_key),
+            check("no-key", Stage::User, format!("{name} refuses the handle of no key"), refusals::no_key),
             check(
                 "not-allowed",
                 Stage::User,
                 format!("{name} refuses a key that does not allow it"),
-                not_allowed,
+                refusals::not_allowed,
             )
             .high(),
         ]);
@@ -60,7 +66,7 @@ fn of_row(row: &'static Row) -> Vec<Check> {
         let id = format!("mechanisms.{}-parameter-{}", row.id(), flaw.word());
         let mut check =
             Check::case(id, Stage::User, format!("6 {name}"), format!("{name} {}", flaw.title()), {
-                move |bench| flawed(bench, row, *flaw)
+                move |bench| refusals::flawed(bench, row, *flaw)
             });
         check.tag = Some(Tag::Arguments);
         check
@@ -91,29 +97,6 @@ const NOT_OFFERED: &[CK_RV] = &[
     CKR_TEMPLATE_INCOMPLETE,
     CKR_ATTRIBUTE_TYPE_INVALID,
 ];
-
-/// What refuses a key of another type.
-const WRONG_TYPE: &[CK_RV] = &[
-    CKR_KEY_TYPE_INCONSISTENT,
-    CKR_WRAPPING_KEY_TYPE_INCONSISTENT,
-    CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT,
-    CKR_KEY_SIZE_RANGE,
-];
-
-/// What refuses a key of another class.
-const WRONG_CLASS: &[CK_RV] = &[
-    CKR_KEY_TYPE_INCONSISTENT,
-    CKR_KEY_FUNCTION_NOT_PERMITTED,
-    CKR_KEY_HANDLE_INVALID,
-    CKR_WRAPPING_KEY_HANDLE_INVALID,
-    CKR_WRAPPING_KEY_TYPE_INCONSISTENT,
-    CKR_UNWRAPPING_KEY_HANDLE_INVALID,
-    CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT,
-];
-
-/// What refuses a handle that is no key's.
-const NO_KEY: &[CK_RV] =
-    &[CKR_KEY_HANDLE_INVALID, CKR_WRAPPING_KEY_HANDLE_INVALID, CKR_UNWRAPPING_KEY_HANDLE_INVALID];
 
 /// The flags that say what a mechanism is used for.
 fn use_flags() -> CK_FLAGS {
@@ -149,7 +132,10 @@ fn info(bench: &Bench, row: &'static Row) -> Verdict {
 }
 
 /// Whether the token advertises the use.
-fn advertised(bench: &Bench, row: &Row, wanted: Use) -> Result<bool, Stop> {
+///
+/// # Errors
+/// What `C_GetMechanismInfo` must not answer.
+pub fn advertised(bench: &Bench, row: &Row, wanted: Use) -> Result<bool, Stop> {
     match bench.offers(row.number, wanted.flag()) {
         Ok(_) => Ok(true),
         Err(Stop::NotOffered) => Ok(false),
@@ -157,19 +143,8 @@ fn advertised(bench: &Bench, row: &Row, wanted: Use) -> Result<bool, Stop> {
     }
 }
 
-/// The uses of a row that the token advertises and a key takes part in.
-fn keyed_uses(bench: &Bench, row: &Row) -> Result<Vec<Use>, Stop> {
-    let mut uses = Vec::new();
-    for one in row.uses.iter().filter(|one| one.key().is_some()) {
-        if advertised(bench, row, *one)? {
-            uses.push(*one);
-        }
-    }
-    if uses.is_empty() { Err(Stop::NotOffered) } else { Ok(uses) }
-}
-
 /// Begins the operation, or makes the one call that it is.
-fn attempt(session: &Session<'_>, row: &Row, wanted: Use, pair: KeyPair, mechanism: &Mechanism) -> Rv {
+pub fn attempt(session: &Session<'_>, row: &Row, wanted: Use, pair: KeyPair, mechanism: &Mechanism) -> Rv {
     let key = match wanted.key() {
         Some((Half::Public, _)) => pair.public,
         Some((Half::Private, _)) | None => pair.private,
@@ -336,171 +311,4 @@ fn other_uses(bench: &Bench, row: &'static Row) -> Verdict {
             rv.one_of(NOT_OFFERED)
         },
     )
-}
-
-/// The first of these parameters that the token takes. If there is none, no refusal shows anything: that the use works is
-/// a check of its own.
-fn taken(
-    bench: &Bench,
-    row: &Row,
-    wanted: Use,
-    pair: KeyPair,
-    good: &[Parameter],
-) -> Result<Option<Parameter>, Stop> {
-    for parameter in good {
-        let rv = attempt(&bench.session()?, row, wanted, pair, &parameter.mechanism(row.number));
-        if rv.was(CKR_OK) {
-            return Ok(Some(parameter.clone()));
-        }
-    }
-    Ok(None)
-}
-
-/// Every advertised use that works with a key of its own, and must not begin with what comes then.
-fn with_keys(
-    bench: &Bench,
-    row: &'static Row,
-    mut run: impl FnMut(&Session<'_>, Use, KeyPair, &Mechanism) -> Verdict,
-) -> Verdict {
-    each(
-        keyed_uses(bench, row)?,
-        |one| one.function().name().to_owned(),
-        |one| {
-            let session = bench.session()?;
-            let pair = keys::subject(&session, row.keys, *one, Allowed::Yes)?;
-            let good = parameters::good(row, &session, pair);
-            let taken = taken(bench, row, *one, pair, &good)?.ok_or(Stop::NotOffered)?;
-            run(&session, *one, pair, &taken.mechanism(row.number))
-        },
-    )
-}
-
-/// Whether it derives from a secret key of any type (6.21 and 6.43).
-fn takes_any_secret(row: &Row) -> bool {
-    let hashes = row.name.ends_with("_KEY_DERIVATION") || row.name.ends_with("_KEY_DERIVE");
-    matches!(row.shape, Shape::None | Shape::Number(_)) && hashes
-        || row.shape == Shape::StringData && row.keys == Keys::Secret(CKK_GENERIC_SECRET, 32)
-        || matches!(row.number, CKM_CONCATENATE_BASE_AND_KEY | CKM_EXTRACT_KEY_FROM_KEY)
-}
-
-fn other_key(bench: &Bench, row: &'static Row) -> Verdict {
-    if takes_any_secret(row) {
-        return Err(Stop::NotOffered);
-    }
-    with_keys(bench, row, |session, wanted, _, mechanism| {
-        let other = keys::other(session, row.keys, wanted)?;
-        attempt(session, row, wanted, other, mechanism).one_of(WRONG_TYPE)
-    })
-}
-
-fn other_class(bench: &Bench, row: &'static Row) -> Verdict {
-    if matches!(row.keys, Keys::Secret(..)) {
-        return Err(Stop::NotOffered);
-    }
-    with_keys(bench, row, |session, wanted, pair, mechanism| {
-        let swapped = KeyPair { public: pair.private, private: pair.public };
-        attempt(session, row, wanted, swapped, mechanism).one_of(WRONG_CLASS)
-    })
-}
-
-fn no_key(bench: &Bench, row: &'static Row) -> Verdict {
-    with_keys(bench, row, |session, wanted, _, mechanism| {
-        let nobody = KeyPair { public: 0, private: 0 };
-        attempt(session, row, wanted, nobody, mechanism).one_of(NO_KEY)
-    })
-}
-
-/// What refuses a key whose attribute does not allow the use. What the lists of the functions for keys have instead of
-/// `CKR_KEY_FUNCTION_NOT_PERMITTED`, which they forget, is as good.
-const fn not_permitted(wanted: Use) -> &'static [CK_RV] {
-    match wanted {
-        Use::Wrap => &[
-            CKR_KEY_FUNCTION_NOT_PERMITTED,
-            CKR_WRAPPING_KEY_HANDLE_INVALID,
-            CKR_WRAPPING_KEY_TYPE_INCONSISTENT,
-        ],
-        Use::Unwrap => &[
-            CKR_KEY_FUNCTION_NOT_PERMITTED,
-            CKR_UNWRAPPING_KEY_HANDLE_INVALID,
-            CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT,
-        ],
-        Use::Derive | Use::Encapsulate | Use::Decapsulate => {
-            &[CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_KEY_HANDLE_INVALID, CKR_KEY_TYPE_INCONSISTENT]
-        }
-        Use::Encrypt
-        | Use::Decrypt
-        | Use::Sign
-        | Use::Verify
-        | Use::SignRecover
-        | Use::VerifyRecover
-        | Use::Digest
-        | Use::Generate
-        | Use::GeneratePair => &[CKR_KEY_FUNCTION_NOT_PERMITTED],
-    }
-}
-
-fn not_allowed(bench: &Bench, row: &'static Row) -> Verdict {
-    with_keys(bench, row, |session, wanted, _, mechanism| {
-        let pair = keys::subject(session, row.keys, wanted, Allowed::No)?;
-        attempt(session, row, wanted, pair, mechanism).one_of(not_permitted(wanted))
-    })
-}
-
-fn flawed(bench: &Bench, row: &'static Row, flaw: Flaw) -> Verdict {
-    let mut uses = Vec::new();
-    for one in row.uses {
-        if advertised(bench, row, *one)? {
-            uses.push(*one);
-        }
-    }
-    each(
-        uses,
-        |one| one.function().name().to_owned(),
-        |one| {
-            let session = bench.session()?;
-            let pair = keys::subject(&session, row.keys, *one, Allowed::Yes)?;
-            let good = parameters::good(row, &session, pair);
-            let taken = taken(bench, row, *one, pair, &good)?;
-            let structure = taken.iter().chain(good.iter().rev()).find(|one| **one != Parameter::Absent);
-            each(
-                parameters::flawed(row, flaw, structure.unwrap_or(&Parameter::Absent)),
-                |flawed| flawed.what.clone(),
-                |flawed| {
-                    let session = bench.session()?;
-                    let rv = attempt(&session, row, *one, pair, &flawed.mechanism);
-                    match (rv.code, &taken) {
-                        (CKR_OK, _) => accepted(&session, *one, rv, flawed.most),
-                        (_, None) => Ok(()),
-                        (_, Some(_)) => rv.one_of(flawed.refusals),
-                    }
-                },
-            )
-        },
-    )
-}
-
-/// An operation has begun with a flawed parameter: whether it goes through with it, or is refused after all.
-fn accepted(session: &Session<'_>, wanted: Use, begun: Rv, most: Severity) -> Verdict {
-    let step = match wanted {
-        Use::Encrypt => Some(F::C_Encrypt),
-        Use::Sign => Some(F::C_Sign),
-        Use::Digest
-        | Use::Generate
-        | Use::GeneratePair
-        | Use::Wrap
-        | Use::Unwrap
-        | Use::Derive
-        | Use::Encapsulate
-        | Use::Decapsulate => None,
-        // Nothing that the suite has would tell whether these use the parameter.
-        Use::Decrypt | Use::Verify | Use::SignRecover | Use::VerifyRecover => {
-            return Err(Stop::at_most(Severity::Low, "CKR_MECHANISM_PARAM_INVALID", begun.to_string()));
-        }
-    };
-    let Some(step) = step else {
-        return Err(Stop::at_most(most, "CKR_MECHANISM_PARAM_INVALID", begun.to_string()));
-    };
-    let rv = session.run(step, &[7; 16], &mut Out::room(1024));
-    let most = if rv.was(CKR_OK) { most } else { most.min(Severity::Low) };
-    Err(Stop::at_most(most, "CKR_MECHANISM_PARAM_INVALID", format!("{begun}, then {rv}")))
 }
