@@ -17,6 +17,7 @@ mod login;
 mod nodes;
 mod object;
 mod partition;
+mod profiles;
 mod random;
 mod readers;
 mod record;
