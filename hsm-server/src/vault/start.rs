@@ -26,6 +26,7 @@ use super::{
     records::{
         AuthorityRecord, ClientRecord, NodeRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode,
     },
+    server::SETTLE,
     tickets::Tickets,
 };
 use crate::{
@@ -263,6 +264,8 @@ impl<P: Platform> Vault<P> {
             admissions: AtomicU64::new(1),
             next_end: AtomicU64::new(0),
             next_look: AtomicU64::new(0),
+            believed_from: AtomicU64::new(SETTLE),
+            renewals: Mutex::default(),
             applications: Applications::default(),
             readers: Readers::default(),
             connections: AtomicU64::new(1),
@@ -305,6 +308,7 @@ impl<P: Platform> Vault<P> {
         }
         let since = last.saturating_sub(REPLAY);
         let uptime = self.platform.uptime();
+        self.clock_was_found(self.started.abs_diff(last), uptime);
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 // What the clock says of the time since the last record is not relied on: as if it were none.
