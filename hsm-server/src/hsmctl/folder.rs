@@ -6,6 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -22,6 +23,15 @@ pub struct Server {
     pub address: String,
     /// The name in its certificate.
     pub name: String,
+}
+
+impl Server {
+    /// Whether the address means the machine that asks for it, whichever that is.
+    pub fn is_this_machine(&self) -> bool {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 /// What `strongroom.toml` says, as far as `hsmctl` needs it.

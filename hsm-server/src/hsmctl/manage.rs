@@ -20,7 +20,7 @@ use super::{
     error::CtlError,
     folder::{self, NewFolder},
     known::Pin,
-    output::{Cell, For, Format, Table, put, say},
+    output::{Cell, For, Format, Table, note, put, say},
 };
 use crate::certificates::{self, pem};
 
@@ -210,6 +210,13 @@ impl Add {
             address: self.server.clone().unwrap_or_else(|| server.server().address.clone()),
             name: self.server_name.clone().unwrap_or_else(|| server.server().name.clone()),
         };
+        if place.is_this_machine() {
+            note(&format!(
+                "this folder leads to {}, which is the machine that it is used on; for another machine say --server \
+                 HOST:PORT",
+                place.address
+            ));
+        }
         folder.write_client(&made.certificate, &made.authority, &place).map_err(unfinished)?;
         folder.finish().map_err(unfinished)?;
 

@@ -13,11 +13,7 @@ mod manage;
 mod output;
 mod signers;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +36,12 @@ struct Arguments {
     json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Arguments {
+    const fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Human }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,15 +82,14 @@ pub fn main(initialise: Initialise) -> ExitCode {
     match run(&arguments, initialise) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed there is nobody to tell.
-            writeln!(io::stderr(), "hsmctl: {error}").unwrap_or_default();
+            output::complain(arguments.format(), &error);
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
-    let format = if arguments.json { Format::Json } else { Format::Human };
+    let format = arguments.format();
     if let Command::Init(init) = &arguments.command {
         return init.run(format, initialise);
     }
