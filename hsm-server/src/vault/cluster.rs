@@ -10,7 +10,9 @@ use minicbor::bytes::ByteVec;
 use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Handle};
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord};
+use super::{
+    Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord, shared::ceremonies::Ceremonies,
+};
 use crate::{
     certificates::{self, fingerprint},
     cluster::{Document, Member, NodeId, Peers, Refusal, Ring, noise},
@@ -99,6 +101,8 @@ pub struct Cluster {
     peers: OnceLock<Arc<dyn Peers>>,
     /// How the other nodes are, and the sessions with them.
     pub(super) links: Links,
+    /// What this node takes part in.
+    pub(super) ceremonies: Ceremonies,
 }
 
 impl Cluster {
@@ -119,6 +123,7 @@ impl Cluster {
             view: RwLock::new(view.map(Arc::new)),
             peers: OnceLock::new(),
             links: Links::default(),
+            ceremonies: Ceremonies::default(),
         })
     }
 
@@ -266,6 +271,7 @@ impl<P: Platform> Vault<P> {
         self.change(context, Change::new().put(Path::Membership, &record))?;
         *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
         self.cluster.links.renew();
+        self.cluster.ceremonies.clear();
         self.cluster.gather();
         Ok(())
     }

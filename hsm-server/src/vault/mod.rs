@@ -131,6 +131,28 @@ pub struct Context<'a> {
     recorded: bool,
 }
 
+impl<'a> Context<'a> {
+    /// A call about which nothing else is known yet.
+    const fn new(peer: &'a Peer, caller: Caller, call: CallId, now: Time) -> Self {
+        Self {
+            peer,
+            caller,
+            request: 0,
+            call,
+            now,
+            role: Role::Public,
+            login: None,
+            partition: None,
+            subject: String::new(),
+            object: None,
+            mechanism: None,
+            message_hash: Vec::new(),
+            detail: String::new(),
+            recorded: false,
+        }
+    }
+}
+
 impl Context<'_> {
     /// The partition that the certificate names.
     fn partition(&self) -> Result<Arc<Partition>, Error> {
@@ -210,22 +232,9 @@ impl<P: Platform> Vault<P> {
     fn receive<'a, 'f>(&self, peer: &'a Peer, asked: &Asked<'f>) -> Result<(Context<'a>, &'f [u8]), Error> {
         let (caller, rest) = wire::decode_caller(asked.body)
             .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
-        let mut context = Context {
-            peer,
-            caller,
-            request: asked.header.id,
-            call: asked.call,
-            now: self.platform.now(),
-            role: Role::Public,
-            login: None,
-            partition: self.partition_of(peer),
-            subject: String::new(),
-            object: None,
-            mechanism: None,
-            message_hash: Vec::new(),
-            detail: String::new(),
-            recorded: false,
-        };
+        let mut context = Context::new(peer, caller, asked.call, self.platform.now());
+        context.request = asked.header.id;
+        context.partition = self.partition_of(peer);
         let entered = self.enter(&mut context);
         if let Err(error) = entered {
             self.record_failure(&mut context, &error);
@@ -497,6 +506,7 @@ impl<P: Platform> Door for Vault<P> {
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.ledger.prune(uptime);
         }
+        self.cluster.ceremonies.expire(uptime);
         let gone = self.applications.expire(uptime);
         if !gone.is_empty() {
             for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
