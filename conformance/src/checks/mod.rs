@@ -16,6 +16,7 @@ pub mod interop;
 pub mod keys;
 pub mod lengths;
 pub mod login;
+pub mod mechanism_refusals;
 pub mod mechanism_sizes;
 pub mod mechanisms;
 pub mod messages;

@@ -16,18 +16,18 @@ use crate::template::{Mechanism, Out, Template};
 
 table! {
     all key_separation;
-    "attacks.a02-wrap-and-decrypt-rsa" User wrap_and_decrypt_rsa, "4.8 CKA_WRAP (Clulow 2003)", "an RSA pair that wraps a sensitive key does not decrypt it" => critical patience(60);
+    "attacks.a02-wrap-and-decrypt-rsa" User wrap_and_decrypt_rsa, "beyond 4.8 CKA_WRAP (Clulow 2003)", "an RSA pair that wraps a sensitive, extractable key does not decrypt it, although the standard allows it" => informational patience(60);
     "attacks.a09-wrap-not-permitted" User wrap_not_permitted, "5.18.3 C_WrapKey", "a key without CKA_WRAP wraps nothing" => high;
     "attacks.a09-unwrap-not-permitted" User unwrap_not_permitted, "5.18.4 C_UnwrapKey", "a key without CKA_UNWRAP unwraps nothing" => high;
     "attacks.a12-weaker-key" User weaker_key, "5.18.3 C_WrapKey (SP 800-57 part 1, 5.6.3)", "a key does not leave under a weaker one: not under DES or RSA with 1024 bits, and hardly under AES with 128" => high;
     "attacks.a13-unextractable" User unextractable, "4.10 CKA_EXTRACTABLE", "an unextractable key is not wrapped" => critical;
     "attacks.a14-untrusted" User untrusted, "4.10 CKA_WRAP_WITH_TRUSTED", "a key that only trusted keys wrap is not wrapped by another" => critical;
-    "attacks.a15-halves" User halves, "6.11 AES-ECB (Clulow 2003)", "a wrapped key whose halves are swapped is not unwrapped" => high;
+    "attacks.a15-halves" User halves, "beyond 6.11 AES-ECB (Clulow 2003)", "a key wrapped with ECB whose halves are swapped is not unwrapped, although the standard allows ECB" => informational;
     "attacks.a16-random-blobs" User random_blobs, "5.18.4 C_UnwrapKey (RFC 3394, 2.2.3)", "no random bytes are unwrapped as a key" => high;
     "attacks.a16-changed-blobs" User changed_blobs, "5.18.4 C_UnwrapKey (RFC 3394, 2.2.3)", "a wrapped key with any byte changed is not unwrapped" => high;
     "attacks.a17-history" User history, "5.18.4 C_UnwrapKey", "an unwrapped key is not local, nor always sensitive, nor never extractable" => high;
     "attacks.a17-other-type" User other_type, "5.18.4 C_UnwrapKey", "a wrapped key of 17 bytes is not unwrapped as an AES key";
-    "attacks.a20-exponent-one" User exponent_one, "6.1 RSA", "an RSA key with the public exponent 1 is not brought in, or wraps nothing" => critical;
+    "attacks.a20-exponent-one" User exponent_one, "6.1 RSA (RFC 8017, 3.1: an exponent is at least 3)", "an RSA key with the public exponent 1 is not brought in, or wraps nothing" => high;
     "attacks.a29-unwrap-oracle" User unwrap_oracle, "6.1 CKM_RSA_PKCS (Bleichenbacher 1998; Bardou and others 2012)", "bad padding of a wrapped key is refused in one way, however it is bad" => oracles high patience(60);
     "attacks.a30-decrypt-oracle" User decrypt_oracle, "6.1 CKM_RSA_PKCS (Bleichenbacher 1998)", "bad padding of a ciphertext is refused in one way, however it is bad" => oracles high patience(60) alone;
     "attacks.a31-oaep-oracle" User oaep_oracle, "6.1 CKM_RSA_PKCS_OAEP (Manger 2001)", "bad OAEP is refused in one way, however it is bad" => oracles high patience(60) alone;
