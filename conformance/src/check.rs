@@ -406,6 +406,7 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::messages::CHECKS),
     Table(checks::operations::SIGN),
     Table(checks::operations::VERIFY),
+    Table(checks::verify_signature::CHECKS),
     Table(checks::signatures::ECDSA),
     Table(checks::signatures::ECDSA_SHA256),
     Table(checks::signatures::EDDSA),

@@ -195,6 +195,8 @@ const NOT_OFFERED: &[&str] = &[
     "attacks.d40-",
     "messages.",
     "sessions.state-",
+    "login.named",
+    "verify-signature.",
     "interop.",
     "mechanisms.",
     "vectors.",

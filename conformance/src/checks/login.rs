@@ -20,6 +20,9 @@ table! {
     "login.private-guessed" Token private_guessed, "5.6.8 C_Login, 5.7.5", "nobody who guesses handles reads a private object without a login" => high token_objects;
     "login.too-long" Token too_long, "5.6.8 C_Login", "a PIN that is too long is refused" => pins;
     "login.empty" Token empty, "5.6.8 C_Login", "an empty PIN is refused" => pins critical;
+    "login.named" Token named, "5.6.9 C_LoginUser (3.0)", "C_LoginUser with an empty name is C_Login";
+    "login.named-wrong" Token named_wrong, "5.6.9 C_LoginUser (3.0)", "so is a wrong PIN CKR_PIN_INCORRECT, and nobody is logged in" => pins critical;
+    "login.named-twice" Token named_twice, "5.6.9 C_LoginUser (3.0)", "and the second login CKR_USER_ALREADY_LOGGED_IN";
     "login.user-type" Token user_type, "5.6.8 C_Login", "a user type that does not exist is CKR_USER_TYPE_INVALID";
     "login.twice" Token twice, "5.6.8 C_Login", "the second login is CKR_USER_ALREADY_LOGGED_IN, in any session";
     "login.other-user" Token other_user, "5.6.8 C_Login", "the SO does not log in while the user is";
@@ -76,6 +79,38 @@ fn wrong(bench: &Bench) -> Verdict {
     session.login(CKU_USER, &pin).ok()?;
     rv.is(CKR_PIN_INCORRECT)?;
     ensure(seen == CKS_RW_PUBLIC_SESSION, "a public session", format!("state {seen}"))
+}
+
+/// `C_LoginUser` as the user, whose name is empty.
+fn login_user(session: &Session<'_>, pin: &[u8]) -> Result<Rv, Stop> {
+    let (length, name) = (Arg::number(pin.len() as CK_ULONG), Arg::slice(b"none"));
+    let arguments = [Arg::number(CKU_USER), Arg::slice(pin), length, name, Arg::number(0)];
+    match session.call(F::C_LoginUser, &arguments) {
+        rv if rv.was(CKR_FUNCTION_NOT_SUPPORTED) => Err(Stop::NotOffered),
+        rv => Ok(rv),
+    }
+}
+
+fn named(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.pin()?);
+    login_user(&session, &pin)?.ok()?;
+    state(&session, CKS_RW_USER_FUNCTIONS)?;
+    session.logout().ok()
+}
+
+fn named_wrong(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.pin()?);
+    let rv = login_user(&session, WRONG)?;
+    let seen = session.info()?.state;
+    session.login(CKU_USER, &pin).ok()?;
+    rv.is(CKR_PIN_INCORRECT)?;
+    ensure(seen == CKS_RW_PUBLIC_SESSION, "a public session", format!("state {seen}"))
+}
+
+fn named_twice(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.pin()?);
+    login_user(&session, &pin)?.ok()?;
+    login_user(&session, &pin)?.is(CKR_USER_ALREADY_LOGGED_IN)
 }
 
 fn so_wrong(bench: &Bench) -> Verdict {

@@ -38,4 +38,5 @@ pub mod timing;
 pub mod vector_keys;
 pub mod vector_runs;
 pub mod vectors;
+pub mod verify_signature;
 pub mod wrapping;

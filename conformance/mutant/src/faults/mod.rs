@@ -9,6 +9,7 @@ mod general;
 mod login;
 mod mechanisms;
 mod messages;
+mod newer;
 mod objects;
 mod operations;
 mod random;
@@ -30,6 +31,8 @@ pub enum Behind {
     SoftHsm,
     /// NSS softokn, which has messages, `C_SessionCancel` and more mechanisms.
     Nss,
+    /// SoftHSM2, with the functions of `newer.rs` that the mutant adds.
+    Newer,
 }
 
 /// A row of the table.
@@ -89,6 +92,7 @@ pub fn all() -> impl Iterator<Item = &'static Fault> {
         messages::FAULTS,
         mechanisms::FAULTS,
         vectors::FAULTS,
+        newer::FAULTS,
     ]
     .into_iter()
     .flatten()
