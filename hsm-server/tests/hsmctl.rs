@@ -76,7 +76,7 @@ fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Re
         ca.issue_client(&requests.administrator, "admin", None, now(), requests.days)?.certificate;
     fs::write(config.state.join("admin.der"), &administrator)?;
     let server = ca.issue_server(&requests.server, &requests.names, now(), requests.days)?.certificate;
-    Ok(Initialised { authority: pair.certificate, server, administrator })
+    Ok(Initialised { authority: pair.certificate, server, administrator, node: [0; 32] })
 }
 
 /// A vault of vectors.
@@ -112,8 +112,14 @@ impl Toy {
         match CallId::from_number(header.call).unwrap() {
             CallId::Hello => {
                 let renew_in = partitions.contains_key(RIPE).then_some(0);
-                let welcome =
-                    Welcome { minor: 0, limit: 1 << 20, server: "toy".into(), partition: None, renew_in };
+                let welcome = Welcome {
+                    minor: 0,
+                    limit: 1 << 20,
+                    server: "toy".into(),
+                    partition: None,
+                    renew_in,
+                    cluster: None,
+                };
                 encode_reply::<Hello>(out, header.id, &welcome);
             }
             CallId::CreatePartition => {
@@ -199,7 +205,11 @@ impl Toy {
                     fingerprint: client.fingerprint.clone(),
                     ..*client
                 });
-                encode_reply::<ListClients>(out, header.id, &Clients { clients: clients.collect() });
+                encode_reply::<ListClients>(
+                    out,
+                    header.id,
+                    &Clients { clients: clients.collect(), admitted: None },
+                );
             }
             CallId::RevokeClient => {
                 let name = read::<RevokeClient>(rest).name;
@@ -221,6 +231,7 @@ impl Toy {
                     token: true,
                     private: true,
                     size: 100,
+                    shares: None,
                 };
                 let key = KeyInfo { object, label: "hot".into(), id: vec![1], frozen: false };
                 encode_reply::<ListKeys>(out, header.id, &Keys { keys: vec![key] });

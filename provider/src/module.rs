@@ -22,6 +22,7 @@ use crate::{
     config::{Config, Deadlines},
     hsm::{self, Hsm, Patience, RequestIds, Transport},
     log::{self, Level},
+    mandate::Mandates,
     object::Objects,
     rv::Error,
     session::{Context, Session},
@@ -43,6 +44,23 @@ pub struct Module {
     pub(crate) objects: ArcSwap<Objects>,
     next_session: AtomicU64,
     pub(crate) next_object: AtomicU64,
+}
+
+/// The way to a slot's server.
+pub struct Way {
+    /// What the server is called.
+    pub server: String,
+    /// What carries the calls to it.
+    pub transport: Box<dyn Transport>,
+    /// For calls to keys that several nodes share.
+    pub mandates: Mandates,
+}
+
+impl Way {
+    /// To a server of this name, without mandates.
+    pub fn new(server: impl Into<String>, transport: Box<dyn Transport>) -> Self {
+        Self { server: server.into(), transport, mandates: Mandates::default() }
+    }
 }
 
 /// How a module came to be.
@@ -144,11 +162,11 @@ pub fn initialize(arguments: InitializeArguments) -> Result<(), Error> {
         Error::General
     })?;
     let traffic = Arc::new(Traffic::default());
-    let transports = config.tokens.into_iter().map(|token| {
+    let ways = config.tokens.into_iter().map(|token| {
         let transport = Box::new(Tls::new(token.clone().into(), traffic.clone())) as Box<dyn Transport>;
-        (token.server, transport)
+        Way { server: token.server, mandates: Mandates::signed_by(token.mandate_key), transport }
     });
-    install(Module::over(transports, config.deadlines)?)
+    install(Module::over(ways, config.deadlines)?)
 }
 
 /// Makes `module` the library's state: `C_Initialize` with a transport of one's own.
@@ -205,21 +223,19 @@ pub fn module() -> Result<Arc<Module>, Error> {
 }
 
 impl Module {
-    /// A module whose slots are the given servers, by name and transport.
+    /// A module whose slots are the given servers.
     ///
     /// # Errors
     /// `General` if the operating system has no random numbers.
-    pub fn over(
-        transports: impl IntoIterator<Item = (String, Box<dyn Transport>)>,
-        deadlines: Deadlines,
-    ) -> Result<Self, Error> {
+    pub fn over(ways: impl IntoIterator<Item = Way>, deadlines: Deadlines) -> Result<Self, Error> {
         let ids = Arc::new(RequestIds::random()?);
         let slots = (0..)
-            .zip(transports)
-            .map(|(id, (server, transport))| Slot {
+            .zip(ways)
+            .map(|(id, Way { server, transport, mandates })| Slot {
                 id,
                 server,
                 hsm: Hsm::over(transport, ids.clone(), deadlines),
+                mandates,
             })
             .collect();
         Ok(Self {

@@ -60,6 +60,8 @@ errors! {
     CryptokiAlreadyInitialized => CKR_CRYPTOKI_ALREADY_INITIALIZED;
     /// The application insists on its own mutexes.
     CantLock => CKR_CANT_LOCK;
+    /// It could not be done here; the log says why.
+    FunctionFailed => CKR_FUNCTION_FAILED;
     /// This function is not there.
     FunctionNotSupported => CKR_FUNCTION_NOT_SUPPORTED;
     /// A relic of parallel sessions.

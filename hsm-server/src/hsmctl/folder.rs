@@ -185,6 +185,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
     write().map_err(|error| CtlError::file(path, error))
 }
 
+/// Writes a file in the place of another or of none, whole or not at all, and to the disk.
+///
+/// # Errors
+/// It cannot be written; then nothing has changed.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.new"));
+    let fail = |error: io::Error| CtlError::file(path, error);
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        Ok(()) | Err(_) => {}
+    }
+    write_new(&fresh, bytes, mode)?;
+    fs::rename(&fresh, path).map_err(fail)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
+}
+
 fn settings(server: &Server) -> String {
     let quote = |text: &str| toml::Value::from(text).to_string();
     format!(

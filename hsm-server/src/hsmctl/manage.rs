@@ -19,6 +19,7 @@ use super::{
     client::Connection,
     error::CtlError,
     folder::{self, NewFolder},
+    known::Pin,
     output::{Cell, For, Format, Table, put, say},
 };
 use crate::certificates::{self, pem};
@@ -144,9 +145,9 @@ impl Client {
     ///
     /// # Errors
     /// The server refused or cannot be reached, or the new folder cannot be made.
-    pub fn run(&self, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         match self {
-            Self::Add(add) => add.run(server, format),
+            Self::Add(add) => add.run(folder, server, format),
             Self::List => {
                 let rows = server.call(&ListClients {})?.clients.into_iter().map(|client| {
                     let role =
@@ -185,12 +186,17 @@ const ADMINISTRATOR_DAYS: u32 = 365;
 const ADDED: &[(&str, For)] = &[("name", For::All), ("folder", For::All), ("not_after", For::All)];
 
 impl Add {
-    fn run(&self, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    fn run(&self, administrator: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         let malformed = |error: certificates::CertificateError| CtlError::new(error.to_string());
         // The folder first: if it cannot be made, no certificate is.
         let folder = NewFolder::start(&self.out)?;
         let (key, request) = certificates::request(&self.name).map_err(malformed)?;
         folder.write_secret("client.key", pem("PRIVATE KEY", &key).as_bytes())?;
+        if self.role.administrator
+            && let Some(pin) = Pin::read(administrator)?
+        {
+            pin.write(folder.path())?;
+        }
 
         let partition = self.role.partition.clone();
         let days = self.days.unwrap_or(match &partition {

@@ -8,8 +8,10 @@ mod cluster;
 mod error;
 mod folder;
 pub mod init;
+mod known;
 mod manage;
 mod output;
+mod signers;
 
 use std::{
     io::{self, Write},
@@ -98,7 +100,7 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
     match &arguments.command {
         Command::Init(_) => Ok(()),
         Command::Partition(command) => command.run(server, format),
-        Command::Client(command) => command.run(server, format),
+        Command::Client(command) => command.run(folder, server, format),
         Command::Key(command) => command.run(server, format),
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),

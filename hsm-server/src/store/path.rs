@@ -39,6 +39,8 @@ pub enum Path {
     Policy(PartitionId),
     /// A token object.
     Object(PartitionId, ObjectId),
+    /// A client's Ed25519 key, with which it signs mandates for a partition.
+    Admission(PartitionId, [u8; 32]),
 }
 
 impl Path {
@@ -46,7 +48,11 @@ impl Path {
     pub const fn partition(&self) -> Option<PartitionId> {
         match self {
             Self::Authority | Self::Node | Self::Membership | Self::Client(_) => None,
-            Self::Partition(id) | Self::Roles(id) | Self::Policy(id) | Self::Object(id, _) => Some(*id),
+            Self::Partition(id)
+            | Self::Roles(id)
+            | Self::Policy(id)
+            | Self::Object(id, _)
+            | Self::Admission(id, _) => Some(*id),
         }
     }
 }
@@ -65,6 +71,11 @@ impl fmt::Display for Path {
             Self::Roles(id) => write!(f, "partition/{id}/roles"),
             Self::Policy(id) => write!(f, "partition/{id}/policy"),
             Self::Object(id, object) => write!(f, "partition/{id}/object/{object}"),
+            // Not below the partition's name: that would be longer than a name may be.
+            Self::Admission(id, key) => {
+                write!(f, "admission/{id}/")?;
+                key.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
     }
 }
@@ -105,6 +116,9 @@ impl Name {
             ("node", None, None, None) => Self::Record(Path::Node),
             ("membership", None, None, None) => Self::Record(Path::Membership),
             ("client", Some(id), None, None) => Self::Record(Path::Client(hex(id)?)),
+            ("admission", Some(id), Some(key), None) => {
+                Self::Record(Path::Admission(PartitionId(hex(id)?), hex(key)?))
+            }
             ("partition", Some(id), kind, object) => {
                 let id = PartitionId(hex(id)?);
                 match (kind, object) {
@@ -160,6 +174,7 @@ mod tests {
             Path::Roles(id),
             Path::Policy(id),
             Path::Object(id, object),
+            Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()
     }

@@ -14,6 +14,7 @@ mod error;
 mod keyring;
 mod keys;
 mod login;
+mod mandates;
 mod nodes;
 mod object;
 mod partition;
@@ -22,6 +23,7 @@ mod readers;
 mod record;
 mod records;
 mod server;
+mod shared;
 mod sign;
 mod start;
 mod tickets;
@@ -169,6 +171,7 @@ impl<P: Platform> Handle<Hello> for Vault<P> {
         let renew_in = self.first_shown(context);
         Ok(Welcome {
             renew_in,
+            cluster: self.cluster.own_cluster().map(Into::into),
             minor: wire::MINOR,
             limit: self.settings.frame_bytes,
             server: SERVER.into(),

@@ -8,6 +8,7 @@ use super::{
     error::Error,
     keyring::Keyring,
     login::Role,
+    mandates::Admitted,
     records::{PartitionRecord, RolesRecord},
 };
 use crate::{
@@ -30,6 +31,7 @@ pub struct Partition {
     objects: Mutex<()>,
     roles: RwLock<RolesRecord>,
     rules: RwLock<Rules>,
+    admitted: RwLock<Admitted>,
 }
 
 /// What an administrator may change of a partition, and what every use of a key is held against.
@@ -54,6 +56,7 @@ impl Partition {
             objects: Mutex::default(),
             roles: RwLock::new(roles),
             rules: RwLock::new(rules),
+            admitted: RwLock::default(),
         }
     }
 
@@ -87,6 +90,16 @@ impl Partition {
     /// Puts other roles in place, once the store holds them. Only for whoever has the login turn.
     pub fn set_roles(&self, roles: RolesRecord) {
         *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles;
+    }
+
+    /// The keys that clients may sign mandates with.
+    pub fn admitted(&self) -> RwLockReadGuard<'_, Admitted> {
+        self.admitted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, to be changed, once the store holds the change.
+    pub fn admitted_to_change(&self) -> RwLockWriteGuard<'_, Admitted> {
+        self.admitted.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for its turn to check or change a PIN: one after the other, whoever asks.

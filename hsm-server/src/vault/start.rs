@@ -16,10 +16,12 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
+    admin::hex,
     applications::{ApplicationId, Applications, short},
     clock::{Step, Watch, step},
-    cluster::Cluster,
+    cluster::{Cluster, Identity},
     keyring::{Object, Owner},
+    mandates::Admitted,
     partition::{Partition, Rules},
     readers::Readers,
     records::{
@@ -84,6 +86,8 @@ pub struct Initialised {
     pub server: Vec<u8>,
     /// The first administrator's.
     pub administrator: Vec<u8>,
+    /// SHA-256 of the key by which the server proves who it is as a node.
+    pub node: [u8; 32],
 }
 
 /// Makes a new store with its own CA and a first administrator.
@@ -109,8 +113,12 @@ pub fn initialise<P: Platform>(
     let id = new_client(&**platform);
     let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
+    let node = NodeRecord::new(&authority, &**platform, now)?;
     let mut batch = Batch::new();
-    batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
+    batch
+        .put(Path::Authority, encode(&record))
+        .put(Path::Client(client.fingerprint), encode(&client))
+        .put(Path::Node, encode(&node));
     let mut first =
         AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
     first.store_version = Some(store.commit(batch, &encode(&first))?);
@@ -122,6 +130,7 @@ pub fn initialise<P: Platform>(
         authority: pair.certificate,
         server: server.certificate,
         administrator: administrator.certificate,
+        node: Identity::open(node)?.fingerprint(),
     })
 }
 
@@ -177,6 +186,7 @@ struct Parts {
     roles: RolesRecord,
     policy: String,
     objects: Vec<Object>,
+    admitted: Admitted,
 }
 
 impl Contents {
@@ -196,6 +206,9 @@ impl Contents {
                     let record: ObjectRecord = decode(&bytes)?;
                     let object = Object::new(object, record.attributes, Owner::Token, record.lineage);
                     partitions.entry(id).or_default().objects.push(object);
+                }
+                Path::Admission(id, key) => {
+                    partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
             }
         }
@@ -218,6 +231,7 @@ impl Parts {
         let name = record.name.clone();
         let partition = Partition::new(id, Rules { record, policy_text: self.policy, policy }, self.roles);
         partition.keyring.put(self.objects);
+        *partition.admitted_to_change() = self.admitted;
         Ok((name, Arc::new(partition)))
     }
 }
@@ -266,6 +280,9 @@ impl<P: Platform> Vault<P> {
             store,
             log,
         };
+        if let Some(identity) = vault.cluster.identity() {
+            tracing::info!(fingerprint = hex(&identity.fingerprint()), "this server as a node of a cluster");
+        }
         vault.replay()?;
         vault.log.append(AuditRecord {
             time: now,

@@ -6,6 +6,7 @@ mod abuse;
 mod cluster;
 mod identity;
 mod limits;
+mod mandates;
 mod net;
 mod objects;
 mod restart;

@@ -120,7 +120,10 @@ impl Peers for Wire {
     }
 
     fn gather(&self, ring: Arc<Ring>) {
-        *lock(&self.ring) = Some(ring);
+        let mut present = lock(&self.ring);
+        // A front takes nothing that it was not told later.
+        assert!(present.as_ref().is_none_or(|present| present.number < ring.number));
+        *present = Some(ring);
     }
 }
 
@@ -151,10 +154,18 @@ impl Node {
         let wire = Wire { net: Arc::clone(net), name: name.into(), ring: Mutex::default() };
         vault.reach(Arc::new(wire));
         let admin = world.administrator(&vault);
-        let said = world.ask(&vault, &admin, &Introduce { name: name.into() }).unwrap();
+        let said = world.ask(&vault, &admin, &Introduce { name: name.into(), challenge: None }).unwrap();
         let node = Self { name: name.into(), world, vault, net: Arc::clone(net), said };
         node.appear();
         node
+    }
+
+    /// Asks it again who it is.
+    pub fn introduce(&mut self) {
+        lock(&self.net.places).remove(&self.id());
+        let ask = Introduce { name: self.name.clone(), challenge: None };
+        self.said = self.world.ask(&self.vault, &self.admin(), &ask).unwrap();
+        self.appear();
     }
 
     fn appear(&self) {

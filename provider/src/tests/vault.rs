@@ -198,7 +198,14 @@ impl State {
             CallId::Hello => answer::<Hello>(out, id, body, |hello| {
                 let (minor, server) = (hello.minor, "scripted".into());
                 let partition = (!self.administrator).then(|| "test".into());
-                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition, renew_in: self.renew_in })
+                Ok(Welcome {
+                    minor,
+                    limit: DEFAULT_LIMIT,
+                    server,
+                    partition,
+                    renew_in: self.renew_in,
+                    cluster: None,
+                })
             }),
             CallId::RenewCertificate => {
                 let (issuer, renew_in) = (self.issuer.as_mut().unwrap(), &mut self.renew_in);
@@ -353,6 +360,7 @@ fn info(id: ObjectId, template: &Template) -> ObjectInfo {
         token: template.bool(CKA_TOKEN).unwrap_or(false),
         private: template.bool(CKA_PRIVATE).unwrap_or(false),
         size: 100,
+        shares: None,
     }
 }
 
