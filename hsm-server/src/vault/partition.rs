@@ -50,7 +50,7 @@ impl Partition {
     pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord) -> Self {
         Self {
             id,
-            keyring: Keyring::default(),
+            keyring: Keyring::new(),
             ledger: Ledger::default(),
             login: Mutex::default(),
             objects: Mutex::default(),
