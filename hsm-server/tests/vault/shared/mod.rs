@@ -1,5 +1,7 @@
 //! Keys of which several vaults hold shares: real vaults, and a network that can be made bad.
 
+mod double;
+mod hostile;
 mod keys;
 mod signers;
 mod signing;
