@@ -79,7 +79,7 @@ fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Re
         ca.issue_client(&requests.administrator, "admin", None, now(), requests.days)?.certificate;
     fs::write(config.state.join("admin.der"), &administrator)?;
     let server = ca.issue_server(&requests.server, &requests.names, now(), requests.days)?.certificate;
-    Ok(Initialised { authority: pair.certificate, server, administrator })
+    Ok(Initialised { authority: pair.certificate, server, administrator, node: [0; 32] })
 }
 
 /// A vault of vectors.
@@ -505,7 +505,10 @@ fn an_administrators_day() {
 fn clients_get_folders_that_work() {
     let house = House::new();
     let out = house.path("alice");
-    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out, "--days", "7"]);
+    let added =
+        house.run(&["client", "add", "alice", "--partition", "payments", "--out", &out, "--days", "7"]);
+    done(&added);
+    assert!(String::from_utf8_lossy(&added.stderr).contains("127.0.0.1"), "it leads to this machine only");
     assert_eq!(mode(Path::new(&out)), 0o700);
     assert_eq!(mode(&Path::new(&out).join("client.key")), 0o600);
     let certificate = pem::parse(fs::read(Path::new(&out).join("client.pem")).unwrap()).unwrap();
@@ -529,7 +532,8 @@ fn clients_get_folders_that_work() {
 
     let remote = house.path("remote");
     let place = ["--server", "hsm.example:7373", "--server-name", "hsm.example"];
-    house.ask(&[&["client", "add", "r", "--partition", "payments", "--out", &remote][..], &place].concat());
+    let words = [&["client", "add", "r", "--partition", "payments", "--out", &remote][..], &place].concat();
+    assert!(house.run(&words).stderr.is_empty());
     let settings = fs::read_to_string(Path::new(&remote).join("strongroom.toml")).unwrap();
     assert!(settings.contains("server = \"hsm.example:7373\"\nserver_name = \"hsm.example\""), "{settings}");
 }
@@ -629,6 +633,10 @@ fn certificates_are_renewed() {
 fn whatever_fails_says_what_to_do() {
     let house = House::new();
     assert!(not_done(&hsmctl(&["status"])).contains("STRONGROOM_ADMIN"));
+    let error: Value = serde_json::from_str(&not_done(&hsmctl(&["--json", "status"]))).unwrap();
+    assert!(
+        error["error"] == "which server?" && error["advice"].as_str().unwrap().contains("STRONGROOM_ADMIN")
+    );
     assert!(not_done(&hsmctl(&["--admin", "/nonexistent", "status"])).contains("hsmctl init"));
     assert!(not_done(&house.run(&["policy", "show", "nobody"])).contains("hsmctl partition list"));
     assert!(not_done(&house.run(&["freeze", "p", "--key", "xyz"])).contains("hsmctl key list"));
@@ -662,6 +670,10 @@ fn following_survives_a_restart() {
     let admin = house.state.join("admin");
     let words = ["--admin", admin.to_str().unwrap(), "--json", "audit", "tail", "--follow"];
     let mut child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let only_new = ["--admin", admin.to_str().unwrap(), "audit", "tail", "--follow", "-n", "0"];
+    let mut only_new = command(&only_new).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut new_lines = BufReader::new(only_new.stdout.take().unwrap()).lines();
+    assert!(new_lines.next().unwrap().unwrap().starts_with("SEQUENCE"), "it has begun");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next =
         || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["sequence"].clone();
@@ -669,10 +681,14 @@ fn following_survives_a_restart() {
     house.front = None;
     house.serve(7);
     (6..=7).for_each(|sequence| assert_eq!(next(), sequence));
+    for sequence in ["6 ", "7 "] {
+        assert!(new_lines.next().unwrap().unwrap().starts_with(sequence));
+    }
     // For good.
     house.front = None;
     let error = not_done(&child.wait_with_output().unwrap());
     assert!(error.contains("the server ended the connection; run it again"), "{error}");
+    assert!(!only_new.wait().unwrap().success());
 }
 
 fn usage_is_checked() {

@@ -24,6 +24,7 @@ use strongroom_shared::{
 use super::{
     error::CtlError,
     folder::{Server, Token},
+    output::note,
 };
 use crate::certificates::life;
 
@@ -91,9 +92,8 @@ impl Connection {
         if welcome.renew_in == Some(0)
             && let Err(error) = connection.renew(token)
         {
-            // Not a reason to leave the command undone. Where standard error is closed there is nobody to tell.
-            writeln!(io::stderr(), "hsmctl: this certificate ends soon and was not renewed: {error}")
-                .unwrap_or_default();
+            // Not a reason to leave the command undone.
+            note(&format!("this certificate ends soon and was not renewed: {error}"));
         }
         Ok(connection)
     }

@@ -14,8 +14,9 @@ use super::{
     client::Connection,
     error::CtlError,
     folder::{self, MANDATE_KEY, NewFolder, SETTINGS, Token, write_new},
+    known::Pin,
     manage::told,
-    output::{self, Cell, For, Format, Table, say},
+    output::{self, Cell, For, Format, Table, note, say},
 };
 use crate::certificates::{self, pem};
 
@@ -92,9 +93,9 @@ impl Client {
     ///
     /// # Errors
     /// The server refused or cannot be reached, or the new folder cannot be made.
-    pub fn run(&self, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         match self {
-            Self::Add(add) => add.run(server, format),
+            Self::Add(add) => add.run(folder, server, format),
             Self::Admit { folder } => admit(folder, server, format),
             Self::List => list(server, format),
             Self::Revoke { name } => {
@@ -208,12 +209,17 @@ const ADMINISTRATOR_DAYS: u32 = 365;
 const ADDED: &[(&str, For)] = &[("name", For::All), ("folder", For::All), ("not_after", For::All)];
 
 impl Add {
-    fn run(&self, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    fn run(&self, administrator: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         let malformed = |error: certificates::CertificateError| CtlError::new(error.to_string());
         // The folder first: if it cannot be made, no certificate is.
         let folder = NewFolder::start(&self.out)?;
         let (key, request) = certificates::request(&self.name).map_err(malformed)?;
         folder.write_secret("client.key", pem("PRIVATE KEY", &key).as_bytes())?;
+        if self.role.administrator
+            && let Some(pin) = Pin::read(administrator)?
+        {
+            pin.write(folder.path())?;
+        }
 
         let partition = self.role.partition.clone();
         let mandate_key = match &partition {
@@ -236,6 +242,13 @@ impl Add {
             address: self.server.clone().unwrap_or_else(|| server.server().address.clone()),
             name: self.server_name.clone().unwrap_or_else(|| server.server().name.clone()),
         };
+        if place.is_this_machine() {
+            note(&format!(
+                "this folder leads to {}, which is the machine that it is used on; for another machine say --server \
+                 HOST:PORT",
+                place.address
+            ));
+        }
         folder.write_client(&made.certificate, &made.authority, &place).map_err(unfinished)?;
         if let (Some(partition), Some(key)) = (partition, mandate_key) {
             let key = key.public().to_vec();

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -27,6 +28,15 @@ pub struct Server {
     pub address: String,
     /// The name in its certificate.
     pub name: String,
+}
+
+impl Server {
+    /// Whether the address means the machine that asks for it, whichever that is.
+    pub fn is_this_machine(&self) -> bool {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 /// What `strongroom.toml` says, as far as `hsmctl` needs it.
@@ -212,6 +222,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
         file.sync_all()
     };
     write().map_err(|error| CtlError::file(path, error))
+}
+
+/// Writes a file in the place of another or of none, whole or not at all, and to the disk.
+///
+/// # Errors
+/// It cannot be written; then nothing has changed.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.new"));
+    let fail = |error: io::Error| CtlError::file(path, error);
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        Ok(()) | Err(_) => {}
+    }
+    write_new(&fresh, bytes, mode)?;
+    fs::rename(&fresh, path).map_err(fail)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
 }
 
 fn settings(server: &Server) -> String {

@@ -11,14 +11,12 @@ mod folder;
 mod generate;
 pub mod init;
 mod keys;
+mod known;
 mod manage;
 mod output;
+mod signers;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -41,6 +39,12 @@ struct Arguments {
     json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Arguments {
+    const fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Human }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,15 +85,14 @@ pub fn main(initialise: Initialise) -> ExitCode {
     match run(&arguments, initialise) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed there is nobody to tell.
-            writeln!(io::stderr(), "hsmctl: {error}").unwrap_or_default();
+            output::complain(arguments.format(), &error);
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
-    let format = if arguments.json { Format::Json } else { Format::Human };
+    let format = arguments.format();
     if let Command::Init(init) = &arguments.command {
         return init.run(format, initialise);
     }
@@ -105,7 +108,7 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         // Done above: they are no administrator's.
         Command::Init(_) | Command::Key(keys::Key::Generate(_)) => Ok(()),
         Command::Partition(command) => command.run(server, format),
-        Command::Client(command) => command.run(server, format),
+        Command::Client(command) => command.run(folder, server, format),
         Command::Key(keys::Key::List { partition }) => keys::list(partition, server, format),
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),

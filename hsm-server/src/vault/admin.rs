@@ -306,7 +306,7 @@ impl<P: Platform> Handle<Thaw> for Vault<P> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

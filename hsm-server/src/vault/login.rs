@@ -274,7 +274,7 @@ impl<P: Platform> Handle<Logout> for Vault<P> {
         let mine = context.application_id();
         let partition = context.partition()?;
         if let Some(login) = &context.login {
-            self.tickets.end(login.id);
+            self.tickets.end(context.peer.id, login.id);
         }
         partition.keyring.remove_session_objects(|owner, _, object| {
             owner == mine && super::keyring::is_private(&object.attributes)

@@ -40,7 +40,7 @@ use std::{
 
 use strongroom_shared::{
     fault::{Fault, FaultCode},
-    message::{AuditRecord, Caller, Hello, Outcome, Welcome},
+    message::{AuditRecord, Caller, Hello, InstanceId, Outcome, Welcome},
     object::ObjectId,
     wire::{self, CallId, HEADER, Handle, Header, Kind, Permit, Retry, Service, Undone},
 };
@@ -86,6 +86,10 @@ pub struct Vault<P: Platform> {
     next_end: AtomicU64,
     /// When to look at the server's certificate, by the uptime.
     next_look: AtomicU64,
+    /// From when on certificates are made by the clock, by the uptime.
+    believed_from: AtomicU64,
+    /// When certificates were renewed lately, by client.
+    renewals: Mutex<HashMap<ClientId, Vec<Time>>>,
     authority: Authority,
     cluster: Cluster,
     applications: Applications,
@@ -411,6 +415,8 @@ impl<P: Platform> Door for Vault<P> {
             }
             Some(wire::Pace::Slow | wire::Pace::Patient) => Pace::Slow,
             Some(wire::Pace::ByKey) => sign::pace(frame),
+            // It waits for the disk then.
+            Some(wire::Pace::Quick) if call == Some(CallId::Hello) && self.is_first_shown(peer) => Pace::Slow,
             Some(wire::Pace::Quick) | None => Pace::Quick,
         }
     }
@@ -436,8 +442,11 @@ impl<P: Platform> Door for Vault<P> {
             (Some(application), retry) => {
                 application.confirm(&context.caller.ended);
                 match retry {
-                    Retry::Safe => self.carry_out(&mut context, body, out),
-                    Retry::Once => self.carry_out_once(&application, &mut context, body, out),
+                    // Nobody would ever say that the request of no application is over, or send it again.
+                    Retry::Once if context.caller.instance != InstanceId::default() => {
+                        self.carry_out_once(&application, &mut context, body, out);
+                    }
+                    Retry::Safe | Retry::Once => self.carry_out(&mut context, body, out),
                 }
             }
         }

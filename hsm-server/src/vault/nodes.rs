@@ -2,7 +2,8 @@
 //!
 //! Greetings and documents go in the open (mutual TLS between fronts): they hold no secret, and a document proves
 //! itself. Everything else is sealed from vault to vault. A session ends with the process, with the membership
-//! document, and after an hour.
+//! document, and after an hour. It stands only between vaults under the very same document: two that were signed for
+//! one version are told, and nothing sealed passes between their nodes.
 
 use std::{
     collections::HashMap,
@@ -58,6 +59,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Time = 10 * SECOND;
 
 /// What one vault asks another, sealed.
+///
+/// A question may come twice: after a lost answer it is asked again in another session. So each is safe to repeat, or
+/// carries an id under which it is carried out once.
 #[derive(Debug, Encode, Decode)]
 pub enum Question {
     /// Are you the vault that the document names?
@@ -128,6 +132,8 @@ pub enum NodeError {
     Malformed(String),
     /// What it sealed is not genuine, or no session could be had.
     Noise(NoiseError),
+    /// It has another document of the same version.
+    Split(u64),
 }
 
 impl fmt::Display for NodeError {
@@ -137,6 +143,11 @@ impl fmt::Display for NodeError {
             Self::Refused(fault) => write!(f, "it refused: {fault}"),
             Self::Malformed(reason) => write!(f, "its answer cannot be read: {reason}"),
             Self::Noise(error) => error.fmt(f),
+            Self::Split(version) => write!(
+                f,
+                "split: administrators signed two membership documents of version {version}, and it has the other one; \
+                 nothing sealed passes until both have a later version: change the cluster at one of them"
+            ),
         }
     }
 }
@@ -164,6 +175,7 @@ struct Health {
     reachable: bool,
     sealed: bool,
     version: Option<u64>,
+    digest: Option<ByteVec>,
     seen: Option<Time>,
     trouble: String,
     failures: u32,
@@ -177,7 +189,7 @@ struct Outgoing {
     session: Arc<Session>,
     made: Time,
     /// Under which membership document.
-    version: u64,
+    document: [u8; 32],
 }
 
 struct Incoming {
@@ -185,7 +197,7 @@ struct Incoming {
     session: Arc<Session>,
     made: Time,
     /// Under which membership document.
-    version: u64,
+    document: [u8; 32],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -212,6 +224,7 @@ impl Links {
             version: health.version,
             seen: health.seen.map(|seen| seen / SECOND),
             trouble: health.trouble,
+            digest: health.digest,
         }
     }
 
@@ -220,12 +233,13 @@ impl Links {
     }
 
     /// It answered a greeting.
-    fn well(&self, node: NodeId, version: u64, now: Time) {
+    fn well(&self, node: NodeId, version: u64, digest: Option<ByteVec>, now: Time) {
         let mut health = lock(&self.health);
         let health = health.entry(node).or_default();
         *health = Health {
             reachable: true,
             version: Some(version),
+            digest,
             seen: Some(now),
             sealed: health.sealed,
             trouble: std::mem::take(&mut health.trouble),
@@ -251,23 +265,26 @@ impl Links {
     pub fn ill(&self, member: &Member, error: &NodeError, now: Time) {
         let mut health = lock(&self.health);
         let health = health.entry(member.id).or_default();
-        health.trouble = error.to_string();
-        health.sealed = false;
+        let trouble = error.to_string();
+        let split = matches!(error, NodeError::Split(_));
+        if split && health.trouble != trouble {
+            tracing::error!(node = member.name, %error, "the cluster is split");
+        } else if !split && health.failures == 0 {
+            tracing::warn!(node = member.name, %error, "another node has trouble");
+        }
+        (health.trouble, health.sealed) = (trouble, false);
         if matches!(error, NodeError::Unreachable(_)) {
             health.reachable = false;
-        }
-        if health.failures == 0 {
-            tracing::warn!(node = member.name, %error, "another node has trouble");
         }
         let wait = SECOND.saturating_mul(1 << health.failures.min(5)).min(MAX_BACKOFF);
         health.failures = health.failures.saturating_add(1);
         health.due = now.saturating_add(wait);
     }
 
-    fn outgoing(&self, node: NodeId, version: u64, now: Time) -> Option<Outgoing> {
+    fn outgoing(&self, node: NodeId, document: &[u8; 32], now: Time) -> Option<Outgoing> {
         let outgoing = lock(&self.outgoing);
         let link = outgoing.get(&node)?;
-        (link.version == version && now < link.made.saturating_add(RENEW)).then(|| link.clone())
+        (link.document == *document && now < link.made.saturating_add(RENEW)).then(|| link.clone())
     }
 
     /// A session that no other thread has replaced meanwhile.
@@ -278,10 +295,10 @@ impl Links {
         }
     }
 
-    fn incoming(&self, number: u64, from: NodeId, version: u64, now: Time) -> Option<Arc<Session>> {
+    fn incoming(&self, number: u64, from: NodeId, document: &[u8; 32], now: Time) -> Option<Arc<Session>> {
         let incoming = lock(&self.incoming);
         let link = incoming.get(&number)?;
-        let good = link.from == from && link.version == version && now < link.made.saturating_add(LIFE);
+        let good = link.from == from && link.document == *document && now < link.made.saturating_add(LIFE);
         good.then(|| Arc::clone(&link.session))
     }
 
@@ -317,12 +334,17 @@ impl<P: Platform> Vault<P> {
 
     fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {
         let version = view.document.membership().version;
-        let theirs = self.ask(member, &GreetNode { version }, PATIENCE)?.version;
-        self.cluster.links.well(member.id, theirs, self.platform.now());
+        let NodeGreeting { version: theirs, digest } = self.ask(member, &GreetNode { version }, PATIENCE)?;
+        let same = digest.as_ref().is_none_or(|digest| **digest == *view.document.digest());
+        self.cluster.links.well(member.id, theirs, digest, self.platform.now());
         if theirs < version {
             let document = view.document.bytes().to_vec();
             self.ask(member, &OfferMembership { document }, PATIENCE)?;
-            self.cluster.links.well(member.id, version, self.platform.now());
+            let digest = view.document.digest().to_vec();
+            self.cluster.links.well(member.id, version, Some(digest.into()), self.platform.now());
+        }
+        if theirs == version && !same {
+            return Err(NodeError::Split(version));
         }
         if theirs == version {
             match self.consult(view, member, &Question::Vouch, PATIENCE)? {
@@ -365,8 +387,7 @@ impl<P: Platform> Vault<P> {
         patience: Duration,
     ) -> Result<Answer, NodeError> {
         let text = Zeroizing::new(encode(question));
-        let version = view.document.membership().version;
-        let known = self.cluster.links.outgoing(member.id, version, self.platform.uptime());
+        let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
         if let Some(link) = known
             && let Some(answer) = self.consult_in(&link, member, &text, patience)?
         {
@@ -399,27 +420,24 @@ impl<P: Platform> Vault<P> {
 
     /// A session for what another node is to read that does not answer it, and the other's number of it.
     pub(super) fn session_to(&self, view: &View, member: &Member) -> Result<(u64, Arc<Session>), NodeError> {
-        let version = view.document.membership().version;
-        let known = self.cluster.links.outgoing(member.id, version, self.platform.uptime());
+        let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
         let link = known.map_or_else(|| self.shake_hands(view, member), Ok)?;
         Ok((link.number, link.session))
     }
 
     /// The session of this number that another node made, if it has not ended.
     pub(super) fn session_from(&self, view: &View, member: &Member, number: u64) -> Option<Arc<Session>> {
-        let version = view.document.membership().version;
-        self.cluster.links.incoming(number, member.id, version, self.platform.uptime())
+        self.cluster.links.incoming(number, member.id, view.document.digest(), self.platform.uptime())
     }
 
     fn shake_hands(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
         let identity = self.cluster.identity().ok_or(NoiseError::Handshake)?;
-        let membership = view.document.membership();
-        let pair =
-            noise::Pair { cluster: membership.cluster, own: &identity.sealing, other: &member.sealing };
+        let document = view.document.digest();
+        let pair = noise::Pair { document, own: &identity.sealing, other: &member.sealing };
         let (waiting, message) = pair.initiate(self.randomness())?;
         let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, PATIENCE)?;
         let session = Arc::new(waiting.finish(&message)?);
-        let link = Outgoing { number, session, made: self.platform.uptime(), version: membership.version };
+        let link = Outgoing { number, session, made: self.platform.uptime(), document: *document };
         lock(&self.cluster.links.outgoing).insert(member.id, link.clone());
         Ok(link)
     }
@@ -486,7 +504,8 @@ fn refused(error: NoiseError) -> Error {
 impl<P: Platform> Handle<GreetNode> for Vault<P> {
     fn handle(&self, _: &mut Context<'_>, _: GreetNode) -> Result<NodeGreeting, Error> {
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
-        Ok(NodeGreeting { version: view.document.membership().version })
+        let (version, digest) = (view.document.membership().version, view.document.digest().to_vec());
+        Ok(NodeGreeting { version, digest: Some(digest.into()) })
     }
 }
 
@@ -496,15 +515,14 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
         let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
             return Err(FaultCode::Forbidden.into());
         };
-        let membership = view.document.membership();
-        let pair =
-            noise::Pair { cluster: membership.cluster, own: &identity.sealing, other: &member.sealing };
+        let document = *view.document.digest();
+        let pair = noise::Pair { document: &document, own: &identity.sealing, other: &member.sealing };
         let (session, message) = pair.respond(self.randomness(), &call.message).map_err(refused)?;
         let mut number = [0; 8];
         self.platform.fill(&mut number);
         let number = u64::from_be_bytes(number);
-        let (session, version) = (Arc::new(session), membership.version);
-        let link = Incoming { from: member.id, session, made: self.platform.uptime(), version };
+        let session = Arc::new(session);
+        let link = Incoming { from: member.id, session, made: self.platform.uptime(), document };
         self.cluster.links.admit(number, link);
         Ok(HandsShaken { session: number, message })
     }
@@ -513,9 +531,9 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
 impl<P: Platform> Handle<SealedCall> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: SealedCall) -> Result<SealedReply, Error> {
         let member = self.calling(context)?;
-        let version = self.cluster.view().ok_or(FaultCode::Forbidden)?.document.membership().version;
-        let Some(session) =
-            self.cluster.links.incoming(call.session, member.id, version, self.platform.uptime())
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        let now = self.platform.uptime();
+        let Some(session) = self.cluster.links.incoming(call.session, member.id, view.document.digest(), now)
         else {
             return Ok(SealedReply { sealed: Vec::new() });
         };

@@ -17,9 +17,10 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
+    admin::hex,
     applications::{ApplicationId, Applications, short},
     clock::{Step, Watch, step},
-    cluster::Cluster,
+    cluster::{Cluster, Identity},
     keyring::{Object, Owner},
     mandates::Admitted,
     partition::{Partition, Rules},
@@ -27,6 +28,7 @@ use super::{
     records::{
         AuthorityRecord, ClientRecord, NodeRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode,
     },
+    server::SETTLE,
     shared::{
         bans::SignedBan,
         keys::{PendingRecord, ShareRecord, SharedKey, SharedKeys},
@@ -90,6 +92,8 @@ pub struct Initialised {
     pub server: Vec<u8>,
     /// The first administrator's.
     pub administrator: Vec<u8>,
+    /// SHA-256 of the key by which the server proves who it is as a node.
+    pub node: [u8; 32],
 }
 
 /// Makes a new store with its own CA and a first administrator.
@@ -115,8 +119,12 @@ pub fn initialise<P: Platform>(
     let id = new_client(&**platform);
     let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
+    let node = NodeRecord::new(&authority, &**platform, now)?;
     let mut batch = Batch::new();
-    batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
+    batch
+        .put(Path::Authority, encode(&record))
+        .put(Path::Client(client.fingerprint), encode(&client))
+        .put(Path::Node, encode(&node));
     let mut first =
         AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
     first.store_version = Some(store.commit(batch, &encode(&first))?);
@@ -128,6 +136,7 @@ pub fn initialise<P: Platform>(
         authority: pair.certificate,
         server: server.certificate,
         administrator: administrator.certificate,
+        node: Identity::open(node)?.fingerprint(),
     })
 }
 
@@ -284,6 +293,8 @@ impl<P: Platform> Vault<P> {
             admissions: AtomicU64::new(1),
             next_end: AtomicU64::new(0),
             next_look: AtomicU64::new(0),
+            believed_from: AtomicU64::new(SETTLE),
+            renewals: Mutex::default(),
             applications: Applications::default(),
             readers: Readers::default(),
             connections: AtomicU64::new(1),
@@ -295,6 +306,9 @@ impl<P: Platform> Vault<P> {
             store,
             log,
         };
+        if let Some(identity) = vault.cluster.identity() {
+            tracing::info!(fingerprint = hex(&identity.fingerprint()), "this server as a node of a cluster");
+        }
         vault.replay()?;
         vault.log.append(AuditRecord {
             time: now,
@@ -323,6 +337,7 @@ impl<P: Platform> Vault<P> {
         }
         let since = last.saturating_sub(REPLAY);
         let uptime = self.platform.uptime();
+        self.clock_was_found(self.started.abs_diff(last), uptime);
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 // What the clock says of the time since the last record is not relied on: as if it were none.

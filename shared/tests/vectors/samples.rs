@@ -313,12 +313,13 @@ fn faults() -> Vec<Sample> {
 }
 
 fn cluster() -> Vec<Sample> {
-    let introduction = |document: &[u8]| Introduction {
+    let introduction = |document: &[u8], proof: Option<[u8; 64]>| Introduction {
         authority: vec![0x30, 1],
         certificate: vec![0x30, 2],
         identity: vec![3; 32],
         sealing: vec![4; 32],
         document: document.into(),
+        proof: proof.map(|proof| proof.to_vec().into()),
     };
     let well = MemberState {
         name: "a".into(),
@@ -327,6 +328,7 @@ fn cluster() -> Vec<Sample> {
         version: Some(7),
         seen: Some(1_767_571_200),
         trouble: String::new(),
+        digest: None,
     };
     let never_seen = MemberState {
         name: "b".into(),
@@ -335,11 +337,23 @@ fn cluster() -> Vec<Sample> {
         version: None,
         seen: None,
         trouble: "it is down".into(),
+        digest: None,
+    };
+    let split = MemberState {
+        name: "c".into(),
+        reachable: true,
+        sealed: false,
+        version: Some(7),
+        seen: Some(1_767_571_200),
+        trouble: "another document".into(),
+        digest: Some(vec![6; 32].into()),
     };
     vec![
-        public("request", &Introduce { name: "a".into() }),
-        reply::<Introduce>("reply", &introduction(b"document")),
-        reply::<Introduce>("reply-without-a-cluster", &introduction(b"")),
+        public("request", &Introduce { name: "a".into(), challenge: None }),
+        public("request-challenge", &Introduce { name: "a".into(), challenge: Some(vec![5; 32].into()) }),
+        reply::<Introduce>("reply", &introduction(b"document", None)),
+        reply::<Introduce>("reply-proof", &introduction(b"document", Some([7; 64]))),
+        reply::<Introduce>("reply-without-a-cluster", &introduction(b"", None)),
         public("request", &InstallMembership { document: b"document".to_vec() }),
         reply::<InstallMembership>("reply", &Done {}),
         public("request", &ReadCluster {}),
@@ -347,13 +361,18 @@ fn cluster() -> Vec<Sample> {
             "reply",
             &ClusterState { document: b"document".to_vec(), members: vec![well, never_seen] },
         ),
+        reply::<ReadCluster>(
+            "reply-split",
+            &ClusterState { document: b"document".to_vec(), members: vec![split] },
+        ),
     ]
 }
 
 fn nodes() -> Vec<Sample> {
     vec![
         public("request", &GreetNode { version: 7 }),
-        reply::<GreetNode>("reply", &NodeGreeting { version: 8 }),
+        reply::<GreetNode>("reply", &NodeGreeting { version: 8, digest: None }),
+        reply::<GreetNode>("reply-digest", &NodeGreeting { version: 8, digest: Some(vec![6; 32].into()) }),
         public("request", &OfferMembership { document: b"document".to_vec() }),
         reply::<OfferMembership>("reply", &Done {}),
         public("request", &ShakeHands { message: vec![5; 48] }),

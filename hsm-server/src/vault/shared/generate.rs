@@ -257,6 +257,11 @@ impl<P: Platform> Vault<P> {
         }
     }
 
+    /// What a node does about shares by itself.
+    fn about_shares<'a>(&self, peer: &'a Peer) -> Context<'a> {
+        Context::new(peer, Caller::default(), CallId::GenerateShared, self.platform.now())
+    }
+
     fn look_after(
         &self,
         view: &View,
@@ -271,9 +276,7 @@ impl<P: Platform> Vault<P> {
             match self.consult(view, member, &question, ACTIVATION) {
                 Ok(Answer::Certificate(Some(bytes))) => {
                     let peer = peer(member);
-                    let call = CallId::GenerateShared;
-                    let mut context = Context::new(&peer, Caller::default(), call, self.platform.now());
-                    return self.activate(&mut context, &bytes);
+                    return self.activate(&mut self.about_shares(&peer), &bytes);
                 }
                 Ok(Answer::Certificate(None)) => denied += 1,
                 Ok(Answer::Vouched(..) | Answer::Done | Answer::Progress(_)) | Err(_) => {}
@@ -287,7 +290,11 @@ impl<P: Platform> Vault<P> {
         let _turn = partition.object_turn();
         if partition.shared.pending().contains_key(&id) {
             tracing::warn!(key = %id, "no node has a certificate for this share: it is dropped");
-            self.change_silently(Change::new().delete(Path::Pending(partition.id, id)))?;
+            let peer = view.me().map(peer).ok_or(FaultCode::Forbidden)?;
+            let mut context = self.about_shares(&peer);
+            (context.subject, context.object) = (name.into(), Some(id));
+            context.detail = "no node has a certificate for this share: it was dropped".into();
+            self.change(&mut context, Change::new().delete(Path::Pending(partition.id, id)))?;
             partition.shared.drop_pending(id);
         }
         Ok(())

@@ -1,11 +1,15 @@
 //! Keys of which several vaults hold shares: real vaults, and a network that can be made bad.
 
+mod double;
+mod hostile;
 mod keys;
+mod signers;
 mod signing;
+mod weather;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -135,6 +139,14 @@ impl House {
         self.desks[at].peer = peer;
     }
 
+    /// The application logs in again: its ticket may have expired.
+    pub fn log_in(&self, at: usize) -> Client {
+        let node = &self.nodes[at];
+        let mut desk = node.world.connect(&node.vault, &self.certificates[at], 1);
+        node.world.login(&node.vault, &mut desk, User::Normal, USER_PIN).unwrap();
+        desk
+    }
+
     pub fn mandate(&self, call: CallId, body: Vec<u8>) -> Mandate {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&self.nonces.fetch_add(1, Ordering::Relaxed).to_be_bytes());
@@ -192,6 +204,19 @@ impl House {
         self.net.weather(move |from, to, _| {
             if names.contains(&from) || names.contains(&to) { Mishap::Lost } else { Mishap::None }
         });
+    }
+
+    /// This happens to the call of vault to vault from `from` that comes after `after` others.
+    pub fn strike(&self, from: &'static str, after: usize, mishap: Mishap) -> Arc<AtomicUsize> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&count);
+        self.net.weather(move |caller, _, call| {
+            if caller != from || call != CallId::SealedCall {
+                return Mishap::None;
+            }
+            if seen.fetch_add(1, Ordering::Relaxed) == after { mishap.clone() } else { Mishap::None }
+        });
+        count
     }
 
     pub fn clear_up(&self) {

@@ -1,0 +1,419 @@
+//! A bad node: a member of the cluster that coordinates, holds a real share, and says what it likes. It speaks the
+//! nodes' language as it is written down here once more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use minicbor::{Decode, Encode, bytes::ByteVec};
+use strongroom_server::{
+    certificates::fingerprint,
+    cluster::{
+        Document, Member, NodeId,
+        noise::{self, Session},
+    },
+    crypto::threshold::{
+        Ceremony, CeremonyId, Committee, Epoch, Incoming, KeyId, Outgoing, Party, SchemeId, Setup, Share,
+        Signing, Step, To, generate_key, sign,
+    },
+};
+use strongroom_shared::{
+    fault::Fault,
+    secret::Secret,
+    wire::{HEADER, Header, Kind as Frame, decode_body, encode_request},
+};
+
+use super::*;
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum Question {
+    #[n(0)]
+    Vouch,
+    #[n(1)]
+    Begin(#[n(0)] Begin),
+    #[n(2)]
+    Step {
+        #[n(0)]
+        id: CeremonyId,
+        #[n(1)]
+        parcels: Vec<Parcel>,
+    },
+    #[n(3)]
+    Cancel(#[n(0)] CeremonyId),
+    #[n(4)]
+    Certificate {
+        #[n(0)]
+        partition: String,
+        #[n(1)]
+        key: ObjectId,
+    },
+    #[n(5)]
+    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum Reply {
+    #[n(0)]
+    Vouched(#[n(0)] u64),
+    #[n(1)]
+    Progress(#[n(0)] Progress),
+    #[n(2)]
+    Certificate(#[n(0)] Option<ByteVec>),
+    #[n(3)]
+    Done,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Begin {
+    #[n(0)]
+    pub id: CeremonyId,
+    #[n(1)]
+    pub key: KeyId,
+    #[n(2)]
+    pub epoch: Epoch,
+    #[n(3)]
+    pub task: Task,
+    #[n(4)]
+    pub parcels: Vec<Parcel>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum Task {
+    #[n(0)]
+    Sign {
+        #[n(0)]
+        mandated: Mandated,
+        #[n(1)]
+        signers: BTreeSet<Party>,
+        #[n(2)]
+        bans: Vec<SignedBan>,
+    },
+    #[n(1)]
+    Generate {
+        #[n(0)]
+        mandated: Mandated,
+        #[n(1)]
+        public: ObjectId,
+        #[n(2)]
+        seats: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct SignedBan {
+    #[n(0)]
+    pub ban: Ban,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Ban {
+    #[n(0)]
+    pub key: KeyId,
+    #[n(1)]
+    pub epoch: Epoch,
+    #[n(2)]
+    pub reporter: Party,
+    #[n(3)]
+    pub against: Party,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Parcel {
+    #[n(0)]
+    pub from: Party,
+    #[n(1)]
+    pub to: Option<Party>,
+    #[n(2)]
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum Content {
+    #[n(0)]
+    Plain(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    #[n(1)]
+    Sealed(#[n(0)] Sealed),
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Sealed {
+    #[n(0)]
+    pub session: u64,
+    #[n(1)]
+    pub counter: u64,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Progress {
+    #[n(0)]
+    pub parcels: Vec<Parcel>,
+    #[n(1)]
+    pub more: bool,
+    #[n(2)]
+    pub end: Option<End>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum End {
+    #[n(0)]
+    Signed,
+    #[n(1)]
+    Ready(#[n(0)] Statement),
+    #[n(2)]
+    Behind(#[n(0)] Vec<SignedBan>),
+    #[n(3)]
+    Aborted(#[n(0)] Verdict),
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Verdict {
+    #[n(0)]
+    pub reason: String,
+    #[n(1)]
+    pub culprits: BTreeSet<Party>,
+    #[n(2)]
+    pub suspects: BTreeSet<Party>,
+    #[n(3)]
+    pub ban: Option<SignedBan>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Statement {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub claim: Vec<u8>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+struct Certificate {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    claim: Vec<u8>,
+    #[n(1)]
+    signatures: Vec<ByteVec>,
+}
+
+/// The first letter of a ceremony, spoilt.
+pub type Spoil = fn(&mut Vec<u8>);
+
+/// The bad node: it sits at the last seat of three.
+pub struct Double {
+    certificate: Vec<u8>,
+    identity: Ed25519KeyPair,
+    sealing: Secret<[u8; 32]>,
+}
+
+/// A session with an honest node.
+pub struct Talk<'a> {
+    node: &'a Node,
+    double: &'a Double,
+    number: u64,
+    session: Session,
+}
+
+pub fn party(number: u8) -> Party {
+    Party::new(number).unwrap()
+}
+
+impl Double {
+    pub fn new() -> Self {
+        Self {
+            certificate: b"the certificate of z".to_vec(),
+            identity: Ed25519KeyPair::from_seed_unchecked(&[77; 32]).unwrap(),
+            sealing: Secret::new([78; 32]),
+        }
+    }
+
+    pub fn member(&self, authority: &[u8]) -> Member {
+        Member {
+            name: "z".into(),
+            address: "127.0.0.1:7373".into(),
+            server_name: "localhost".into(),
+            authority: authority.to_vec(),
+            id: NodeId(fingerprint(&self.certificate)),
+            identity: public(&self.identity),
+            sealing: noise::public_key(&self.sealing).unwrap(),
+        }
+    }
+
+    fn call<C: Call>(&self, node: &Node, call: &C) -> Result<C::Reply, Fault> {
+        let mut frame = Vec::new();
+        encode_request(&mut frame, 1, &Caller::default(), call);
+        let reply = deliver(&node.vault, &self.certificate, &frame).unwrap();
+        let header = Header::decode(reply[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
+        match header.kind {
+            Frame::Fault => Err(decode_body(&reply[HEADER..]).unwrap()),
+            Frame::Reply | Frame::Request => Ok(decode_body(&reply[HEADER..]).unwrap()),
+        }
+    }
+
+    /// Shakes hands with an honest node.
+    pub fn meet<'a>(&'a self, node: &'a Node, document: &[u8]) -> Talk<'a> {
+        let document = Document::read(document).unwrap();
+        let other = node.member().sealing;
+        let pair = noise::Pair { document: document.digest(), own: &self.sealing, other: &other };
+        let random = noise::random_source(|bytes| aws_lc_rs::rand::fill(bytes).unwrap());
+        let (waiting, message) = pair.initiate(random).unwrap();
+        let shaken = self.call(node, &ShakeHands { message }).unwrap();
+        let session = waiting.finish(&shaken.message).unwrap();
+        Talk { node, double: self, number: shaken.session, session }
+    }
+
+    /// Makes a key with the honest nodes at the first seats, keeps its own share, and hands the certificate to them.
+    pub fn make(&self, talks: &[Talk<'_>], scheme: SchemeId, key: [u8; 16], mandated: &Mandated) -> Share {
+        let id = CeremonyId([key[0]; 32]);
+        let me = party(3);
+        let setup = Setup { key: KeyId(key), id, epoch: Epoch(0), me };
+        let started = generate_key(scheme, Committee::new(2, 3).unwrap(), &setup).unwrap();
+        let seats = ["a", "b", "z"].map(str::to_owned).to_vec();
+        let task =
+            Task::Generate { mandated: mandated.clone(), public: ObjectId([key[0] ^ 0xff; 16]), seats };
+        let begin = Begin { id, key: KeyId(key), epoch: Epoch(0), task, parcels: Vec::new() };
+        let (outcome, statements) = run(talks, started, me, &begin, |_| ());
+        let claim = statements[0].claim.clone();
+        let own = self.identity.sign(&[b"strongroom shares 1\0", claim.as_slice()].concat());
+        let others = statements.iter().map(|statement| statement.signature.to_vec().into());
+        let signatures: Vec<ByteVec> = others.chain([own.as_ref().to_vec().into()]).collect();
+        let mut forged = Certificate { claim, signatures };
+        forged.signatures.swap(0, 1);
+        for talk in talks {
+            let fault = talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap())).unwrap_err();
+            assert!(fault.detail.contains("not all nodes have signed"), "{fault}");
+        }
+        forged.signatures.swap(0, 1);
+        for talk in talks {
+            talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap())).unwrap();
+        }
+        outcome.unwrap().share.unwrap()
+    }
+
+    /// Signs with one honest node, whose first letter is spoilt on its way. How it ended there.
+    pub fn sign(
+        &self,
+        talk: &Talk<'_>,
+        share: &Share,
+        (id, input): ([u8; 32], &[u8]),
+        begin: &Begin,
+        spoil: Spoil,
+    ) -> Progress {
+        let Task::Sign { signers, .. } = &begin.task else { panic!() };
+        let signing = Signing { signers: signers.clone(), input: input.to_vec() };
+        let (epoch, me) = (share.public().epoch(), party(3));
+        let setup = Setup { key: share.public().key(), id: CeremonyId(id), epoch, me };
+        let (mut ceremony, mut outgoing) = sign(share, &signing, &setup).unwrap();
+        let mut question = Question::Begin(begin.clone());
+        loop {
+            let Ok(Reply::Progress(progress)) = talk.ask(&question) else { panic!("no progress") };
+            if progress.end.is_some() {
+                return progress;
+            }
+            for message in &mut outgoing {
+                let mut text = message.bytes.to_vec();
+                spoil(&mut text);
+                *message.bytes = text;
+            }
+            let parcels = parcels(me, &outgoing, &[party(1), party(2)]);
+            question = Question::Step { id: CeremonyId(id), parcels };
+            let plain = progress.parcels.iter().filter_map(|parcel| match &parcel.content {
+                Content::Plain(bytes) if parcel.to == Some(me) => {
+                    Some(Incoming { from: parcel.from, bytes: bytes.clone() })
+                }
+                Content::Plain(_) | Content::Sealed(_) => None,
+            });
+            match ceremony.step(plain.collect()) {
+                Step::Continue(going, more) => (ceremony, outgoing) = (going, more),
+                Step::Done(_, _) | Step::Abort(_) | Step::Refused(..) => panic!("it ended at the double"),
+            }
+        }
+    }
+}
+
+impl Talk<'_> {
+    pub fn ask(&self, question: &Question) -> Result<Reply, Fault> {
+        let counter = self.session.number();
+        let sealed = self.session.seal(counter, &minicbor::to_vec(question).unwrap()).unwrap();
+        let call = SealedCall { session: self.number, counter, sealed };
+        let sealed = self.double.call(self.node, &call)?.sealed;
+        assert!(!sealed.is_empty(), "the session has ended");
+        Ok(decode_body(&self.session.open_answer(counter, &sealed).unwrap()).unwrap())
+    }
+}
+
+/// What one says, as parcels to those it is for among `others`.
+fn parcels(from: Party, outgoing: &[Outgoing], others: &[Party]) -> Vec<Parcel> {
+    let parcel = |message: &Outgoing| {
+        let to = match message.to {
+            To::Party(party) => vec![party],
+            To::All => others.to_vec(),
+            To::Coordinator => Vec::new(),
+        };
+        let content = Content::Plain(message.bytes.to_vec());
+        to.into_iter()
+            .map(move |to| Parcel { from, to: Some(to), content: content.clone() })
+            .collect::<Vec<_>>()
+    };
+    outgoing.iter().flat_map(parcel).collect()
+}
+
+/// Runs a ceremony of the honest nodes at seats 1 and 2 and one's own at 3. What they say to each other it cannot read.
+fn run<T: 'static>(
+    talks: &[Talk<'_>],
+    (ceremony, outgoing): (Ceremony<T>, Vec<Outgoing>),
+    me: Party,
+    begin: &Begin,
+    mut look: impl FnMut(&Parcel),
+) -> (Option<T>, Vec<Statement>) {
+    let seats = [party(1), party(2)];
+    let mut ceremony = Some(ceremony);
+    let (mut done, mut said) = (None, BTreeMap::new());
+    let mut inboxes: BTreeMap<Party, VecDeque<Parcel>> = BTreeMap::new();
+    let post = |parcels: Vec<Parcel>, inboxes: &mut BTreeMap<Party, VecDeque<Parcel>>| {
+        for parcel in parcels {
+            inboxes.entry(parcel.to.unwrap()).or_default().push_back(parcel);
+        }
+    };
+    post(parcels(me, &outgoing, &seats), &mut inboxes);
+    let mut first = true;
+    while said.len() < seats.len() {
+        for (seat, talk) in seats.iter().zip(talks) {
+            // One letter at a time: they are long.
+            let parcels = inboxes.entry(*seat).or_default().pop_front();
+            let parcels = parcels.into_iter().collect();
+            let question = match first {
+                true => Question::Begin(Begin { parcels, ..begin.clone() }),
+                false => Question::Step { id: begin.id, parcels },
+            };
+            if said.contains_key(seat) {
+                continue;
+            }
+            let Reply::Progress(progress) = talk.ask(&question).unwrap() else { panic!() };
+            progress.parcels.iter().for_each(&mut look);
+            post(progress.parcels, &mut inboxes);
+            if let Some(End::Ready(statement)) = progress.end {
+                said.insert(*seat, statement);
+            }
+        }
+        first = false;
+        let mine = inboxes.entry(me).or_default();
+        let incoming = mine.drain(..).map(|parcel| match parcel.content {
+            Content::Plain(bytes) => Incoming { from: parcel.from, bytes },
+            Content::Sealed(_) => panic!("sealed for the coordinator itself"),
+        });
+        match ceremony.take().map(|ceremony| ceremony.step(incoming.collect())) {
+            None => {}
+            Some(Step::Continue(going, outgoing)) => {
+                ceremony = Some(going);
+                post(parcels(me, &outgoing, &seats), &mut inboxes);
+            }
+            Some(Step::Done(result, outgoing)) => {
+                done = Some(result);
+                post(parcels(me, &outgoing, &seats), &mut inboxes);
+            }
+            Some(Step::Abort(abort)) => panic!("{abort}"),
+            Some(Step::Refused(_, rejected)) => panic!("{rejected}"),
+        }
+    }
+    (done, said.into_values().collect())
+}

@@ -1,0 +1,239 @@
+//! A bad coordinator, with a share of its own: what honest nodes refuse, and what they remember.
+
+use std::collections::BTreeSet;
+
+use strongroom_server::{
+    cluster::Document,
+    crypto::threshold::{CeremonyId, Epoch, KeyId, SchemeId, Share},
+};
+use strongroom_shared::fault::FaultCode;
+
+use super::{
+    double::{Begin, Content, Double, End, Parcel, Question, Reply, Talk, Task, party},
+    *,
+};
+
+/// Two honest nodes and the bad one.
+struct Scene {
+    house: House,
+    double: Double,
+    document: Vec<u8>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (house, double) = (House::new(2), Double::new());
+        let mut membership = membership(2, &house.nodes.iter().collect::<Vec<_>>());
+        membership.members.push(double.member(&house.nodes[0].said.authority));
+        let document = membership.sign(&[&administrator(1)]).unwrap();
+        for node in &house.nodes {
+            node.install(&document).unwrap();
+        }
+        house.beat();
+        Self { house, double, document }
+    }
+
+    fn talks(&self) -> Vec<Talk<'_>> {
+        self.house.nodes.iter().map(|node| self.double.meet(node, &self.document)).collect()
+    }
+
+    /// A key of all three, and the bad node's share of it.
+    fn key(&self, kind: Kind, scheme: SchemeId) -> (ObjectId, Share) {
+        let id = [9; 16];
+        let body = minicbor::to_vec(kind.wish(2, 3)).unwrap();
+        let mandated = self.house.mandated(CallId::GenerateKeyPair, body);
+        (ObjectId(id), self.double.make(&self.talks(), scheme, id, &mandated))
+    }
+
+    fn mandated(&self, kind: Kind, key: ObjectId, input: &[u8]) -> Mandated {
+        self.house.mandated(CallId::Sign, to_sign(kind, key, input))
+    }
+}
+
+fn to_begin(attempt: u8, key: ObjectId, mandated: &Mandated, signers: [u8; 2]) -> Begin {
+    let signers: BTreeSet<_> = signers.into_iter().map(party).collect();
+    let task = Task::Sign { mandated: mandated.clone(), signers, bans: Vec::new() };
+    Begin { id: CeremonyId([attempt; 32]), key: KeyId(key.0), epoch: Epoch(0), task, parcels: Vec::new() }
+}
+
+/// Asks for a ceremony to begin, which is refused.
+fn refused(talk: &Talk<'_>, begin: Begin, hint: &str) {
+    let fault = talk.ask(&Question::Begin(begin)).expect_err(hint);
+    assert!(fault.detail.contains(hint), "{hint}: {fault}");
+}
+
+#[test]
+fn only_the_applications_own_word_counts() {
+    let scene = Scene::new();
+    let (key, _) = scene.key(Kind::Ed25519, SchemeId::Ed25519);
+    let (house, kind) = (&scene.house, Kind::Ed25519);
+    let node = &house.nodes[0];
+    let admin = node.admin();
+    node.world.ask(&node.vault, &admin, &CreatePartition { name: "savings".into() }).unwrap();
+    let talks = scene.talks();
+    let good = house.mandate(CallId::Sign, to_sign(kind, key, MESSAGE));
+    let changed = |change: &dyn Fn(&mut Mandate)| {
+        let mut mandate = good.clone();
+        change(&mut mandate);
+        signed(&mandate, &desk_key())
+    };
+    let stranger = Ed25519KeyPair::from_seed_unchecked(&[51; 32]).unwrap();
+    let mut altered = signed(&good, &desk_key());
+    let at = altered.text.windows(3).position(|window| window == b"pay").unwrap();
+    altered.text[at] ^= 1;
+    let own_key = signed(&Mandate { key: public(&stranger), ..good.clone() }, &stranger);
+    let now = good.expires - 60;
+    let mut attempt = 100;
+    for (mandated, hint) in [
+        (altered, "signature of the mandate is wrong"),
+        (signed(&good, &stranger), "signature of the mandate is wrong"),
+        (own_key, "not admitted"),
+        (changed(&|m| m.cluster = [8; 16]), "another cluster"),
+        (changed(&|m| m.partition = "savings".into()), "not admitted"),
+        (changed(&|m| m.partition = "attic".into()), "no partition attic"),
+        (changed(&|m| m.expires = now), "clocks"),
+        (changed(&|m| m.expires = now + Mandate::LONGEST + 60), "clocks"),
+        (changed(&|m| m.call = CallId::Decrypt as u16), "another call"),
+        (changed(&|m| m.body = to_sign(kind, ObjectId([8; 16]), MESSAGE)), "another key"),
+        (changed(&|m| m.body = vec![1, 2, 3]), ""),
+    ] {
+        attempt += 1;
+        refused(&talks[0], to_begin(attempt, key, &mandated, [1, 3]), hint);
+    }
+    let records = house.nodes[0].records("SignShared");
+    assert!(records.iter().all(|record| record.outcome != Outcome::Done), "{records:?}");
+    assert_eq!((records.len(), records[0].client.as_str()), (11, "node z"));
+    // The true one is carried out, so it was none of the rest that was refused.
+    let mandated = signed(&good, &desk_key());
+    assert!(talks[0].ask(&Question::Begin(to_begin(1, key, &mandated, [1, 3]))).is_ok());
+}
+
+#[test]
+fn a_ceremony_is_begun_once_and_stepped_by_its_coordinator_alone() {
+    let scene = Scene::new();
+    let (key, _) = scene.key(Kind::Ed25519, SchemeId::Ed25519);
+    let talks = scene.talks();
+    let mandated = scene.mandated(Kind::Ed25519, key, MESSAGE);
+    let begin = |attempt, signers| to_begin(attempt, key, &mandated, signers);
+    talks[0].ask(&Question::Begin(begin(1, [1, 3]))).unwrap();
+    refused(&talks[0], begin(1, [1, 3]), "was begun before");
+    refused(&talks[0], Begin { epoch: Epoch(1), ..begin(2, [1, 3]) }, "epoch");
+    refused(&talks[0], begin(3, [2, 3]), "own seat");
+    refused(&talks[0], begin(4, [1, 7]), "no member");
+    let garbage = |from, to, content| Parcel { from: party(from), to: Some(party(to)), content };
+    let step = |id: u8, parcel| Question::Step { id: CeremonyId([id; 32]), parcels: vec![parcel] };
+    let plain = || Content::Plain(b"nonsense".to_vec());
+    for (question, hint) in [
+        (step(9, garbage(3, 1, plain())), "not under way"),
+        (step(1, garbage(2, 1, plain())), "not in this ceremony"),
+        (step(1, garbage(3, 2, plain())), "for another party"),
+        (step(1, garbage(3, 1, plain())), "no message of this version"),
+    ] {
+        let fault = talks[0].ask(&question).unwrap_err();
+        assert!(fault.detail.contains(hint), "{hint}: {fault}");
+    }
+    // Between two others: only what is sealed by the one that says so.
+    talks[0].ask(&Question::Begin(begin(5, [1, 2]))).unwrap();
+    let fault = talks[0].ask(&step(5, garbage(2, 1, plain()))).unwrap_err();
+    assert!(fault.detail.contains("not sealed"), "{fault}");
+    // Another session of the same node goes on with it; its time ends it.
+    scene.house.nodes[0].world.platform.pass(5_000_000);
+    let fault = talks[0].ask(&step(1, garbage(3, 1, plain()))).unwrap_err();
+    assert!(fault.detail.contains("not under way"), "{fault}");
+    // A mandate is not begun without end.
+    for attempt in 20..28 {
+        let _ = talks[0].ask(&Question::Begin(begin(attempt, [1, 3])));
+    }
+    refused(&talks[0], begin(40, [1, 3]), "used up");
+}
+
+#[test]
+fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
+    let mut scene = Scene::new();
+    let kind = Kind::K1;
+    let (key, share) = scene.key(kind, SchemeId::EcdsaSecp256k1);
+    let mandated = scene.mandated(kind, key, MESSAGE);
+    let input = openssl::sha::sha256(MESSAGE);
+    let begin = to_begin(1, key, &mandated, [1, 3]);
+    let talks = scene.talks();
+    let spoil = |text: &mut Vec<u8>| {
+        let place = text.len() / 2;
+        text[place] ^= 1;
+    };
+    let ended = scene.double.sign(&talks[0], &share, ([1; 32], &input), &begin, spoil);
+    let Some(End::Aborted(verdict)) = ended.end else { panic!("{:?}", ended.end) };
+    let ban = verdict.ban.expect("a ban");
+    assert_eq!((ban.ban.reporter, ban.ban.against), (party(1), party(3)));
+    drop(talks);
+    for restarted in [false, true] {
+        if restarted {
+            scene.house.restart(0);
+        }
+        let attempt = 2 + u8::from(restarted);
+        let told = |bans| {
+            let mut begin = to_begin(attempt, key, &mandated, [1, 3]);
+            if let Task::Sign { bans: told, .. } = &mut begin.task {
+                *told = bans;
+            }
+            scene.double.meet(&scene.house.nodes[0], &scene.document).ask(&Question::Begin(begin))
+        };
+        // A coordinator that keeps silent about it is told; one that knows is refused.
+        let Ok(Reply::Progress(progress)) = told(Vec::new()) else { panic!() };
+        assert!(matches!(progress.end, Some(End::Behind(bans)) if bans == [ban.clone()]));
+        let fault = told(vec![ban.clone()]).unwrap_err();
+        assert!(fault.detail.contains("must not sign together"), "{fault}");
+        let mut forged = ban.clone();
+        (forged.ban.reporter, forged.ban.against) = (party(2), party(1));
+        assert!(told(vec![ban.clone(), forged]).unwrap_err().detail.contains("nobody declared"));
+    }
+    // The honest two sign, and the other one has heard of it.
+    scene.house.beat();
+    let signature = scene.house.sign(0, kind, key, MESSAGE).unwrap();
+    assert_eq!(signature.len(), 64);
+    let heard = scene.house.nodes[1].records("SignShared");
+    assert!(
+        heard
+            .iter()
+            .any(|record| record.detail.contains("must not sign together any more: party 1 and party 3"))
+    );
+    scene.house.restart(1);
+    let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(to_begin(9, key, &mandated, [2, 3])))
+    else {
+        panic!()
+    };
+    assert!(matches!(progress.end, Some(End::Behind(_))), "it survives a restart there too");
+}
+
+#[test]
+fn members_that_the_document_does_not_name_make_no_key() {
+    let scene = Scene::new();
+    let body = minicbor::to_vec(Kind::Ed25519.wish(2, 3)).unwrap();
+    let mandated = scene.house.mandated(CallId::GenerateKeyPair, body);
+    let begin = |attempt: u8, seats: &[&str]| Begin {
+        id: CeremonyId([attempt; 32]),
+        key: KeyId([attempt; 16]),
+        epoch: Epoch(0),
+        task: Task::Generate {
+            mandated: mandated.clone(),
+            public: ObjectId([5; 16]),
+            seats: seats.iter().map(|name| (*name).to_owned()).collect(),
+        },
+        parcels: Vec::new(),
+    };
+    let talks = scene.talks();
+    for (attempt, seats) in [(1, &["z", "a", "b"][..]), (2, &["a", "z"]), (3, &["a", "z", "z"])] {
+        refused(&talks[0], begin(attempt, seats), "another list of members");
+    }
+    // Four at once, and no more.
+    for attempt in 4..8 {
+        talks[0].ask(&Question::Begin(begin(attempt, &["a", "b", "z"]))).unwrap();
+    }
+    let fault = talks[0].ask(&Question::Begin(begin(8, &["a", "b", "z"]))).unwrap_err();
+    assert_eq!(fault.code, FaultCode::Full, "{fault}");
+    // Under another document they are gone.
+    let names = scene.house.nodes.iter().collect::<Vec<_>>();
+    let next = membership(3, &names).sign(&[&administrator(1)]).unwrap();
+    scene.house.nodes[0].install(&next).unwrap();
+    assert!(Document::read(&next).is_ok());
+}
