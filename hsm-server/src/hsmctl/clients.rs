@@ -93,9 +93,9 @@ impl Client {
     ///
     /// # Errors
     /// The server refused or cannot be reached, or the new folder cannot be made.
-    pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    pub fn run(&self, administrator: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         match self {
-            Self::Add(add) => add.run(folder, server, format),
+            Self::Add(add) => add.run(administrator, server, format),
             Self::Admit { folder } => admit(folder, server, format),
             Self::List => list(server, format),
             Self::Revoke { name } => {

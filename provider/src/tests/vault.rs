@@ -58,6 +58,8 @@ pub(crate) enum Event {
     Lost(Link),
     /// It is carried out, but the answer does not come.
     AnswerLost(Link),
+    /// It is carried out, and its connection is silent for as long as anybody listens.
+    Silence,
     /// It is refused.
     Fault(FaultCode),
     /// The answer is these bytes.
@@ -164,7 +166,7 @@ impl ScriptedVault {
 pub(crate) struct InProcess(pub Arc<ScriptedVault>);
 
 impl Transport for InProcess {
-    fn exchange(&self, frame: &[u8], reply: &mut Vec<u8>, _limits: Limits) -> Result<(), Link> {
+    fn exchange(&self, frame: &[u8], reply: &mut Vec<u8>, limits: Limits) -> Result<(), Link> {
         let event = self.0.state().script.pop_front();
         match event {
             None => self.0.handle(frame, reply),
@@ -172,6 +174,12 @@ impl Transport for InProcess {
             Some(Event::AnswerLost(link)) => {
                 self.0.handle(frame, reply);
                 return Err(link);
+            }
+            Some(Event::Silence) => {
+                self.0.handle(frame, reply);
+                reply.clear();
+                std::thread::sleep(limits.answer.saturating_duration_since(std::time::Instant::now()));
+                return Err(Link::TimedOut);
             }
             Some(Event::Fault(code)) => {
                 let header = Header::decode(frame.first_chunk().unwrap(), DEFAULT_LIMIT).unwrap();
