@@ -43,6 +43,13 @@ pub enum Measured {
     },
     /// The times of two kinds of calls.
     Times(Times),
+    /// Published vectors.
+    Vectors {
+        /// How many a file has.
+        all: usize,
+        /// How many of them have a length or a parameter that tokens may decline, and this one did.
+        beyond: usize,
+    },
 }
 
 /// Two kinds of calls, made in random order, and how their times differ.
@@ -150,6 +157,7 @@ impl Measured {
     pub fn sentence(&self) -> String {
         match self {
             Self::Values { looked_at, distinct } => format!("{looked_at} looked at, {distinct} different"),
+            Self::Vectors { all, beyond } => format!("{beyond} of {all} are beyond what the token offers"),
             Self::Times(times) => {
                 let Times { first, second, difference_ns, margin_ns, t, confidence, effect, .. } = times;
                 let verdict = if times.differ() { "they differ" } else { "no difference seen" };

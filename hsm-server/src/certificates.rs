@@ -32,7 +32,7 @@ const PARTITION: &str = "strongroom:partition/";
 const ADMIN: &str = "strongroom:admin";
 const DAY: u64 = 86_400;
 /// Certificates begin this much in the past, for clients whose clock is behind.
-const SKEW: u64 = 300;
+pub const SKEW: u64 = 300;
 
 /// A certificate and the private key that goes with it.
 pub struct Pair {

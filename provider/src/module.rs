@@ -8,8 +8,9 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -212,13 +213,46 @@ pub fn finalize() -> Result<(), Error> {
 /// `CryptokiNotInitialized`.
 pub fn module() -> Result<Arc<Module>, Error> {
     loop {
-        let module = MODULE.load_full().ok_or(Error::CryptokiNotInitialized)?;
+        let module = present()?;
         if module.process == std::process::id() {
             return Ok(module);
         }
-        // The first of the child's threads to get here decides; the others take what it installed.
-        let child = Arc::new(module.forked()?);
-        MODULE.compare_and_swap(&Some(module), Some(child));
+        let Some(_turn) = Turn::take() else {
+            thread::yield_now();
+            continue;
+        };
+        // Another thread may have had its turn since. What is the parent's is taken over once, by one thread.
+        let module = present()?;
+        if module.process != std::process::id() {
+            let child = Arc::new(module.forked()?);
+            MODULE.compare_and_swap(&Some(module), Some(child));
+        }
+    }
+}
+
+fn present() -> Result<Arc<Module>, Error> {
+    MODULE.load_full().ok_or(Error::CryptokiNotInitialized)
+}
+
+/// The process in which a thread builds a forked child's module; 0 for none. Not a lock: a child that is forked while
+/// its parent does so would find it held for ever, but this names another process then, and is taken over.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
+/// A thread's turn to build a forked child's module.
+struct Turn;
+
+impl Turn {
+    fn take() -> Option<Self> {
+        let (at_it, me) = (FORKING.load(Ordering::Relaxed), std::process::id());
+        let taken =
+            at_it != me && FORKING.compare_exchange(at_it, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then_some(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        FORKING.store(0, Ordering::Release);
     }
 }
 

@@ -148,6 +148,7 @@ fn fault_rv(code: FaultCode) -> CK_RV {
         | FaultCode::Unavailable
         | FaultCode::AnswerLost
         | FaultCode::NotDurable
+        | FaultCode::QuorumMissing
         | FaultCode::IntegrityViolated => CKR_DEVICE_ERROR,
         FaultCode::Forbidden | FaultCode::PolicyRefused | FaultCode::Frozen => CKR_FUNCTION_REJECTED,
         FaultCode::ArgumentsBad => CKR_ARGUMENTS_BAD,

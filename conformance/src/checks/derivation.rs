@@ -14,7 +14,7 @@ table! {
     "attacks.b22-extract" User extract, "6.43 CKM_EXTRACT_KEY_FROM_KEY (Clulow 2003)", "a piece of a sensitive key is refused, or is sensitive" => critical;
     "attacks.b23-xor" User xor, "6.43 CKM_XOR_BASE_AND_DATA", "a sensitive key with data added to it is refused, or is sensitive" => critical;
     "attacks.b24-concatenate" User concatenate, "6.43 CKM_CONCATENATE_BASE_AND_DATA", "a sensitive key with data beside it is refused, or is sensitive" => critical;
-    "attacks.b25-encrypt-data" User encrypt_data, "6.44 CKM_AES_ECB_ENCRYPT_DATA and its like", "a key that does not encrypt gives no ciphertext out as the value of another" => medium;
+    "attacks.b25-encrypt-data" User encrypt_data, "beyond 6.44 CKM_AES_ECB_ENCRYPT_DATA and its like", "a key that does not encrypt gives no ciphertext out as the value of another, although the standard allows it" => informational;
     "attacks.b27-lengths" User lengths, "6.62 HKDF (RFC 5869, 2.3)", "no key of no bytes is derived, nor of more than the function gives";
     "attacks.b27-history" User history, "5.18.5 C_DeriveKey, 4.10", "what is derived open from a sensitive key was never sensitive, nor unextractable, nor local";
     "attacks.b27-open-child" User open_child, "5.18.5 C_DeriveKey", "a sensitive key has no open children (the standard leaves that to the token where nothing follows from the child)" => informational;

@@ -9,6 +9,7 @@ use crate::bench::{Bench, Stage};
 use crate::check::{Check, Stop, Verdict, each};
 use crate::checks::{vector_keys as keys, vector_runs as runs};
 use crate::marks::Severity;
+use crate::observations::Measured;
 use crate::rv::Rv;
 use crate::session::Session;
 use crate::vectors::{self, Expected, File, Group, Test};
@@ -318,7 +319,7 @@ fn run(bench: &Bench, job: &'static Job) -> Verdict {
     let session = bench.session()?;
     takes_keys(&session, &file, job)?;
     let kept: RefCell<Kept> = RefCell::new(None);
-    let mut accepted = false;
+    let (mut all, mut beyond, mut accepted) = (0, 0, false);
     let cases = file.groups.iter().flat_map(|group| {
         group.tests.iter().enumerate().map(move |(place, test)| (place, Case { group, test }))
     });
@@ -342,8 +343,14 @@ fn run(bench: &Bench, job: &'static Job) -> Verdict {
         }
         let answer = verdict?;
         accepted |= matches!(answer, Answer::Right);
-        judge(case.test, answer, job)
+        let verdict = judge(case.test, answer, job);
+        all += 1;
+        beyond += usize::from(verdict == Err(Stop::NotOffered));
+        verdict
     });
+    if accepted && beyond > 0 {
+        bench.observe(&format!("vectors of {}", job.file), Measured::Vectors { all, beyond });
+    }
     // Refusals alone show nothing, if all that should be accepted is beyond what the token offers.
     if accepted { verdict } else { verdict.and(Err(Stop::NotOffered)) }
 }

@@ -8,7 +8,6 @@ use cryptoki_sys::*;
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, each, ensure, table};
 use crate::checks::timing;
-use crate::marks::Severity;
 use crate::raw::Function as F;
 use crate::rv::Rv;
 use crate::session::{Session, private, rsa_public};
@@ -19,7 +18,7 @@ table! {
     "attacks.a02-wrap-and-decrypt-rsa" User wrap_and_decrypt_rsa, "beyond 4.8 CKA_WRAP (Clulow 2003)", "an RSA pair that wraps a sensitive, extractable key does not decrypt it, although the standard allows it" => informational patience(60);
     "attacks.a09-wrap-not-permitted" User wrap_not_permitted, "5.18.3 C_WrapKey", "a key without CKA_WRAP wraps nothing" => high;
     "attacks.a09-unwrap-not-permitted" User unwrap_not_permitted, "5.18.4 C_UnwrapKey", "a key without CKA_UNWRAP unwraps nothing" => high;
-    "attacks.a12-weaker-key" User weaker_key, "5.18.3 C_WrapKey (SP 800-57 part 1, 5.6.3)", "a key does not leave under a weaker one: not under DES or RSA with 1024 bits, and hardly under AES with 128" => high;
+    "attacks.a12-weaker-key" User weaker_key, "beyond 5.18.3 C_WrapKey (SP 800-57 part 1, 5.6.3)", "a key does not leave under a weaker one, although the standard allows it: not under DES or RSA with 1024 bits, and hardly under AES with 128" => informational;
     "attacks.a13-unextractable" User unextractable, "4.10 CKA_EXTRACTABLE", "an unextractable key is not wrapped" => critical;
     "attacks.a14-untrusted" User untrusted, "4.10 CKA_WRAP_WITH_TRUSTED", "a key that only trusted keys wrap is not wrapped by another" => critical;
     "attacks.a15-halves" User halves, "beyond 6.11 AES-ECB (Clulow 2003)", "a key wrapped with ECB whose halves are swapped is not unwrapped, although the standard allows ECB" => informational;
@@ -109,7 +108,7 @@ fn unwrap_not_permitted(bench: &Bench) -> Verdict {
     })
 }
 
-/// Keys that wrap and are weaker than what they wrap, with how bad that is: broken, too short, or only shorter.
+/// Keys that wrap and are weaker than what they wrap: broken, too short, or only shorter.
 fn weaker_key(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let shorter = |key_type: CK_KEY_TYPE, bytes: usize| {
@@ -123,16 +122,16 @@ fn weaker_key(bench: &Bench) -> Verdict {
     };
     let (rsa, aes) = (rsa(), shorter(CKK_AES, 16));
     let weaker = [
-        (CKM_DES_CBC_PAD, shorter(CKK_DES, 8), Severity::High),
-        (CKM_RSA_PKCS, rsa, Severity::Medium),
-        (CKM_RSA_PKCS_OAEP, rsa, Severity::Medium),
-        (CKM_AES_KEY_WRAP, aes, Severity::Informational),
-        (CKM_AES_KEY_WRAP_KWP, aes, Severity::Informational),
+        (CKM_DES_CBC_PAD, shorter(CKK_DES, 8)),
+        (CKM_RSA_PKCS, rsa),
+        (CKM_RSA_PKCS_OAEP, rsa),
+        (CKM_AES_KEY_WRAP, aes),
+        (CKM_AES_KEY_WRAP_KWP, aes),
     ];
     each(
         weaker,
-        |(number, ..)| format!("mechanism {number:#x}"),
-        |(number, key, severity)| {
+        |(number, _)| format!("mechanism {number:#x}"),
+        |(number, key)| {
             bench.offers(*number, CKF_WRAP)?;
             if *key == 0 {
                 return Ok(());
@@ -147,7 +146,7 @@ fn weaker_key(bench: &Bench) -> Verdict {
                 return rv.refused();
             }
             let seen = format!("{rv}: 256 bits are as strong as the key around them");
-            Err(Stop::graded(*severity, "CKR_WRAPPING_KEY_SIZE_RANGE or CKR_KEY_NOT_WRAPPABLE", seen))
+            Err(Stop::fail("CKR_WRAPPING_KEY_SIZE_RANGE or CKR_KEY_NOT_WRAPPABLE", seen))
         },
     )
 }

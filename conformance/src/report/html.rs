@@ -348,7 +348,7 @@ fn observations(document: &Document) -> String {
     let row = |Observation { check, what, measured }: &Observation| {
         let class = match measured {
             Measured::Times(times) if times.differ() => "odd",
-            Measured::Times(_) | Measured::Values { .. } => "seen",
+            Measured::Times(_) | Measured::Values { .. } | Measured::Vectors { .. } => "seen",
         };
         format!(
             "<tr><td><code>{}</code></td><td>{}</td><td class=\"wide\"><span class=\"chip {class}\">{}</span></td></tr>",

@@ -1,12 +1,13 @@
 //! Key pairs whose private half several nodes share: which scheme makes one, and what its objects say of it.
 
+use aws_lc_rs::digest;
 use pkcs11_sys::*;
 use strongroom_shared::{
     mechanism::{CKM_STRONGROOM_BIP340, KeyKind, Mechanism},
     object::{Template, Value},
 };
 
-use super::{Error, PairValues, ec, edwards, need, threshold::SchemeId, with_public_key_info};
+use super::{Error, PairValues, ec, edwards, hash, need, threshold::SchemeId, with_public_key_info};
 
 /// The scheme that makes a pair by this mechanism with these templates. A key signs by one scheme only: on
 /// secp256k1 by BIP340 if `CKA_ALLOWED_MECHANISMS` of the private key names that and nothing else.
@@ -56,6 +57,28 @@ pub fn shared_values(scheme: SchemeId, public: &Template, key: &[u8]) -> Result<
         SchemeId::Ed25519 => edwards::complete_public(&named.clone().with(CKA_EC_POINT, Value::bytes(key)))?,
     };
     Ok(PairValues { private: with_public_key_info(named, &values), public: values })
+}
+
+/// What the shares of a key sign of a message: its hash value, the caller's own hash value, or the message itself.
+///
+/// # Errors
+/// `MechanismInvalid`: it is not one of the scheme; `DataLengthRange`: there is nothing to be signed.
+pub fn shared_input(scheme: SchemeId, mechanism: Mechanism, message: &[u8]) -> Result<Vec<u8>, Error> {
+    let by_bip340 = mechanism == Mechanism::Bip340;
+    match (scheme, mechanism.row().key) {
+        (SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256, KeyKind::Ec) if !by_bip340 => match mechanism.hash()
+        {
+            Some(hash) => Ok(digest::digest(hash::aws_lc(hash), message).as_ref().to_vec()),
+            None if message.is_empty() => Err(Error::DataLengthRange),
+            None => Ok(message.to_vec()),
+        },
+        (SchemeId::Bip340, KeyKind::Ec) if by_bip340 => Ok(message.to_vec()),
+        (SchemeId::Ed25519, KeyKind::EcEdwards) => Ok(message.to_vec()),
+        (
+            SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 | SchemeId::Ed25519 | SchemeId::Bip340,
+            KeyKind::Rsa | KeyKind::Ec | KeyKind::EcEdwards | KeyKind::Aes | KeyKind::Generic | KeyKind::None,
+        ) => Err(Error::MechanismInvalid),
+    }
 }
 
 #[cfg(test)]

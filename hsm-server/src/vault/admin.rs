@@ -12,6 +12,7 @@ use super::{
     partition::{Partition, Rules},
     record::Change,
     records::{ClientRecord, RolesRecord},
+    shared::keys::SharedKeys,
     start::{client_record, new_client},
 };
 use crate::{
@@ -128,7 +129,7 @@ impl<P: Platform> Handle<CreatePartition> for Vault<P> {
             .put(Path::Roles(id), &roles)
             .put(Path::Policy(id), &rules.policy_text);
         self.change(context, change)?;
-        let partition = Arc::new(Partition::new(id, rules, roles));
+        let partition = Arc::new(Partition::new(id, rules, roles, SharedKeys::default()));
         let info = describe(&call.name, &partition);
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(call.name, partition);
         Ok(info)

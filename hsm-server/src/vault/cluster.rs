@@ -14,7 +14,9 @@ use minicbor::bytes::ByteVec;
 use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Handle};
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord};
+use super::{
+    Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord, shared::ceremonies::Ceremonies,
+};
 use crate::{
     certificates::{self, Authority, fingerprint},
     cluster::{
@@ -148,6 +150,8 @@ pub struct Cluster {
     told: AtomicU64,
     /// How the other nodes are, and the sessions with them.
     pub(super) links: Links,
+    /// What this node takes part in.
+    pub(super) ceremonies: Ceremonies,
 }
 
 impl Cluster {
@@ -169,6 +173,7 @@ impl Cluster {
             peers: OnceLock::new(),
             told: AtomicU64::new(0),
             links: Links::default(),
+            ceremonies: Ceremonies::default(),
         })
     }
 
@@ -307,6 +312,7 @@ impl<P: Platform> Vault<P> {
         *self.cluster.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
         *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
         self.cluster.links.renew();
+        self.cluster.ceremonies.clear();
         self.cluster.gather();
         Ok(())
     }

@@ -18,20 +18,31 @@ use std::{
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    mandate::Mandated,
     message::{
         Caller, GreetNode, HandsShaken, MemberState, NodeGreeting, OfferMembership, SealedCall, SealedReply,
         ShakeHands,
     },
+    object::ObjectId,
     wire::{Call, HEADER, Handle, Header, Kind, decode_body, encode_request},
 };
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Vault, cluster::View};
+use super::{
+    Context, Error, Vault,
+    cluster::View,
+    shared::{
+        Destruction,
+        ceremonies::Coordinator,
+        words::{Begin, Parcel, Progress},
+    },
+};
 use crate::{
     cluster::{
         Member, NodeId, Unreachable,
         noise::{self, NoiseError, Session},
     },
+    crypto::threshold::CeremonyId,
     platform::{Platform, Time},
 };
 
@@ -51,19 +62,63 @@ const MAX_BACKOFF: Time = 10 * SECOND;
 ///
 /// A question may come twice: after a lost answer it is asked again in another session. So each is safe to repeat, or
 /// carries an id under which it is carried out once.
-#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Encode, Decode)]
 pub enum Question {
     /// Are you the vault that the document names?
     #[n(0)]
     Vouch,
+    /// Take part in a ceremony.
+    #[n(1)]
+    Begin(#[n(0)] Begin),
+    /// Take part in its next round.
+    #[n(2)]
+    Step {
+        /// Which ceremony.
+        #[n(0)]
+        id: CeremonyId,
+        /// What others said.
+        #[n(1)]
+        parcels: Vec<Parcel>,
+    },
+    /// A ceremony is over.
+    #[n(3)]
+    Cancel(#[n(0)] CeremonyId),
+    /// Have you the certificate of a key's shares?
+    #[n(4)]
+    Certificate {
+        /// The partition's name.
+        #[n(0)]
+        partition: String,
+        /// The private key.
+        #[n(1)]
+        key: ObjectId,
+    },
+    /// Make the share active that this certificate is for.
+    #[n(5)]
+    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Would you destroy your share of a key?
+    #[n(6)]
+    MayDestroy(#[n(0)] Mandated),
+    /// Destroy it.
+    #[n(7)]
+    Destroy(#[n(0)] Mandated),
 }
 
 /// What it answers, sealed.
-#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Encode, Decode)]
 pub enum Answer {
     /// It is, and has this version of the membership document.
     #[n(0)]
     Vouched(#[n(0)] u64),
+    /// It has taken part, and has come so far.
+    #[n(1)]
+    Progress(#[n(0)] Progress),
+    /// It has this certificate, or none.
+    #[n(2)]
+    Certificate(#[n(0)] Option<ByteVec>),
+    /// It has done so.
+    #[n(3)]
+    Done,
 }
 
 /// Why another node did not do what it was asked.
@@ -201,8 +256,13 @@ impl Links {
         }
     }
 
+    /// Whether it answered when it was last asked, and its vault proved who it is.
+    pub fn is_well(&self, node: NodeId) -> bool {
+        lock(&self.health).get(&node).is_some_and(|health| health.sealed)
+    }
+
     /// Something went wrong with it; the first time in a row it is told in the log.
-    fn ill(&self, member: &Member, error: &NodeError, now: Time) {
+    pub fn ill(&self, member: &Member, error: &NodeError, now: Time) {
         let mut health = lock(&self.health);
         let health = health.entry(member.id).or_default();
         let trouble = error.to_string();
@@ -269,6 +329,7 @@ impl<P: Platform> Vault<P> {
                 self.cluster.links.ill(member, &error, self.platform.uptime());
             }
         }
+        self.look_after_pending(&view);
     }
 
     fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {
@@ -286,8 +347,12 @@ impl<P: Platform> Vault<P> {
             return Err(NodeError::Split(version));
         }
         if theirs == version {
-            let Answer::Vouched(_) = self.consult(view, member, &Question::Vouch, PATIENCE)?;
-            self.cluster.links.vouched(member.id);
+            match self.consult(view, member, &Question::Vouch, PATIENCE)? {
+                Answer::Vouched(_) => self.cluster.links.vouched(member.id),
+                Answer::Progress(_) | Answer::Certificate(_) | Answer::Done => {
+                    return Err(NodeError::Malformed("the answer to another question".into()));
+                }
+            }
         }
         Ok(())
     }
@@ -353,6 +418,18 @@ impl<P: Platform> Vault<P> {
         decode_body(&answer).map(Some).map_err(|error| NodeError::Malformed(error.to_string()))
     }
 
+    /// A session for what another node is to read that does not answer it, and the other's number of it.
+    pub(super) fn session_to(&self, view: &View, member: &Member) -> Result<(u64, Arc<Session>), NodeError> {
+        let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
+        let link = known.map_or_else(|| self.shake_hands(view, member), Ok)?;
+        Ok((link.number, link.session))
+    }
+
+    /// The session of this number that another node made, if it has not ended.
+    pub(super) fn session_from(&self, view: &View, member: &Member, number: u64) -> Option<Arc<Session>> {
+        self.cluster.links.incoming(number, member.id, view.document.digest(), self.platform.uptime())
+    }
+
     fn shake_hands(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
         let identity = self.cluster.identity().ok_or(NoiseError::Handshake)?;
         let document = view.document.digest();
@@ -376,8 +453,34 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Answers what another vault asked.
-    fn consider(&self, question: Question) -> Result<Answer, Error> {
+    fn consider(
+        &self,
+        context: &mut Context<'_>,
+        member: &Member,
+        question: Question,
+    ) -> Result<Answer, Error> {
+        let coordinator = || Coordinator { node: member.id, name: member.name.clone() };
         match question {
+            Question::Begin(begin) => {
+                self.begin_ceremony(context, coordinator(), begin).map(Answer::Progress)
+            }
+            Question::Step { id, parcels } => {
+                self.step_ceremony(context, &coordinator(), id, parcels).map(Answer::Progress)
+            }
+            Question::Cancel(id) => {
+                self.cluster.ceremonies.end(id, member.id);
+                Ok(Answer::Done)
+            }
+            Question::Certificate { partition, key } => {
+                Ok(Answer::Certificate(self.certificate_of(&partition, key).map(Into::into)))
+            }
+            Question::Activate(certificate) => self.activate(context, &certificate).map(|()| Answer::Done),
+            Question::MayDestroy(mandated) => {
+                self.destroy_share(context, &mandated, Destruction::Ask).map(|()| Answer::Done)
+            }
+            Question::Destroy(mandated) => {
+                self.destroy_share(context, &mandated, Destruction::Do).map(|()| Answer::Done)
+            }
             Question::Vouch => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
                 Ok(Answer::Vouched(view.document.membership().version))
@@ -437,7 +540,7 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
         let text = session.open(call.counter, &call.sealed).map_err(refused)?;
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
-        let answer = Zeroizing::new(encode(&self.consider(question)?));
+        let answer = Zeroizing::new(encode(&self.consider(context, &member, question)?));
         let sealed = session.seal(call.counter, &answer).map_err(refused)?;
         Ok(SealedReply { sealed })
     }

@@ -10,6 +10,7 @@ use super::{
     login::Role,
     mandates::Admitted,
     records::{PartitionRecord, RolesRecord},
+    shared::keys::SharedKeys,
 };
 use crate::{
     policy::{Ledger, Policy},
@@ -25,6 +26,8 @@ pub struct Partition {
     pub id: PartitionId,
     /// Its objects.
     pub keyring: Keyring,
+    /// The shares that this node holds of its keys.
+    pub shared: SharedKeys,
     /// What its limited keys signed.
     pub ledger: Ledger,
     login: Mutex<()>,
@@ -47,10 +50,11 @@ pub struct Rules {
 
 impl Partition {
     /// A partition with nothing in it.
-    pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord) -> Self {
+    pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord, shared: SharedKeys) -> Self {
         Self {
             id,
             keyring: Keyring::new(),
+            shared,
             ledger: Ledger::default(),
             login: Mutex::default(),
             objects: Mutex::default(),

@@ -10,6 +10,7 @@ use minicbor::bytes::ByteVec;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome, SecretBytes},
+    object::ObjectId,
     secret::Secret,
 };
 use zeroize::Zeroizing;
@@ -26,6 +27,11 @@ use super::{
     readers::Readers,
     records::{
         AuthorityRecord, ClientRecord, NodeRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode,
+    },
+    server::SETTLE,
+    shared::{
+        bans::SignedBan,
+        keys::{PendingRecord, ShareRecord, SharedKey, SharedKeys},
     },
     tickets::Tickets,
 };
@@ -187,6 +193,9 @@ struct Parts {
     policy: String,
     objects: Vec<Object>,
     admitted: Admitted,
+    shares: BTreeMap<ObjectId, ShareRecord>,
+    pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
+    bans: BTreeMap<ObjectId, Vec<SignedBan>>,
 }
 
 impl Contents {
@@ -207,6 +216,15 @@ impl Contents {
                     let object = Object::new(object, record.attributes, Owner::Token, record.lineage);
                     partitions.entry(id).or_default().objects.push(object);
                 }
+                Path::Share(id, key) => {
+                    drop(partitions.entry(id).or_default().shares.insert(key, decode(&bytes)?));
+                }
+                Path::Pending(id, key) => {
+                    drop(partitions.entry(id).or_default().pending.insert(key, Arc::new(decode(&bytes)?)));
+                }
+                Path::Bans(id, key) => {
+                    drop(partitions.entry(id).or_default().bans.insert(key, decode(&bytes)?));
+                }
                 Path::Admission(id, key) => {
                     partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
@@ -223,13 +241,19 @@ fn kept(bytes: &[u8]) -> Result<Document, Error> {
 }
 
 impl Parts {
-    fn partition(self, id: PartitionId) -> Result<(String, Arc<Partition>), Error> {
+    fn partition(mut self, id: PartitionId) -> Result<(String, Arc<Partition>), Error> {
         let broken =
             |what: String| Error::caller(FaultCode::IntegrityViolated, format!("partition {id}: {what}"));
         let record = self.record.ok_or_else(|| broken("it has no record".into()))?;
         let policy = Policy::parse(&self.policy).map_err(|error| broken(error.to_string()))?;
         let name = record.name.clone();
-        let partition = Partition::new(id, Rules { record, policy_text: self.policy, policy }, self.roles);
+        let shared = self.shares.into_iter().map(|(key, share)| {
+            let bans = self.bans.remove(&key).unwrap_or_default();
+            Ok((key, Arc::new(SharedKey::open(share, bans)?)))
+        });
+        let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending);
+        let rules = Rules { record, policy_text: self.policy, policy };
+        let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);
         *partition.admitted_to_change() = self.admitted;
         Ok((name, Arc::new(partition)))
@@ -269,6 +293,8 @@ impl<P: Platform> Vault<P> {
             admissions: AtomicU64::new(1),
             next_end: AtomicU64::new(0),
             next_look: AtomicU64::new(0),
+            believed_from: AtomicU64::new(SETTLE),
+            renewals: Mutex::default(),
             applications: Applications::default(),
             readers: Readers::default(),
             connections: AtomicU64::new(1),
@@ -311,6 +337,7 @@ impl<P: Platform> Vault<P> {
         }
         let since = last.saturating_sub(REPLAY);
         let uptime = self.platform.uptime();
+        self.clock_was_found(self.started.abs_diff(last), uptime);
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 // What the clock says of the time since the last record is not relied on: as if it were none.

@@ -11,5 +11,6 @@ mod net;
 mod objects;
 mod restart;
 mod server;
+mod shared;
 mod token;
 mod world;

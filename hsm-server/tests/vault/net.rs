@@ -40,6 +40,10 @@ pub enum Mishap {
     ReplyAltered,
     /// Another frame arrives in the request's place.
     Replaced(Vec<u8>),
+    /// The node that is called dies before it hears the request.
+    Dies,
+    /// It dies before anybody hears its reply.
+    DiesAfter,
 }
 
 type Weather = Box<dyn Fn(&str, &str, CallId) -> Mishap + Send>;
@@ -105,9 +109,15 @@ impl Peers for Wire {
         };
         let sent = match &mishap {
             Mishap::Lost => return Err(unreachable("lost")),
+            Mishap::Dies => {
+                lock(&self.net.places).remove(&node);
+                return Err(unreachable("it has died"));
+            }
             Mishap::Altered => altered(frame),
             Mishap::Replaced(other) => other.clone(),
-            Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered => frame.to_vec(),
+            Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered | Mishap::DiesAfter => {
+                frame.to_vec()
+            }
         };
         let deliver = || deliver(&vault, &ring.certificate, &sent);
         let reply = deliver().map_err(|fault| Unreachable(fault.to_string()))?;
@@ -115,7 +125,11 @@ impl Peers for Wire {
             Mishap::ReplyLost => return Err(unreachable("the reply was lost")),
             Mishap::Twice => deliver().map_err(|fault| Unreachable(fault.to_string()))?,
             Mishap::ReplyAltered => altered(&reply),
-            Mishap::None | Mishap::Lost | Mishap::Altered | Mishap::Replaced(_) => reply,
+            Mishap::DiesAfter => {
+                lock(&self.net.places).remove(&node);
+                return Err(unreachable("it has died"));
+            }
+            Mishap::None | Mishap::Lost | Mishap::Dies | Mishap::Altered | Mishap::Replaced(_) => reply,
         }))
     }
 

@@ -3,9 +3,10 @@
 
 use pkcs11_sys::*;
 use strongroom_shared::{
-    mechanism::{KeyKind, Mechanism},
+    fault::FaultCode,
+    mechanism::{CKM_STRONGROOM_BIP340, KeyKind, Mechanism},
     message::GenerateKeyPair,
-    object::{ObjectId, Shares, Template},
+    object::{ObjectId, Shares, Template, Value},
 };
 
 use super::super::{
@@ -46,7 +47,14 @@ impl Draft {
             KeyKind::EcEdwards => CKK_EC_EDWARDS,
             KeyKind::Rsa | KeyKind::Ec | KeyKind::Aes | KeyKind::Generic | KeyKind::None => CKK_EC,
         };
-        let public = implied(call.public.clone(), CKO_PUBLIC_KEY, key_type)?;
+        let mut public = implied(call.public.clone(), CKO_PUBLIC_KEY, key_type)?;
+        if public.bool(CKA_TOKEN) != Some(true) {
+            return Err(Error::attribute(FaultCode::TemplateInconsistent, CKA_TOKEN));
+        }
+        if scheme == SchemeId::Bip340 {
+            let only = Value::Mechanisms(vec![CKM_STRONGROOM_BIP340]);
+            public.set_default(CKA_ALLOWED_MECHANISMS, only);
+        }
         let private = implied(call.private.clone(), CKO_PRIVATE_KEY, key_type)?;
         let public = attributes::complete(public, public_id, Origin::Generated(mechanism), Role::User)?;
         let (private, shares) =
