@@ -41,6 +41,9 @@ const PREFLIGHT: Duration = Duration::from_secs(30);
 /// How many times the limit of a check it may take to start the module and find the token.
 const LOOKING: u32 = 2;
 
+/// How long that may take at least: a check's time may be set to nothing.
+const LEAST_LOOK: Duration = Duration::from_secs(5);
+
 /// How long measuring the performance may take.
 const MEASURING: Duration = Duration::from_secs(300);
 
@@ -183,7 +186,7 @@ impl Runner {
     /// # Errors
     /// A sentence, if it does not.
     fn look(&self, worker: usize) -> Result<(), Abort> {
-        let limit = self.limit.saturating_mul(LOOKING);
+        let limit = self.limit.saturating_mul(LOOKING).max(LEAST_LOOK);
         let mut child = spawn(Task::Look, self.seed, &self.calls_of(worker), &[])?;
         let lines: Receiver<Result<(), String>> = read_lines(&mut child)?;
         let heard = self.hear(&mut child, &lines, limit)?;
