@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::check::{Check, Stop};
 use crate::marks::Effect;
+use crate::observations::{Measured, Observation};
 use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
@@ -136,6 +137,7 @@ pub struct Bench {
     standing: Cell<Standing>,
     widest: Cell<Option<CK_FLAGS>>,
     random: RefCell<Seeded>,
+    observed: RefCell<Vec<(String, Measured)>>,
     desk: Option<Desk>,
 }
 
@@ -163,6 +165,7 @@ impl Bench {
             standing: Cell::default(),
             widest: Cell::default(),
             random: RefCell::new(Seeded::new(target.seed, "")),
+            observed: RefCell::default(),
             desk: target.socket.as_ref().map(|socket| Desk::at(socket, target.limit)).transpose()?,
             target,
             slot: Cell::new(None),
@@ -204,6 +207,17 @@ impl Bench {
     /// Data that is the same in every run with the same `--seed`.
     pub fn random(&self) -> RefMut<'_, Seeded> {
         self.random.borrow_mut()
+    }
+
+    /// Keeps what was measured beside the check.
+    pub fn observe(&self, what: &str, measured: Measured) {
+        self.observed.borrow_mut().push((what.to_owned(), measured));
+    }
+
+    /// What was measured beside this check.
+    pub fn take_observations(&self, check: &str) -> Vec<Observation> {
+        let observed = self.observed.take().into_iter();
+        observed.map(|(what, measured)| Observation { check: check.to_owned(), what, measured }).collect()
     }
 
     /// Where the network's faults are ordered.

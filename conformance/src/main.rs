@@ -17,6 +17,7 @@ mod manifest;
 mod marks;
 mod mechanisms;
 mod names;
+mod observations;
 mod options;
 mod oracle;
 mod performance;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{LABEL, PIN, SO_PIN, Token, module, stub};
 
 /// A check that SoftHSM2 fails by answering, one that it fails by accepting, one that it dies of, one that it passes.
@@ -101,6 +101,37 @@ fn every_report_tells_the_same() {
     assert_eq!(manifest["report_sha256"], sha256(&token.path("json")));
 }
 
+/// What is measured decides nothing: the check passes, and each report has the figures.
+#[test]
+fn observations_stand_beside_the_checks() {
+    let token = Token::new();
+    let (json, html) = (token.path("report.json"), token.path("report.html"));
+    let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let run = token.check(&[&["--check", "ciphers.cbc-pad-oracle"], &files[..]].concat());
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{text}");
+    let report = read(&json);
+    let schema = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json"));
+    assert_eq!(wrong(&schema, &schema, &report, "$"), Vec::<String>::new());
+    let observations = report["observations"].as_array().unwrap();
+    assert_eq!(observations.len(), 2, "{text}");
+    let page = fs::read_to_string(html).unwrap();
+    for observation in observations {
+        assert_eq!(
+            (&observation["check"], &observation["kind"]),
+            (&json!("ciphers.cbc-pad-oracle"), &json!("times"))
+        );
+        for sample in ["first", "second"] {
+            assert!(observation[sample]["samples"].as_u64().unwrap() > 90, "{observation}");
+        }
+        let what = observation["what"].as_str().unwrap();
+        assert!(
+            text.contains(&format!("SEEN ciphers.cbc-pad-oracle: {what}: ")) && page.contains(what),
+            "{text}"
+        );
+    }
+}
+
 /// Where a value is not what a JSON Schema says; the words that report.schema.json uses, and no others.
 fn wrong(root: &Value, schema: &Value, value: &Value, place: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -156,6 +187,7 @@ fn is_type(name: &str, value: &Value) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "integer" => value.is_u64(),
+        "number" => value.is_number(),
         "null" => value.is_null(),
         other => panic!("the schema uses the type {other:?}"),
     }

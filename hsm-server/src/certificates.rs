@@ -32,7 +32,7 @@ const PARTITION: &str = "strongroom:partition/";
 const ADMIN: &str = "strongroom:admin";
 const DAY: u64 = 86_400;
 /// Certificates begin this much in the past, for clients whose clock is behind.
-const SKEW: u64 = 300;
+pub const SKEW: u64 = 300;
 
 /// A certificate and the private key that goes with it.
 pub struct Pair {
@@ -297,10 +297,10 @@ pub fn day(seconds: u64) -> String {
     moment.map_or_else(|| seconds.to_string(), |moment| moment.date().to_string())
 }
 
-/// SHA-256 of a certificate (DER): how the server tells certificates apart.
-pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+/// SHA-256 of a certificate (DER), or of a public key: how the server tells them apart.
+pub fn fingerprint(of: &[u8]) -> [u8; 32] {
     let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, of).as_ref());
     fingerprint
 }
 

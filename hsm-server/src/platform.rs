@@ -7,10 +7,11 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::digest;
+use rustix::system::sysinfo;
 use strongroom_identity::PairError;
 
 use crate::{
@@ -33,8 +34,7 @@ pub trait Platform: Random + Send + Sync + 'static {
     /// The time of day, which people set.
     fn now(&self) -> Time;
 
-    /// The time since some moment before the vault began, in microseconds: it never steps, and means nothing to
-    /// another process.
+    /// For how long the machine has run, in microseconds: it never steps.
     fn uptime(&self) -> Time;
 
     /// Mixes a caller's seed into the source of randomness, which must not become weaker by it.
@@ -61,6 +61,8 @@ pub struct Host {
     /// Where the server's certificate and key are.
     tls: config::Tls,
     began: Instant,
+    /// For how long the machine had run then, in whole seconds.
+    machine_ran: Duration,
 }
 
 impl Host {
@@ -70,7 +72,8 @@ impl Host {
     /// `/dev/urandom` cannot be opened.
     pub fn new(tls: &config::Tls) -> io::Result<Self> {
         let urandom = OpenOptions::new().write(true).open("/dev/urandom")?;
-        Ok(Self { urandom, tls: tls.clone(), began: Instant::now() })
+        let machine_ran = Duration::from_secs(sysinfo().uptime.try_into().unwrap_or_default());
+        Ok(Self { urandom, tls: tls.clone(), began: Instant::now(), machine_ran })
     }
 }
 
@@ -84,7 +87,8 @@ impl Platform for Host {
     }
 
     fn uptime(&self) -> Time {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+        let run = self.machine_ran.saturating_add(self.began.elapsed());
+        u64::try_from(run.as_micros()).unwrap_or(u64::MAX)
     }
 
     fn stir(&self, seed: &[u8]) {
@@ -136,6 +140,12 @@ impl Fake {
     pub fn pass(&self, time: Time) {
         self.now.fetch_add(time, Ordering::Relaxed);
         self.uptime.fetch_add(time, Ordering::Relaxed);
+    }
+
+    /// The machine starts again, with this time of day.
+    pub fn boot(&self, now: Time) {
+        self.set_clock(now);
+        self.uptime.store(0, Ordering::Relaxed);
     }
 
     /// Sets the clock to another time of day; no time passes.

@@ -3,12 +3,12 @@
 //! 1. No core dump, and no debugger of the same user (`RLIMIT_CORE`, `PR_SET_DUMPABLE`).
 //! 2. The vault's memory is never swapped out (`mlockall`).
 //! 3. Landlock: the vault reaches its state folder, the root key and the TLS files, the front only these; nothing
-//!    else of the file system. The front cannot open a TCP connection to anybody.
+//!    else of the file system. The front cannot open a TCP connection to anybody but to the ports of other nodes.
 //! 4. seccomp. Several filters, and the strictest verdict counts: what an intruder wants and no child ever needs
-//!    (running a program, tracing a process, for the vault any new socket) ends the process; a new process, and
-//!    whatever is not on the vault's list, fails with `EPERM`.
+//!    (running a program, tracing a process, for the vault any new socket, for the front any but TCP) ends the
+//!    process; a new process, and whatever is not on the vault's list, fails with `EPERM`.
 //!
-//! A kernel without Landlock is said so in the log, and serves without it.
+//! A kernel without Landlock is said so in the log, and serves without it; but no front calls other nodes then.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use std::{
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus,
 };
 use libc::{c_int, c_long};
 use rustix::{
@@ -108,8 +108,9 @@ fn restrict_files(role: Role, config: &Config) -> Result<(), SandboxError> {
         writable.push("/dev/urandom".into());
     }
     let ports = if role == Role::Vault { &[] } else { config.cluster.ports.as_slice() };
+    let rules = wall_off_ports(ports)?;
     let status =
-        landlock(&readable, &writable, ports).map_err(|error| SandboxError::new("landlock", error))?;
+        landlock(rules, &readable, &writable).map_err(|error| SandboxError::new("landlock", error))?;
     match status {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
@@ -124,16 +125,37 @@ fn restrict_files(role: Role, config: &Config) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Confines TCP connections to these ports. Without ports a kernel that cannot do it will do, because seccomp forbids
+/// every connection then.
+fn wall_off_ports(ports: &[u16]) -> Result<RulesetCreated, SandboxError> {
+    let level = if ports.is_empty() { CompatLevel::BestEffort } else { CompatLevel::HardRequirement };
+    let walled = Ruleset::default().set_compatibility(level).handle_access(AccessNet::ConnectTcp);
+    let missing = |error| {
+        SandboxError::new(
+            "cluster.ports",
+            format!(
+                "this kernel cannot confine the front's connections to them, which takes Landlock of Linux 6.7 or \
+                 later: use such a kernel, or leave `ports` empty and this server out of the cluster ({error})"
+            ),
+        )
+    };
+    let created = walled.and_then(|rules| {
+        let rules = rules.set_compatibility(CompatLevel::BestEffort);
+        rules.handle_access(AccessFs::from_all(LANDLOCK))?.create()
+    });
+    let allowed = created.and_then(|rules| {
+        let mut ports = ports.iter();
+        ports.try_fold(rules, |rules, port| rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)))
+    });
+    allowed.map_err(missing)
+}
+
 fn landlock(
+    rules: RulesetCreated,
     readable: &[PathBuf],
     writable: &[PathBuf],
-    ports: &[u16],
 ) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
-    let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(LANDLOCK))?
-        .handle_access(AccessNet::ConnectTcp)?
-        .create()?;
+    let mut rules = rules;
     let folder_rights = AccessFs::from_read(LANDLOCK) & !AccessFs::Execute;
     for path in readable {
         // What is not there yet cannot be read later either; whoever needs it will say so.
@@ -145,9 +167,6 @@ fn landlock(
         let rights = if path.is_dir() { AccessFs::from_all(LANDLOCK) } else { AccessFs::from_file(LANDLOCK) };
         let rights = rights & !AccessFs::Execute;
         rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, rights))?;
-    }
-    for port in ports {
-        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     Ok(rules.restrict_self()?.ruleset)
 }
@@ -161,7 +180,11 @@ fn restrict_calls(role: Role, config: &Config) -> Result<(), SandboxError> {
         // To which ports, Landlock says.
         Role::Front | Role::Both => [NEVER, NEVER_LEGACY].concat(),
     };
-    install(always(&deadly), SeccompAction::Allow, SeccompAction::KillProcess)?;
+    let mut deadly = always(&deadly);
+    if role != Role::Vault {
+        deadly.extend(no_sockets_but_tcp()?);
+    }
+    install(deadly, SeccompAction::Allow, SeccompAction::KillProcess)?;
     // Threads, but no processes. Of `clone3` a filter cannot tell which; without it the C library uses `clone`.
     install(always(&[libc::SYS_clone3]), SeccompAction::Allow, fails_with(libc::ENOSYS))?;
     let process = BTreeMap::from([(libc::SYS_clone, vec![no_thread()?])]);
@@ -180,10 +203,44 @@ fn always(calls: &[c_long]) -> Rules {
 }
 
 fn no_thread() -> Result<SeccompRule, SandboxError> {
-    let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or_default();
-    SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
+    let thread = number(libc::CLONE_THREAD);
+    rule(&[(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)])
+}
+
+/// What the front does with sockets of other kinds than TCP over IP: nothing. Nor does it send with `MSG_FASTOPEN`,
+/// which connects where neither Landlock nor the filter of `connect` sees it.
+fn no_sockets_but_tcp() -> Result<Rules, SandboxError> {
+    use SeccompCmpArgLen::Dword;
+    use SeccompCmpOp::{MaskedEq, Ne};
+    let neither = |argument, one: c_int, other: c_int| {
+        rule(&[(argument, Dword, Ne, number(one)), (argument, Dword, Ne, number(other))])
+    };
+    let mut sockets = vec![neither(0, libc::AF_INET, libc::AF_INET6)?, neither(2, 0, libc::IPPROTO_TCP)?];
+    for kind in (0..=SOCKET_KIND).filter(|kind| *kind != number(libc::SOCK_STREAM)) {
+        sockets.push(rule(&[(1, Dword, MaskedEq(SOCKET_KIND), kind)])?);
+    }
+    let fast = number(libc::MSG_FASTOPEN);
+    let sends = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)];
+    let sends = sends.map(|(call, flags)| Ok((call, vec![rule(&[(flags, Dword, MaskedEq(fast), fast)])?])));
+    std::iter::once(Ok((libc::SYS_socket, sockets))).chain(sends).collect()
+}
+
+/// The bits of a socket's type that say of which kind it is.
+const SOCKET_KIND: u64 = 0xf;
+
+/// A rule that holds where all of these hold: which argument, its width, the comparison and with what.
+fn rule(conditions: &[(u8, SeccompCmpArgLen, SeccompCmpOp, u64)]) -> Result<SeccompRule, SandboxError> {
+    let conditions = conditions.iter().cloned();
+    let conditions =
+        conditions.map(|(argument, width, op, to)| SeccompCondition::new(argument, width, op, to));
+    conditions
+        .collect::<Result<_, _>>()
+        .and_then(SeccompRule::new)
         .map_err(|error| SandboxError::new("seccomp", error))
+}
+
+fn number(constant: c_int) -> u64 {
+    u64::from(constant.unsigned_abs())
 }
 
 fn fails_with(code: c_int) -> SeccompAction {

@@ -20,6 +20,7 @@ use std::{
 };
 
 use serde_json::Value;
+use strongroom_identity::MandateKey;
 use strongroom_server::{
     certificates::{Authority, identity, pem},
     config::{Config, Isolation},
@@ -45,10 +46,12 @@ fn main() -> ExitCode {
     if env::var_os("AS_HSMCTL").is_some() {
         return hsmctl::main(initialise);
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 10] = [
         ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
         ("an_administrators_day", an_administrators_day),
         ("clients_get_folders_that_work", clients_get_folders_that_work),
+        ("clients_sign_mandates_with_a_key_of_their_own", clients_sign_mandates_with_a_key_of_their_own),
+        ("a_folder_made_before_gets_its_key", a_folder_made_before_gets_its_key),
         ("certificates_are_renewed", certificates_are_renewed),
         ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
         ("a_silent_server_is_not_waited_for", a_silent_server_is_not_waited_for),
@@ -76,7 +79,7 @@ fn initialise(config: &Config, key: Secret<[u8; 32]>, requests: &Requests) -> Re
         ca.issue_client(&requests.administrator, "admin", None, now(), requests.days)?.certificate;
     fs::write(config.state.join("admin.der"), &administrator)?;
     let server = ca.issue_server(&requests.server, &requests.names, now(), requests.days)?.certificate;
-    Ok(Initialised { authority: pair.certificate, server, administrator })
+    Ok(Initialised { authority: pair.certificate, server, administrator, node: [0; 32] })
 }
 
 /// A vault of vectors.
@@ -85,6 +88,7 @@ struct Toy {
     ca: Authority,
     partitions: Mutex<BTreeMap<String, (String, bool)>>,
     clients: Mutex<Vec<(ClientInfo, Vec<u8>)>>,
+    admitted: Mutex<Vec<AdmitClient>>,
     /// How many audit records there are.
     records: u64,
 }
@@ -112,8 +116,14 @@ impl Toy {
         match CallId::from_number(header.call).unwrap() {
             CallId::Hello => {
                 let renew_in = partitions.contains_key(RIPE).then_some(0);
-                let welcome =
-                    Welcome { minor: 0, limit: 1 << 20, server: "toy".into(), partition: None, renew_in };
+                let welcome = Welcome {
+                    minor: 0,
+                    limit: 1 << 20,
+                    server: "toy".into(),
+                    partition: None,
+                    renew_in,
+                    cluster: None,
+                };
                 encode_reply::<Hello>(out, header.id, &welcome);
             }
             CallId::CreatePartition => {
@@ -199,10 +209,25 @@ impl Toy {
                     fingerprint: client.fingerprint.clone(),
                     ..*client
                 });
-                encode_reply::<ListClients>(out, header.id, &Clients { clients: clients.collect() });
+                let admitted = self.admitted.lock().unwrap();
+                let admitted = admitted.iter().map(|admitted| AdmittedKey {
+                    name: admitted.name.clone(),
+                    partition: admitted.partition.clone(),
+                    key: admitted.key.clone(),
+                });
+                encode_reply::<ListClients>(
+                    out,
+                    header.id,
+                    &Clients { clients: clients.collect(), admitted: Some(admitted.collect()) },
+                );
+            }
+            CallId::AdmitClient => {
+                self.admitted.lock().unwrap().push(read(rest));
+                encode_reply::<AdmitClient>(out, header.id, &Done {});
             }
             CallId::RevokeClient => {
                 let name = read::<RevokeClient>(rest).name;
+                self.admitted.lock().unwrap().retain(|admitted| admitted.name != name);
                 for (client, certificate) in self.clients.lock().unwrap().iter_mut() {
                     if client.name == name {
                         client.revoked = true;
@@ -221,6 +246,7 @@ impl Toy {
                     token: true,
                     private: true,
                     size: 100,
+                    shares: None,
                 };
                 let key = KeyInfo { object, label: "hot".into(), id: vec![1], frozen: false };
                 encode_reply::<ListKeys>(out, header.id, &Keys { keys: vec![key] });
@@ -351,7 +377,14 @@ impl House {
         let echo = Echo::default();
         echo.let_in(&file("admin.der"));
         let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
-        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default(), records };
+        let toy = Toy {
+            echo,
+            ca,
+            partitions: Mutex::default(),
+            clients: Mutex::default(),
+            admitted: Mutex::default(),
+            records,
+        };
         let front = listening(&config);
         let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
         front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
@@ -472,7 +505,10 @@ fn an_administrators_day() {
 fn clients_get_folders_that_work() {
     let house = House::new();
     let out = house.path("alice");
-    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out, "--days", "7"]);
+    let added =
+        house.run(&["client", "add", "alice", "--partition", "payments", "--out", &out, "--days", "7"]);
+    done(&added);
+    assert!(String::from_utf8_lossy(&added.stderr).contains("127.0.0.1"), "it leads to this machine only");
     assert_eq!(mode(Path::new(&out)), 0o700);
     assert_eq!(mode(&Path::new(&out).join("client.key")), 0o600);
     let certificate = pem::parse(fs::read(Path::new(&out).join("client.pem")).unwrap()).unwrap();
@@ -496,9 +532,78 @@ fn clients_get_folders_that_work() {
 
     let remote = house.path("remote");
     let place = ["--server", "hsm.example:7373", "--server-name", "hsm.example"];
-    house.ask(&[&["client", "add", "r", "--partition", "payments", "--out", &remote][..], &place].concat());
+    let words = [&["client", "add", "r", "--partition", "payments", "--out", &remote][..], &place].concat();
+    assert!(house.run(&words).stderr.is_empty());
     let settings = fs::read_to_string(Path::new(&remote).join("strongroom.toml")).unwrap();
     assert!(settings.contains("server = \"hsm.example:7373\"\nserver_name = \"hsm.example\""), "{settings}");
+}
+
+/// The first bytes of the key for mandates in a client's folder, as lists show it.
+fn mandate_key(folder: &str) -> String {
+    let key = MandateKey::read(&Path::new(folder).join("mandate.key")).unwrap().public();
+    key[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn clients_sign_mandates_with_a_key_of_their_own() {
+    let house = House::new();
+    let (out, shared) = (house.path("alice"), house.path("shared"));
+    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out]);
+    assert_eq!(mode(&Path::new(&out).join("mandate.key")), 0o600);
+    let settings = fs::read_to_string(Path::new(&out).join("strongroom.toml")).unwrap();
+    assert!(settings.ends_with("key = \"client.key\"\nmandate_key = \"mandate.key\"\n"), "{settings}");
+    let listed = house.ask_json(&["client", "list"]);
+    assert_eq!(listed[0]["mandate_keys"], mandate_key(&out));
+    assert!(house.ask(&["client", "list"]).contains(&mandate_key(&out)));
+
+    let key = format!("{out}/mandate.key");
+    let add = ["client", "add", "alice", "--partition", "payments", "--out", &shared, "--mandate-key", &key];
+    house.ask(&add);
+    assert_eq!(mandate_key(&shared), mandate_key(&out));
+    let error =
+        not_done(&house.run(&[&add[..5], &["--out", &house.path("x"), "--mandate-key", "/none"]].concat()));
+    assert!(error.contains("/none"), "{error}");
+    let administrator = ["client", "add", "a", "--admin", "--out", &house.path("a"), "--mandate-key", &key];
+    assert_eq!(house.run(&administrator).status.code(), Some(2));
+
+    house.ask(&["client", "revoke", "alice"]);
+    assert!(house.ask_json(&["client", "list"])[0]["mandate_keys"].is_null());
+    // Of a client that has its certificate from another server there is only the key.
+    let told = house.ask_json(&["client", "admit", &out]);
+    assert_eq!((&told["name"], &told["partition"]), (&"alice".into(), &"payments".into()));
+    assert_eq!(told["mandate_key"], mandate_key(&out));
+    assert!(house.ask(&["client", "revoke", "alice"]).contains("revoked alice"));
+    assert!(house.ask(&["client", "revoke", "alice"]).contains("already revoked"));
+}
+
+fn a_folder_made_before_gets_its_key() {
+    let house = House::new();
+    let out = house.path("alice");
+    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out]);
+    let file = |name: &str| Path::new(&out).join(name);
+    let named = fs::read_to_string(file("strongroom.toml")).unwrap();
+    let before = named.replace("mandate_key = \"mandate.key\"\n", "");
+    fs::write(file("strongroom.toml"), &before).unwrap();
+    fs::remove_file(file("mandate.key")).unwrap();
+    house.ask(&["client", "admit", &out]);
+    assert_eq!(fs::read_to_string(file("strongroom.toml")).unwrap(), named);
+    assert_eq!(mode(&file("mandate.key")), 0o600);
+    let key = mandate_key(&out);
+    house.ask(&["client", "admit", &out]);
+    assert_eq!(mandate_key(&out), key, "it has one now");
+
+    // Several tables are for whoever wrote them; the key is there, and stays.
+    fs::write(file("strongroom.toml"), [before.as_str(), before.as_str()].concat()).unwrap();
+    let error = not_done(&house.run(&["client", "admit", &out]));
+    assert!(error.contains("each [[token]]"), "{error}");
+    assert_eq!(mandate_key(&out), key);
+    let admin = house.state.join("admin");
+    let error = not_done(&house.run(&["client", "admit", admin.to_str().unwrap()]));
+    assert!(error.contains("only applications"), "{error}");
+    assert!(not_done(&house.run(&["client", "admit", "/none"])).contains("client add --partition"));
+    assert!(
+        not_done(&hsmctl(&["key", "generate", "--client", "/none", "--kind", "BIP340", "--label", "k"]))
+            .contains("client add --partition")
+    );
 }
 
 fn certificates_are_renewed() {
@@ -528,6 +633,10 @@ fn certificates_are_renewed() {
 fn whatever_fails_says_what_to_do() {
     let house = House::new();
     assert!(not_done(&hsmctl(&["status"])).contains("STRONGROOM_ADMIN"));
+    let error: Value = serde_json::from_str(&not_done(&hsmctl(&["--json", "status"]))).unwrap();
+    assert!(
+        error["error"] == "which server?" && error["advice"].as_str().unwrap().contains("STRONGROOM_ADMIN")
+    );
     assert!(not_done(&hsmctl(&["--admin", "/nonexistent", "status"])).contains("hsmctl init"));
     assert!(not_done(&house.run(&["policy", "show", "nobody"])).contains("hsmctl partition list"));
     assert!(not_done(&house.run(&["freeze", "p", "--key", "xyz"])).contains("hsmctl key list"));
@@ -561,6 +670,10 @@ fn following_survives_a_restart() {
     let admin = house.state.join("admin");
     let words = ["--admin", admin.to_str().unwrap(), "--json", "audit", "tail", "--follow"];
     let mut child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let only_new = ["--admin", admin.to_str().unwrap(), "audit", "tail", "--follow", "-n", "0"];
+    let mut only_new = command(&only_new).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut new_lines = BufReader::new(only_new.stdout.take().unwrap()).lines();
+    assert!(new_lines.next().unwrap().unwrap().starts_with("SEQUENCE"), "it has begun");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next =
         || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["sequence"].clone();
@@ -568,10 +681,14 @@ fn following_survives_a_restart() {
     house.front = None;
     house.serve(7);
     (6..=7).for_each(|sequence| assert_eq!(next(), sequence));
+    for sequence in ["6 ", "7 "] {
+        assert!(new_lines.next().unwrap().unwrap().starts_with(sequence));
+    }
     // For good.
     house.front = None;
     let error = not_done(&child.wait_with_output().unwrap());
     assert!(error.contains("the server ended the connection; run it again"), "{error}");
+    assert!(!only_new.wait().unwrap().success());
 }
 
 fn usage_is_checked() {

@@ -9,7 +9,7 @@ mod support;
 use std::{
     env, fs,
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -37,11 +37,18 @@ const WRITE: u16 = 21;
 const CONNECT: u16 = 22;
 const RUN: u16 = 23;
 const PANIC: u16 = 24;
+/// Opens a socket of another kind than TCP.
+const DATAGRAM: u16 = 26;
+/// Connects by its first bytes, without `connect`.
+const FAST: u16 = 27;
 /// From now on the disk is full, until the file `full` is gone.
 const FILL: u16 = 25;
 
 fn main() -> ExitCode {
     if env::args().any(|argument| argument == "--config") {
+        if env::var_os(WITHOUT_LANDLOCK).is_some() {
+            forget_landlock();
+        }
         return process::main(|config| Ok(Arc::new(Probe::open(config)?)));
     }
     let filter = env::args().skip(1).find(|argument| !argument.starts_with('-'));
@@ -52,6 +59,26 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Makes the kernel of this program one that has no Landlock.
+const WITHOUT_LANDLOCK: &str = "WITHOUT_LANDLOCK";
+
+fn forget_landlock() {
+    let unknown = seccompiler::SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let calls = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+    let target = env::consts::ARCH.try_into().unwrap();
+    let filter =
+        seccompiler::SeccompFilter::new(calls, seccompiler::SeccompAction::Allow, unknown, target).unwrap();
+    seccompiler::apply_filter(&seccompiler::BpfProgram::try_from(filter).unwrap()).unwrap();
+}
+
+fn connect_by_sending(to: SocketAddr) -> std::io::Result<()> {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let fast = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
+    sendto(socket, b"x", fast, &to)?;
+    Ok(())
 }
 
 const TESTS: &[(&str, fn())] = &[
@@ -65,6 +92,7 @@ const TESTS: &[(&str, fn())] = &[
     ("the_vault_is_walled_in", the_vault_is_walled_in),
     ("the_front_is_walled_in", the_front_is_walled_in),
     ("a_nodes_front_calls_its_ports_and_no_others", a_nodes_front_calls_its_ports_and_no_others),
+    ("no_node_without_landlock", no_node_without_landlock),
     ("a_server_that_cannot_start_says_so_and_ends", a_server_that_cannot_start_says_so_and_ends),
     ("systemd_is_told", systemd_is_told),
 ];
@@ -105,6 +133,8 @@ impl Door for Probe {
             READ => fs::read(argument).map(drop),
             WRITE => fs::write(argument, "x"),
             CONNECT => TcpStream::connect(argument).map(drop),
+            DATAGRAM => UdpSocket::bind("127.0.0.1:0").map(drop),
+            FAST => connect_by_sending(argument.parse().unwrap()),
             RUN => Command::new(argument).status().map(drop),
             PANIC => panic!("as the test wants it"),
             FILL => fs::write(self.state.join("full"), ""),
@@ -395,9 +425,29 @@ fn a_nodes_front_calls_its_ports_and_no_others() {
     let server = Server::launch(Isolation::Thread, change, |_| {});
     server.wait_for_log("ready");
     assert_eq!(server.try_in_vault(CONNECT, &node.to_string()).unwrap(), "done");
-    if !server.log().contains("Landlock") {
-        assert!(server.try_in_vault(CONNECT, &other.to_string()).unwrap().contains("denied"));
+    assert!(server.try_in_vault(CONNECT, &other.to_string()).unwrap().contains("denied"));
+    for (call, argument) in [(DATAGRAM, String::new()), (FAST, other.to_string())] {
+        let front = server.child("front");
+        assert!(server.try_in_vault(call, &argument).is_err(), "{call}");
+        eventually("the front is gone", || gone(front));
+        server.ask_somehow(b"there is another");
     }
+}
+
+fn no_node_without_landlock() {
+    let nobody = |_: &mut Config| {};
+    let serves = Server::launch(Isolation::Process, nobody, |command| {
+        command.env(WITHOUT_LANDLOCK, "1");
+    });
+    serves.wait_for_log("ready");
+    assert!(serves.log().contains("no Landlock"));
+    let node = |config: &mut Config| config.cluster.ports = vec![7373];
+    let mut refuses = Server::launch(Isolation::Process, node, |command| {
+        command.env(WITHOUT_LANDLOCK, "1");
+    });
+    eventually("it ends", || gone(refuses.supervisor.id()));
+    assert!(!refuses.supervisor.wait().unwrap().success());
+    refuses.wait_for_log("cluster.ports");
 }
 
 fn a_server_that_cannot_start_says_so_and_ends() {

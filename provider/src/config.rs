@@ -16,6 +16,7 @@
 //! ca = "ca.pem"
 //! certificate = "client.pem"
 //! key = "client.key"
+//! mandate_key = "mandate.key"      # signs what is wanted of keys that several nodes share; optional
 //! ```
 
 use std::{
@@ -73,6 +74,8 @@ pub struct Token {
     pub certificate: PathBuf,
     /// The client's private key, PEM.
     pub key: PathBuf,
+    /// The client's key for mandates, PEM.
+    pub mandate_key: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -155,7 +158,8 @@ impl Token {
         if self.server_name.is_empty() {
             self.server_name = host.trim_matches(['[', ']']).to_owned();
         }
-        for path in [&mut self.ca, &mut self.certificate, &mut self.key] {
+        let paths = [&mut self.ca, &mut self.certificate, &mut self.key];
+        for path in paths.into_iter().chain(&mut self.mandate_key) {
             *path = folder.join(&*path);
         }
         Ok(self)

@@ -1,7 +1,10 @@
 //! Key management (PKCS#11 3.1, section 5.18): keys are made in the vault, and only their handles come here.
 
 use pkcs11_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CKF_GENERATE, CKF_GENERATE_KEY_PAIR};
-use strongroom_shared::{message, object::Template};
+use strongroom_shared::{
+    message,
+    object::{CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, Template},
+};
 
 use crate::{operation::Chosen, rv::Error, session::Context};
 
@@ -36,7 +39,13 @@ pub fn generate_pair(
     context.may_make(&private)?;
     let Chosen { mechanism, params } = chosen;
     let mechanism = mechanism.row().number;
-    let pair = context.call(&message::GenerateKeyPair { mechanism, params, public, private })?;
+    let shared =
+        [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES].iter().any(|kind| private.value(*kind).is_some());
+    let call = message::GenerateKeyPair { mechanism, params, public, private };
+    let pair = match shared {
+        true => context.call_mandated(&call, |mandated| message::GenerateShared { mandated })?,
+        false => context.call(&call)?,
+    };
     Ok((context.adopt_new(&pair.public), context.adopt_new(&pair.private)))
 }
 

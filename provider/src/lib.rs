@@ -17,6 +17,7 @@ pub mod ffi;
 pub mod hsm;
 pub mod keys;
 pub mod log;
+pub mod mandate;
 pub mod module;
 pub mod object;
 pub mod operation;

@@ -8,8 +8,9 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ use crate::{
     config::{Config, Deadlines},
     hsm::{self, Hsm, Patience, RequestIds, Transport},
     log::{self, Level},
+    mandate::Mandates,
     object::Objects,
     rv::Error,
     session::{Context, Session},
@@ -43,6 +45,23 @@ pub struct Module {
     pub(crate) objects: ArcSwap<Objects>,
     next_session: AtomicU64,
     pub(crate) next_object: AtomicU64,
+}
+
+/// The way to a slot's server.
+pub struct Way {
+    /// What the server is called.
+    pub server: String,
+    /// What carries the calls to it.
+    pub transport: Box<dyn Transport>,
+    /// For calls to keys that several nodes share.
+    pub mandates: Mandates,
+}
+
+impl Way {
+    /// To a server of this name, without mandates.
+    pub fn new(server: impl Into<String>, transport: Box<dyn Transport>) -> Self {
+        Self { server: server.into(), transport, mandates: Mandates::default() }
+    }
 }
 
 /// How a module came to be.
@@ -144,11 +163,11 @@ pub fn initialize(arguments: InitializeArguments) -> Result<(), Error> {
         Error::General
     })?;
     let traffic = Arc::new(Traffic::default());
-    let transports = config.tokens.into_iter().map(|token| {
+    let ways = config.tokens.into_iter().map(|token| {
         let transport = Box::new(Tls::new(token.clone().into(), traffic.clone())) as Box<dyn Transport>;
-        (token.server, transport)
+        Way { server: token.server, mandates: Mandates::signed_by(token.mandate_key), transport }
     });
-    install(Module::over(transports, config.deadlines)?)
+    install(Module::over(ways, config.deadlines)?)
 }
 
 /// Makes `module` the library's state: `C_Initialize` with a transport of one's own.
@@ -194,32 +213,63 @@ pub fn finalize() -> Result<(), Error> {
 /// `CryptokiNotInitialized`.
 pub fn module() -> Result<Arc<Module>, Error> {
     loop {
-        let module = MODULE.load_full().ok_or(Error::CryptokiNotInitialized)?;
+        let module = present()?;
         if module.process == std::process::id() {
             return Ok(module);
         }
-        // The first of the child's threads to get here decides; the others take what it installed.
-        let child = Arc::new(module.forked()?);
-        MODULE.compare_and_swap(&Some(module), Some(child));
+        let Some(_turn) = Turn::take() else {
+            thread::yield_now();
+            continue;
+        };
+        // Another thread may have had its turn since. What is the parent's is taken over once, by one thread.
+        let module = present()?;
+        if module.process != std::process::id() {
+            let child = Arc::new(module.forked()?);
+            MODULE.compare_and_swap(&Some(module), Some(child));
+        }
+    }
+}
+
+fn present() -> Result<Arc<Module>, Error> {
+    MODULE.load_full().ok_or(Error::CryptokiNotInitialized)
+}
+
+/// The process in which a thread builds a forked child's module; 0 for none. Not a lock: a child that is forked while
+/// its parent does so would find it held for ever, but this names another process then, and is taken over.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
+/// A thread's turn to build a forked child's module.
+struct Turn;
+
+impl Turn {
+    fn take() -> Option<Self> {
+        let (at_it, me) = (FORKING.load(Ordering::Relaxed), std::process::id());
+        let taken =
+            at_it != me && FORKING.compare_exchange(at_it, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then_some(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        FORKING.store(0, Ordering::Release);
     }
 }
 
 impl Module {
-    /// A module whose slots are the given servers, by name and transport.
+    /// A module whose slots are the given servers.
     ///
     /// # Errors
     /// `General` if the operating system has no random numbers.
-    pub fn over(
-        transports: impl IntoIterator<Item = (String, Box<dyn Transport>)>,
-        deadlines: Deadlines,
-    ) -> Result<Self, Error> {
+    pub fn over(ways: impl IntoIterator<Item = Way>, deadlines: Deadlines) -> Result<Self, Error> {
         let ids = Arc::new(RequestIds::random()?);
         let slots = (0..)
-            .zip(transports)
-            .map(|(id, (server, transport))| Slot {
+            .zip(ways)
+            .map(|(id, Way { server, transport, mandates })| Slot {
                 id,
                 server,
                 hsm: Hsm::over(transport, ids.clone(), deadlines),
+                mandates,
             })
             .collect();
         Ok(Self {

@@ -9,8 +9,8 @@ use imbl::OrdMap;
 use pkcs11_sys::*;
 use strongroom_shared::{
     message::{
-        Answer, CopyObject, CreateObject, DescribeObject, DestroyObject, FindObjects, ReadAttributes,
-        WriteAttributes,
+        Answer, CopyObject, CreateObject, DescribeObject, DestroyObject, DestroyShared, FindObjects,
+        ReadAttributes, WriteAttributes,
     },
     object::{ObjectId, ObjectInfo, Template},
 };
@@ -154,7 +154,11 @@ pub fn destroy(context: &Context<'_>, object: CK_OBJECT_HANDLE) -> Result<(), Er
     if object.token {
         context.require_read_write()?;
     }
-    context.call(&DestroyObject { object: object.id })?;
+    let call = DestroyObject { object: object.id };
+    match object.shares {
+        Some(_) => context.call_mandated(&call, |mandated| DestroyShared { mandated })?,
+        None => context.call(&call)?,
+    };
     context.module.forget_objects(context.slot.id, |other| other.info.id == object.id);
     Ok(())
 }

@@ -60,6 +60,8 @@ errors! {
     CryptokiAlreadyInitialized => CKR_CRYPTOKI_ALREADY_INITIALIZED;
     /// The application insists on its own mutexes.
     CantLock => CKR_CANT_LOCK;
+    /// It could not be done here; the log says why.
+    FunctionFailed => CKR_FUNCTION_FAILED;
     /// This function is not there.
     FunctionNotSupported => CKR_FUNCTION_NOT_SUPPORTED;
     /// A relic of parallel sessions.
@@ -146,6 +148,7 @@ fn fault_rv(code: FaultCode) -> CK_RV {
         | FaultCode::Unavailable
         | FaultCode::AnswerLost
         | FaultCode::NotDurable
+        | FaultCode::QuorumMissing
         | FaultCode::IntegrityViolated => CKR_DEVICE_ERROR,
         FaultCode::Forbidden | FaultCode::PolicyRefused | FaultCode::Frozen => CKR_FUNCTION_REJECTED,
         FaultCode::ArgumentsBad => CKR_ARGUMENTS_BAD,

@@ -59,5 +59,9 @@ pub fn finish(context: &Context<'_>, signature: &Output<'_>) -> Result<(), Error
 fn request(context: &Context<'_>, keyed: &Keyed, input: Vec<u8>) -> Result<Vec<u8>, Error> {
     let params = keyed.params.clone();
     let call = message::Sign { key: keyed.key.id, mechanism: keyed.number(), params, input };
-    Ok(context.call(&call)?.bytes)
+    let signature = match keyed.key.shares {
+        Some(_) => context.call_mandated(&call, |mandated| message::SignShared { mandated })?,
+        None => context.call(&call)?,
+    };
+    Ok(signature.bytes)
 }

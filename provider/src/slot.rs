@@ -13,6 +13,7 @@ use strongroom_shared::{
 
 use crate::{
     hsm::{Hsm, Patience, RequestIds},
+    mandate::Mandates,
     module::Module,
     rv::Error,
 };
@@ -34,11 +35,18 @@ pub struct Slot {
     pub server: String,
     /// The way to it.
     pub hsm: Hsm,
+    /// For calls to keys that several nodes share.
+    pub mandates: Mandates,
 }
 
 impl Slot {
     pub(crate) fn after_fork(&self, ids: Arc<RequestIds>) -> Self {
-        Self { id: self.id, server: self.server.clone(), hsm: self.hsm.after_fork(ids) }
+        Self {
+            id: self.id,
+            server: self.server.clone(),
+            hsm: self.hsm.after_fork(ids),
+            mandates: self.mandates.after_fork(),
+        }
     }
 }
 

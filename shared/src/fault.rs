@@ -156,6 +156,8 @@ fault_codes! {
     123 IntegrityViolated;
     /// A membership document is not taken; the detail says why.
     124 MembershipRefused;
+    /// Too few of the nodes that hold shares of the key did their part; the detail says which did not, and why.
+    125 QuorumMissing;
 }
 
 impl<C> Encode<C> for FaultCode {

@@ -218,6 +218,9 @@ const EC: CK_FLAGS = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS;
 const SIGN: CK_FLAGS = CKF_SIGN | CKF_VERIFY;
 const CRYPT: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
 
+/// Schnorr signatures of BIP340 over the message itself, with a key on secp256k1: ours, for the standard has none.
+pub const CKM_STRONGROOM_BIP340: CK_MECHANISM_TYPE = CKM_VENDOR_DEFINED | 0x5352_0001;
+
 macro_rules! mechanisms {
     ($(
         $(#[$doc:meta])*
@@ -287,6 +290,8 @@ mechanisms! {
     EcdsaSha384 = CKM_ECDSA_SHA384, Ec, SIGN | EC, 256..=521, None, Message, Length::EcdsaPair;
     /// ECDSA with SHA-512.
     EcdsaSha512 = CKM_ECDSA_SHA512, Ec, SIGN | EC, 256..=521, None, Message, Length::EcdsaPair;
+    /// BIP340 on secp256k1, for keys whose `CKA_ALLOWED_MECHANISMS` names it.
+    Bip340 = CKM_STRONGROOM_BIP340, Ec, SIGN | EC, 256..=256, None, Message, Length::Fixed(64);
     /// Ed25519 key pairs (RFC 8032).
     EcEdwardsKeyPairGen = CKM_EC_EDWARDS_KEY_PAIR_GEN, EcEdwards, CKF_GENERATE_KEY_PAIR | EC, 255..=255, None, Nothing, Length::None;
     /// Ed25519, pure (RFC 8032).
@@ -359,6 +364,7 @@ impl Mechanism {
             | Self::RsaPkcsOaep
             | Self::EcKeyPairGen
             | Self::Ecdsa
+            | Self::Bip340
             | Self::EcEdwardsKeyPairGen
             | Self::Eddsa
             | Self::AesKeyGen

@@ -5,10 +5,11 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use minicbor::{Decode, Decoder, Encode, Encoder, bytes::ByteArray, decode, encode};
 use zeroize::Zeroizing;
 
 use crate::{
+    mandate::Mandated,
     mechanism::Params,
     object::{ObjectId, ObjectInfo, Template, Value},
     secret::Secret,
@@ -122,6 +123,8 @@ messages! {
         3 partition: Option<String>,
         /// In how many seconds it is time to renew the client's certificate; 0 if it is now.
         4 renew_in: Option<u64>,
+        /// The cluster that the server is a node of.
+        5 cluster: Option<ByteArray<16>>,
     }
     /// Has another certificate made for the client, like its present one. That ends soon after the new one is
     /// first shown, and not before.
@@ -215,6 +218,11 @@ messages! {
         /// What to destroy.
         0 object: ObjectId,
     }
+    /// `C_DestroyObject` of a private key of which several nodes hold shares.
+    DestroyShared {
+        /// A mandate for a `DestroyObject`.
+        0 mandated: Mandated,
+    }
     /// What the provider should know of an object whose handle it holds.
     DescribeObject {
         /// The object.
@@ -285,6 +293,11 @@ messages! {
         /// The private key.
         1 private: ObjectInfo,
     }
+    /// `C_GenerateKeyPair` of a private key of which several nodes are to hold shares.
+    GenerateShared {
+        /// A mandate for a `GenerateKeyPair`.
+        0 mandated: Mandated,
+    }
 
     /// `C_Sign`: the whole message travels, so that policy can read it.
     Sign {
@@ -296,6 +309,11 @@ messages! {
         2 params: Params,
         /// The message, or for raw mechanisms the caller's hash value.
         3 input: Vec<u8> as "minicbor::bytes",
+    }
+    /// `C_Sign` with a private key of which several nodes hold shares.
+    SignShared {
+        /// A mandate for a `Sign`.
+        0 mandated: Mandated,
     }
     /// A signature or MAC, in the encoding that PKCS#11 gives the mechanism.
     Signature {

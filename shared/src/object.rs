@@ -67,6 +67,13 @@ impl<'b, C> Decode<'b, C> for ObjectId {
     }
 }
 
+/// How many shares of a private key make a signature. This and the next two are ours: the standard knows no shares.
+pub const CKA_STRONGROOM_THRESHOLD: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0001;
+/// How many shares of a private key there are, each on a node of its own.
+pub const CKA_STRONGROOM_PARTIES: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0002;
+/// How often a private key's shares were made anew.
+pub const CKA_STRONGROOM_EPOCH: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0003;
+
 /// The shape of an attribute's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -156,6 +163,9 @@ attributes! {
     CKA_WRAP_WITH_TRUSTED Bool;
     CKA_ALLOWED_MECHANISMS Mechanisms;
     CKA_PROFILE_ID Ulong;
+    CKA_STRONGROOM_THRESHOLD Ulong;
+    CKA_STRONGROOM_PARTIES Ulong;
+    CKA_STRONGROOM_EPOCH Ulong;
 }
 
 /// The value of one attribute. Bytes are wiped when dropped, for some of them are keys.
@@ -452,4 +462,18 @@ pub struct ObjectInfo {
     /// The size of the object in bytes, for `C_GetObjectSize`.
     #[n(7)]
     pub size: u32,
+    /// For a private key of which several nodes hold shares: how many there are.
+    #[n(8)]
+    pub shares: Option<Shares>,
+}
+
+/// How a private key is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Shares {
+    /// How many of the shares make a signature.
+    #[n(0)]
+    pub threshold: u8,
+    /// How many there are.
+    #[n(1)]
+    pub parties: u8,
 }

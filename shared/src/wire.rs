@@ -356,14 +356,17 @@ calls! {
     0x0126 FindObjects     => Found,         Application,     Safe, Quick,   Silent;
     0x0127 CloseSession    => Done,          Application,     Safe, Quick,   Silent;
     0x0128 EndInstance     => Done,          Application,     Safe, Quick,   Silent;
+    0x0129 DestroyShared   => Done,          Application,     Once, Slow,    Traced;
 
     0x0130 GenerateKey     => ObjectInfo,    Application,     Once, Patient, Traced;
     0x0131 GenerateKeyPair => KeyPair,       Application,     Once, Patient, Traced;
+    0x0132 GenerateShared  => KeyPair,       Application,     Once, Patient, Traced;
 
     0x0140 Sign            => Signature,     Application,     Once, ByKey,   Traced;
     0x0141 Verify          => Done,          Application,     Once, ByKey,   Traced;
     0x0142 Encrypt         => Bytes,         Application,     Once, ByKey,   Traced;
     0x0143 Decrypt         => Bytes,         Application,     Once, ByKey,   Traced;
+    0x0145 SignShared      => Signature,     Application,     Once, Slow,    Traced;
     0x0150 GenerateRandom  => Bytes,         Application,     Safe, Quick,   Silent;
     0x0151 SeedRandom      => Done,          Application,     Once, Quick,   Traced;
 
@@ -373,6 +376,7 @@ calls! {
     0x0810 AddClient       => Certificate,   Administrator,   Once, Slow,    Traced;
     0x0811 RevokeClient    => Done,          Administrator,   Once, Slow,    Traced;
     0x0812 ListClients     => Clients,       Administrator,   Safe, Slow,    Traced;
+    0x0813 AdmitClient     => Done,          Administrator,   Once, Slow,    Traced;
     0x0820 ListKeys        => Keys,          Administrator,   Safe, Slow,    Traced;
     0x0830 SetPolicy       => Done,          Administrator,   Once, Slow,    Traced;
     0x0831 ReadPolicy      => PolicyText,    Administrator,   Safe, Slow,    Traced;

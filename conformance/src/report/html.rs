@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::check::Outcome;
 use crate::coverage::{FunctionRow, MechanismRow, State, Use, UseState};
 use crate::marks::Severity;
+use crate::observations::{Measured, Observation};
 use crate::profiles::{Judgement, Standing};
 use crate::report::markup::escape;
 use crate::report::{Document, Row, performance};
@@ -30,6 +31,7 @@ pub fn text(document: &Document) -> String {
         profiles(document),
         mechanisms(document),
         functions(document),
+        observations(document),
         performance::section(&document.performance),
         manifest(document),
         format!(
@@ -61,6 +63,7 @@ fn head(document: &Document) -> String {
         Some(("mechanisms", "Mechanisms")),
         Some(("functions", "Return values")),
         Some(("performance", "Performance")).filter(|_| !document.performance.is_empty()),
+        Some(("observations", "Observations")),
         Some(("manifest", "Manifest")),
     ];
     let links = links.iter().flatten().map(|(id, text)| format!("<a href=\"#{id}\">{text}</a>"));
@@ -349,6 +352,33 @@ fn functions(document: &Document) -> String {
          <span><span class=\"chip odd\">CODE</span>seen, not listed for this function</span></p><table><tr><th>Function</th>\
          <th>Return values</th></tr>{}</table></section>",
         document.functions.iter().map(row).collect::<String>()
+    )
+}
+
+fn observations(document: &Document) -> String {
+    let row = |Observation { check, what, measured }: &Observation| {
+        let class = match measured {
+            Measured::Times(times) if times.differ() => "odd",
+            Measured::Times(_) | Measured::Values { .. } | Measured::Vectors { .. } => "seen",
+        };
+        format!(
+            "<tr><td><code>{}</code></td><td>{}</td><td class=\"wide\"><span class=\"chip {class}\">{}</span></td></tr>",
+            escape(check),
+            escape(what),
+            escape(&measured.sentence())
+        )
+    };
+    let rows: String = document.observations.iter().map(row).collect();
+    if rows.is_empty() {
+        return "<section id=\"observations\"><h2>Observations</h2><p class=\"lead\">No check that was made measures \
+                anything.</p></section>"
+            .to_owned();
+    }
+    format!(
+        "<section id=\"observations\"><h2>Observations</h2><p class=\"lead\">What was measured beside the checks. It decides \
+         nothing: times are those of one machine in one hour, compared by Welch's t-test; beyond a t of 4.5 the difference is \
+         not chance, and whether anybody can use it depends on its size and on who can measure it.</p><div class=\"scroll\">\
+         <table><tr><th>Check</th><th>What</th><th>Seen</th></tr>{rows}</table></div></section>"
     )
 }
 

@@ -17,6 +17,7 @@ use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
 use crate::manifest::Manifest;
 use crate::marks::{Effect, Severity, Tag};
+use crate::observations::Observation;
 use crate::performance::Figure;
 use crate::profiles::{Judgement, PROFILES};
 use crate::reproducer::{self, Story};
@@ -25,7 +26,7 @@ use crate::survey::Survey;
 use crate::trace::Trace;
 
 /// The format of the document: its version changes when a reader of the old one would go wrong.
-pub const FORMAT: &str = "p11-conformance-report/1";
+pub const FORMAT: &str = "p11-conformance-report/2";
 
 /// A document, whose form `report.schema.json` describes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct Document {
     pub mechanisms: Vec<MechanismRow>,
     /// Every profile.
     pub profiles: Vec<Judgement>,
+    /// What was measured beside the checks, and decides nothing.
+    pub observations: Vec<Observation>,
     /// How fast the module is, if that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub performance: Vec<Figure>,
@@ -176,6 +179,7 @@ impl Document {
             profiles: PROFILES.iter().map(|profile| profile.judge(&checks)).collect(),
             survey,
             checks,
+            observations: results.observations.clone(),
             performance: Vec::new(),
         }
     }

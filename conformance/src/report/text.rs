@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::check::Outcome;
+use crate::observations;
 use crate::performance;
 use crate::report::Document;
 
@@ -29,6 +30,7 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
     for profile in document.profiles.iter().filter(|profile| profile.was_looked_at()) {
         writeln!(output, "PROFILE {:<32} {profile}", profile.name)?;
     }
+    observations::write(&document.observations, output)?;
     performance::write(&document.performance, output)?;
     for (severity, count) in document.by_severity() {
         if count > 0 {

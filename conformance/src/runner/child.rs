@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bench::{Bench, Stage, Standing, Target, reason};
 use crate::check::{Check, Outcome, by_id};
 use crate::marks::Severity;
+use crate::observations::Observation;
 use crate::performance;
 use crate::proxy::desk::Desk;
 use crate::runner::process::tell;
@@ -32,6 +33,8 @@ pub struct Line {
     pub answers: Vec<Answer>,
     /// How the token stands.
     pub standing: Standing,
+    /// What was measured beside it.
+    pub observations: Vec<Observation>,
 }
 
 /// Makes the checks that the input names.
@@ -48,7 +51,8 @@ pub fn make_checks(target: Target) -> Result<(), String> {
         let trace = matches!(outcome, Outcome::Fail { .. }).then(|| bench.module.recorder().trace());
         bench.conclude();
         let answers = bench.module.recorder().take_answers();
-        tell(&Line { id: name, outcome, trace, answers, standing: bench.standing() })?;
+        let observations = bench.take_observations(&name);
+        tell(&Line { id: name, outcome, trace, answers, standing: bench.standing(), observations })?;
     }
     bench.reset(Stage::Loaded);
     Ok(())

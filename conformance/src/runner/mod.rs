@@ -27,6 +27,7 @@ use crate::check::{Check, Company, Outcome, by_id};
 use crate::checks::general::CLEAN_END;
 use crate::interrupt::Interrupt;
 use crate::marks::Effect;
+use crate::observations::Observation;
 use crate::performance::Figure;
 use crate::progress::Progress;
 use crate::runner::child::Line;
@@ -74,6 +75,8 @@ pub struct Results {
     pub reports: Vec<Report>,
     /// What functions answered.
     pub answers: BTreeSet<Answer>,
+    /// What was measured beside the checks.
+    pub observations: Vec<Observation>,
     /// Why the run ended before all checks were made, if it did.
     pub incomplete: Option<String>,
 }
@@ -122,6 +125,7 @@ pub struct Runner {
 struct Findings {
     reports: Vec<Report>,
     answers: BTreeSet<Answer>,
+    observations: Vec<Observation>,
     progress: Progress,
 }
 
@@ -213,6 +217,7 @@ impl Runner {
         let findings = Mutex::new(Findings {
             reports: Vec::with_capacity(checks.len()),
             answers: BTreeSet::new(),
+            observations: Vec::new(),
             progress: Progress::new(checks.len()),
         });
         let done = self.side_by_side(batches(&together), self.jobs, &findings);
@@ -232,7 +237,9 @@ impl Runner {
             checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
         let mut reports = findings.reports;
         reports.sort_by_key(|report| order.get(report.check.id.as_ref()).copied());
-        Ok(Results { reports, answers: findings.answers, incomplete })
+        let mut observations = findings.observations;
+        observations.sort_by_key(|observation| order.get(observation.check.as_str()).copied());
+        Ok(Results { reports, answers: findings.answers, observations, incomplete })
     }
 
     /// Works through batches with this many children at once.
@@ -406,6 +413,7 @@ impl Report {
 fn note(findings: &Mutex<Findings>, check: &'static Check, line: Line, time: Duration) -> Result<(), String> {
     let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
     findings.answers.extend(line.answers);
+    findings.observations.extend(line.observations);
     findings.progress.step(&line.outcome, check);
     if check.id != CLEAN_END || findings.reports.iter().all(|report| report.check.id != CLEAN_END) {
         findings.reports.push(Report { check, outcome: line.outcome, time, trace: line.trace });
@@ -421,6 +429,7 @@ impl Line {
     fn of_the_dead(check: &Check, outcome: Outcome, trace: Trace) -> Self {
         let answers = trace.answers();
         let standing = Standing::Accepted;
-        Self { id: check.id.to_string(), outcome, trace: Some(trace), answers, standing }
+        let observations = Vec::new();
+        Self { id: check.id.to_string(), outcome, trace: Some(trace), answers, standing, observations }
     }
 }

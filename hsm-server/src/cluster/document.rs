@@ -236,6 +236,7 @@ impl Membership {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     membership: Membership,
+    digest: [u8; 32],
     bytes: Vec<u8>,
     signers: Vec<[u8; 32]>,
 }
@@ -260,12 +261,18 @@ impl Document {
                 .map_err(|_| Refusal::Signature)?;
         }
         let signers = signed.approvals.iter().map(|approval| approval.key).collect();
-        Ok(Self { membership, bytes: bytes.to_vec(), signers })
+        let digest = certificates::fingerprint(&signed.body);
+        Ok(Self { membership, digest, bytes: bytes.to_vec(), signers })
     }
 
     /// What it says.
     pub const fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// SHA-256 of what it says: the same whoever signed it.
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// All of it, to be handed on.

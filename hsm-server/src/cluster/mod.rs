@@ -2,11 +2,12 @@
 //!
 //! A node is an ordinary server with a node identity. Which nodes belong together stands in a [`Membership`], a
 //! document that administrators sign and that proves itself, so that nodes may hand it to one another and none of
-//! them, and no front on the way, can change it ([`document`]). Vaults speak to each other through Noise sessions
+//! them, and no front on the way, can change it ([`document`]); who a server is, its vault proves ([`introduction`]). Vaults speak to each other through Noise sessions
 //! ([`noise`]): fronts carry what they cannot read. [`Peers`] is the vault's way out.
 
 mod aws_lc;
 pub mod document;
+pub mod introduction;
 pub mod noise;
 mod window;
 
@@ -59,9 +60,9 @@ impl std::error::Error for Unreachable {}
 /// What a front needs to reach the other nodes and to let them in.
 #[derive(Debug, Encode, Decode)]
 pub struct Ring {
-    /// The version of the membership document that it comes from.
+    /// Which of all that this vault has told, from 1.
     #[n(0)]
-    pub version: u64,
+    pub number: u64,
     /// The certificate that this node shows to others, in DER.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub certificate: Vec<u8>,

@@ -17,10 +17,10 @@ use strongroom_shared::secret::Secret;
 use zeroize::Zeroizing;
 
 pub use super::aws_lc::{RandomSource, public_key};
-use super::{aws_lc::AwsLc, document::ClusterId, window::Window};
+use super::{aws_lc::AwsLc, window::Window};
 
 const PATTERN: &str = "Noise_KK_25519_AESGCM_SHA256";
-const LABEL: &[u8] = b"strongroom node 1\0";
+const LABEL: &[u8] = b"strongroom node 2\0";
 /// The longest message of Noise, in bytes (section 3).
 const LONGEST: usize = 65_535;
 /// What sealing adds to a piece, in bytes.
@@ -35,7 +35,8 @@ const HANDSHAKE: usize = 32 + TAG;
 /// Why a handshake or a message failed. It does not say more, because that would help whoever tampers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseError {
-    /// The other end does not hold the key that the membership document gives it, or somebody changed a message.
+    /// The other end does not hold the key that the membership document gives it, or another document is in force
+    /// there, or somebody changed a message.
     Handshake,
     /// A sealed text is not genuine.
     Sealed,
@@ -49,7 +50,8 @@ impl fmt::Display for NoiseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Handshake => {
-                "the handshake failed: another key than the membership document says, or a changed message"
+                "the handshake failed: another key than the membership document says, another document there, or a \
+                 changed message"
             }
             Self::Sealed => "a sealed message is not genuine",
             Self::Replayed => "a sealed message came twice",
@@ -63,8 +65,8 @@ impl std::error::Error for NoiseError {}
 /// Two nodes, as one of them sees it.
 #[derive(Debug)]
 pub struct Pair<'a> {
-    /// The cluster that both belong to.
-    pub cluster: ClusterId,
+    /// The digest of the membership document that is in force for both: under two documents there is no session.
+    pub document: &'a [u8; 32],
     /// One's own X25519 private key.
     pub own: &'a Secret<[u8; 32]>,
     /// The other's public key.
@@ -77,7 +79,7 @@ impl Pair<'_> {
         random: RandomSource,
         build: impl FnOnce(Builder<'_>) -> Result<HandshakeState, snow::Error>,
     ) -> Result<HandshakeState, NoiseError> {
-        let prologue = [LABEL, &self.cluster.0].concat();
+        let prologue = [LABEL, self.document].concat();
         let builder = PATTERN.parse().map(|pattern| Builder::with_resolver(pattern, Box::new(AwsLc(random))));
         builder
             .and_then(|builder| builder.prologue(&prologue)?.local_private_key(self.own.expose()))
@@ -234,7 +236,7 @@ mod tests {
     }
 
     fn pair<'a>(own: &'a Node, other: &'a Node) -> Pair<'a> {
-        Pair { cluster: ClusterId([5; 16]), own: &own.0, other: &other.1 }
+        Pair { document: &[5; 32], own: &own.0, other: &other.1 }
     }
 
     fn sessions() -> (Session, Session) {
@@ -292,8 +294,8 @@ mod tests {
         assert_eq!(pair(&b, &a).respond(random(2), &first).unwrap_err(), NoiseError::Handshake);
         let (waiting, first) = pair(&a, &b).initiate(random(1)).unwrap();
         assert!(pair(&eve, &a).respond(random(3), &first).is_err());
-        let other = Pair { cluster: ClusterId([6; 16]), ..pair(&b, &a) };
-        assert!(other.respond(random(2), &first).is_err(), "another cluster");
+        let other = Pair { document: &[6; 32], ..pair(&b, &a) };
+        assert!(other.respond(random(2), &first).is_err(), "under another document");
         let (_, mut second) = pair(&b, &a).respond(random(2), &first).unwrap();
         second[40] ^= 1;
         assert_eq!(waiting.finish(&second).unwrap_err(), NoiseError::Handshake);

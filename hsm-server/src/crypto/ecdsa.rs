@@ -32,10 +32,10 @@ use openssl::{
     pkey,
 };
 use pkcs11_sys::*;
-use strongroom_shared::object::Template;
+use strongroom_shared::{mechanism::Mechanism, object::Template};
 
 use super::{
-    Algorithm, Error, Task,
+    Algorithm, Error, Task, bip340,
     ec::{self, Curve},
     hash,
 };
@@ -105,13 +105,21 @@ impl Key {
 
 impl Algorithm for Key {
     fn sign(&self, task: &Task<'_>) -> Result<Vec<u8>, Error> {
-        let Self::Private(signer) = self else { return Err(Error::KeyTypeInconsistent) };
-        with_hash(task, |hash| signer.sign(hash))
+        match (self, task.mechanism) {
+            (Self::Private(Signer::Secp256k1(key)), Mechanism::Bip340) => bip340::sign(key, task.input),
+            (Self::Private(_), Mechanism::Bip340) | (Self::Public(_), _) => Err(Error::KeyTypeInconsistent),
+            (Self::Private(signer), _) => with_hash(task, |hash| signer.sign(hash)),
+        }
     }
 
     fn verify(&self, task: &Task<'_>, signature: &[u8]) -> Result<(), Error> {
-        let Self::Public(verifier) = self else { return Err(Error::KeyTypeInconsistent) };
-        with_hash(task, |hash| verifier.verify(hash, signature))
+        match (self, task.mechanism) {
+            (Self::Public(Verifier::Secp256k1(key)), Mechanism::Bip340) => {
+                bip340::verify(key, task.input, signature)
+            }
+            (Self::Public(_), Mechanism::Bip340) | (Self::Private(_), _) => Err(Error::KeyTypeInconsistent),
+            (Self::Public(verifier), _) => with_hash(task, |hash| verifier.verify(hash, signature)),
+        }
     }
 }
 

@@ -91,7 +91,8 @@ fn pair(attributes: &Template) -> Result<Ed25519KeyPair, Error> {
     Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::AttributeValueInvalid(CKA_VALUE))
 }
 
-fn check_curve(attributes: &Template) -> Result<(), Error> {
+/// Whether a template names this curve.
+pub fn check_curve(attributes: &Template) -> Result<(), Error> {
     match NAMES.contains(&need(attributes, CKA_EC_PARAMS)?) {
         true => Ok(()),
         false => Err(Error::CurveNotSupported),

@@ -7,6 +7,7 @@
 //! Keys that no single machine has are another matter: they live in [`threshold`].
 
 mod aes;
+mod bip340;
 mod der;
 mod ec;
 mod ecdsa;
@@ -18,6 +19,7 @@ mod hash;
 mod rsa;
 mod rsa_key;
 mod self_test;
+mod shared;
 #[cfg(test)]
 mod tests;
 pub mod threshold;
@@ -31,7 +33,11 @@ use strongroom_shared::{
 };
 use zeroize::Zeroizing;
 
-pub use self::{error::Error, self_test::self_test};
+pub use self::{
+    error::Error,
+    self_test::self_test,
+    shared::{scheme_of, shared_input, shared_values},
+};
 use crate::authority::{Act, Authorized, Intent};
 
 /// Where the bytes of new keys come from.

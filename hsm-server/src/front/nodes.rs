@@ -42,8 +42,8 @@ const KEPT: usize = 16;
 /// The other nodes, ready to be called.
 #[derive(Debug, Default)]
 pub struct Ready {
-    /// Which vault said so, and its version: greater is newer.
-    version: (u64, u64),
+    /// Which vault said so, and which of all that it told: greater is newer.
+    number: (u64, u64),
     nodes: HashMap<NodeId, Node>,
 }
 
@@ -64,12 +64,12 @@ impl Ready {
                 Err(error) => error!(node = neighbour.name, %error, "this node cannot be called"),
             }
         }
-        Self { version: (generation, ring.version), nodes }
+        Self { number: (generation, ring.number), nodes }
     }
 
     /// Whether it is to take the other's place.
     pub fn is_newer(&self, than: &Self) -> bool {
-        self.version > than.version
+        self.number > than.number
     }
 
     /// The certificates of nodes, which may shake hands here.
@@ -114,24 +114,24 @@ pub struct Pool(HashMap<NodeId, Vec<Idle>>);
 struct Idle {
     stream: TlsStream<TcpStream>,
     since: Instant,
-    version: (u64, u64),
+    number: (u64, u64),
 }
 
 impl Pool {
     /// A connection that is still open, if there is one.
-    async fn take(lane: &LaneEnd, node: NodeId, version: (u64, u64)) -> Option<TlsStream<TcpStream>> {
+    async fn take(lane: &LaneEnd, node: NodeId, number: (u64, u64)) -> Option<TlsStream<TcpStream>> {
         loop {
             let mut idle = lane.pool().0.get_mut(&node)?.pop()?;
-            if idle.version == version && idle.since.elapsed() < IDLE && is_quiet(&mut idle.stream).await {
+            if idle.number == number && idle.since.elapsed() < IDLE && is_quiet(&mut idle.stream).await {
                 return Some(idle.stream);
             }
         }
     }
 
-    fn keep(&mut self, node: NodeId, stream: TlsStream<TcpStream>, version: (u64, u64)) {
+    fn keep(&mut self, node: NodeId, stream: TlsStream<TcpStream>, number: (u64, u64)) {
         let kept = self.0.entry(node).or_default();
         if kept.len() < KEPT {
-            kept.push(Idle { stream, since: Instant::now(), version });
+            kept.push(Idle { stream, since: Instant::now(), number });
         }
     }
 
@@ -201,14 +201,14 @@ pub async fn carry(
 async fn exchange(lane: &LaneEnd, id: NodeId, frame: &[u8]) -> Result<Zeroizing<Vec<u8>>, CallError> {
     let ready = lane.shared().ready();
     let node = ready.nodes.get(&id).ok_or(CallError::Unknown)?;
-    let mut stream = match Pool::take(lane, id, ready.version).await {
+    let mut stream = match Pool::take(lane, id, ready.number).await {
         Some(stream) => stream,
         None => node.connect().await?,
     };
     stream.write_all(frame).await.map_err(CallError::Broken)?;
     stream.flush().await.map_err(CallError::Broken)?;
     let reply = read_reply(&mut stream, lane.shared().limits.frame_bytes).await?;
-    lane.pool().keep(id, stream, ready.version);
+    lane.pool().keep(id, stream, ready.number);
     Ok(reply)
 }
 

@@ -80,8 +80,10 @@ impl Audit {
 }
 
 fn follow(server: &mut Connection, count: u32, format: Format) -> Result<(), CtlError> {
-    let mut records = server.call(&TailAudit { count, after: None })?.records;
+    // At least one, to know after which record the new ones begin.
+    let mut records = server.call(&TailAudit { count: count.max(1), after: None })?.records;
     let mut last = records.last().map_or(0, |record| record.sequence);
+    records.truncate(count as usize);
     let mut heading = Heading::Shown;
     loop {
         told(table(records).print_more(format, heading))?;

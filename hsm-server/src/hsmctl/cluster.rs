@@ -1,36 +1,30 @@
-//! `hsmctl cluster`: makes membership documents, signs them with administrators' keys, and gives them to nodes.
+//! `hsmctl cluster`: makes membership documents, has administrators sign them, and gives them to nodes.
 //!
-//! An administrator's key for this is `cluster.key` in the administrator's folder: an Ed25519 key of its own, because
-//! the key beside it, for TLS, is renewed now and then. Nodes hand a document on by themselves, so it is enough to
-//! reach one node of the cluster and the one that joins.
+//! What a server says of itself and of its cluster is believed only as its vault's own word, and only as far as it
+//! follows from what the administrator's folder knows ([`super::known`]): its front cannot have anything else signed.
+//! Nodes hand a document on by themselves, so it is enough to reach one node of the cluster and the one that joins.
 
 use std::{
-    fs,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair},
-};
 use clap::{Args, Subcommand};
-use strongroom_shared::message::{InstallMembership, Introduce, Introduction, MemberState, ReadCluster};
+use strongroom_shared::message::{InstallMembership, Introduction, MemberState, ReadCluster};
 
 use super::{
     client::Connection,
     error::CtlError,
-    folder::{Server, Token, write_new},
+    folder::Server,
+    known::{self, Judgement, Pin, introduce},
     manage::told,
     output::{Cell, For, Format, Table, say},
+    signers::Signers,
 };
 use crate::{
-    certificates::{fingerprint, identity, pem},
-    cluster::{Administrator, Document, Member, Membership, NodeId, document::ClusterId},
+    certificates::fingerprint,
+    cluster::{Document, Member, Membership, NodeId, document::ClusterId},
 };
-
-/// The file of an administrator's key for membership documents.
-const KEY: &str = "cluster.key";
 
 /// `hsmctl cluster`
 #[derive(Debug, Subcommand)]
@@ -43,6 +37,11 @@ pub enum Cluster {
     List,
     /// Takes a node out of the cluster of this one.
     Remove(Remove),
+    /// Tells this folder by which fingerprint to know its node, as the server's log at its machine shows it.
+    Pin {
+        /// 64 hexadecimal digits.
+        fingerprint: Pin,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -85,12 +84,8 @@ pub struct Remove {
     signers: Signers,
 }
 
-#[derive(Debug, Args)]
-struct Signers {
-    /// The folder of another administrator, who signs too; may be repeated.
-    #[arg(long = "with", value_name = "DIR")]
-    others: Vec<PathBuf>,
-}
+/// What a server is called in its record while its fingerprint is checked.
+const PINNED: &str = "pinned";
 
 const MEMBERS: &[(&str, For)] = &[
     ("name", For::All),
@@ -100,6 +95,7 @@ const MEMBERS: &[(&str, For)] = &[
     ("version", For::All),
     ("seen", For::All),
     ("trouble", For::All),
+    ("fingerprint", For::Machines),
 ];
 
 const CHANGED: &[(&str, For)] =
@@ -114,85 +110,44 @@ impl Cluster {
         match self {
             Self::Init(init) => init.run(folder, server, format),
             Self::Join(join) => join.run(folder, server, format),
-            Self::List => list(server, format),
+            Self::List => list(folder, server, format),
             Self::Remove(remove) => remove.run(folder, server, format),
-        }
-    }
-}
-
-/// An administrator with the key that signs documents.
-struct Signer {
-    name: String,
-    pair: Ed25519KeyPair,
-}
-
-impl Signers {
-    /// The administrator's own key and the others'.
-    fn read(&self, folder: &Path) -> Result<Vec<Signer>, CtlError> {
-        self.folders(folder).map(Signer::read).collect()
-    }
-
-    /// The same, made where there are none yet.
-    fn read_or_make(&self, folder: &Path) -> Result<Vec<Signer>, CtlError> {
-        for folder in self.folders(folder) {
-            if !folder.join(KEY).exists() {
-                Token::read(folder)?;
-                let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-                    .map_err(|_| CtlError::new("a key could not be made"))?;
-                write_new(&folder.join(KEY), pem("PRIVATE KEY", key.as_ref()).as_bytes(), 0o600)?;
+            Self::Pin { fingerprint } => {
+                fingerprint.introduce(server, PINNED)?;
+                fingerprint.write(folder)?;
+                told(say(format, "this is the node; its fingerprint is kept"))
             }
         }
-        self.read(folder)
-    }
-
-    fn folders<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
-        std::iter::once(folder).chain(self.others.iter().map(PathBuf::as_path))
     }
 }
 
-impl Signer {
-    fn read(folder: &Path) -> Result<Self, CtlError> {
-        let path = folder.join(KEY);
-        let text = fs::read(&path).map_err(|error| {
-            CtlError::file(&path, error).advise(
-                "changes of a cluster are signed by the administrators that `hsmctl cluster init` listed",
-            )
-        })?;
-        let key = pem::parse(text).map_err(|error| CtlError::file(&path, error))?;
-        let pair =
-            Ed25519KeyPair::from_pkcs8(key.contents()).map_err(|error| CtlError::file(&path, error))?;
-        let token = Token::read(folder)?;
-        let text = fs::read(&token.certificate).map_err(|error| CtlError::file(&token.certificate, error))?;
-        let certificate = pem::parse(text).map_err(|error| CtlError::file(&token.certificate, error))?;
-        let who =
-            identity(certificate.contents()).map_err(|error| CtlError::file(&token.certificate, error))?;
-        Ok(Self { name: who.client, pair })
-    }
-
-    fn listed(&self) -> Result<Administrator, CtlError> {
-        let key = self.pair.public_key().as_ref().try_into();
-        let key = key.map_err(|_| CtlError::new("an Ed25519 key of another length"))?;
-        Ok(Administrator { name: self.name.clone(), key })
-    }
-}
-
-fn sign(membership: &Membership, signers: &[Signer]) -> Result<Vec<u8>, CtlError> {
-    let pairs: Vec<_> = signers.iter().map(|signer| &signer.pair).collect();
-    membership.sign(&pairs).map_err(|refusal| CtlError::new(refusal.to_string()))
-}
-
-fn read(document: &[u8]) -> Result<Document, CtlError> {
-    Document::read(document).map_err(|refusal| CtlError::new(format!("the server's {refusal}")))
-}
-
-/// The document that is in force on a server.
-fn in_force(server: &mut Connection) -> Result<Document, CtlError> {
-    let document = server.call(&ReadCluster {})?.document;
-    if document.is_empty() {
+/// The document that is in force on a server, by its vault's own word and as the signers' folders know it.
+fn in_force(
+    folder: &Path,
+    server: &mut Connection,
+    said: &Introduction,
+    signers: &Signers,
+) -> Result<Document, CtlError> {
+    if said.document.is_empty() {
         return Err(CtlError::new("this server belongs to no cluster")
             .advise("`hsmctl cluster init` begins one; `hsmctl --admin DIR_OF_A_NODE cluster join` adds a server to it"));
     }
-    read(&document)
+    known::in_force(server, known::read(&said.document)?, signers.folders(folder))
+}
+
+/// A server that is one cluster's node cannot become another's.
+fn check_free(said: &Introduction, cluster: Option<ClusterId>) -> Result<(), CtlError> {
+    if said.document.is_empty() {
+        return Ok(());
+    }
+    let document = known::read(&said.document)?;
+    let theirs = document.membership();
+    let member = theirs.members.iter().any(|member| member.identity == *said.identity);
+    if member && cluster != Some(theirs.cluster) {
+        return Err(CtlError::new(format!("this server belongs to cluster {}", theirs.cluster))
+            .advise("`hsmctl --admin DIR_OF_ANOTHER_NODE cluster remove` takes it out"));
+    }
+    Ok(())
 }
 
 /// A server as a member, by what it says of itself.
@@ -233,34 +188,37 @@ fn tell(membership: &Membership, format: Format) -> Result<(), CtlError> {
 impl Init {
     fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         let address = place(self.address.as_ref(), server.server())?;
-        let said = server.call(&Introduce { name: self.name.clone() })?;
-        let signers = self.signers.read_or_make(folder)?;
+        let said = introduce(folder, server, &self.name)?;
+        check_free(&said, None)?;
         let mut cluster = [0; 16];
         getrandom::fill(&mut cluster).map_err(|error| CtlError::new(error.to_string()))?;
         let membership = Membership {
             cluster: ClusterId(cluster),
             version: 1,
             members: vec![member(said, &self.name, address, server.server())?],
-            administrators: signers.iter().map(Signer::listed).collect::<Result<_, _>>()?,
+            administrators: self.signers.listed(folder)?,
             approvals: self.approvals,
         };
-        server.call(&InstallMembership { document: sign(&membership, &signers)? })?;
+        let document = self.signers.sign(folder, None, &membership)?;
+        server.call(&InstallMembership { document: document.bytes().to_vec() })?;
         tell(&membership, format)
     }
 }
 
 impl Join {
     fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
-        let signers = self.signers.read(folder)?;
-        let present = in_force(server)?;
+        self.signers.check(folder)?;
+        let here = introduce(folder, server, &self.name)?;
+        let present = in_force(folder, server, &here, &self.signers)?;
         let mut joining = Connection::open(&self.folder)?;
         let address = place(self.address.as_ref(), joining.server())?;
-        let said = joining.call(&Introduce { name: self.name.clone() })?;
+        let said = introduce(&self.folder, &mut joining, &self.name)?;
+        check_free(&said, Some(present.membership().cluster))?;
         let new = member(said, &self.name, address, joining.server())?;
 
         let mut membership = present.membership().clone();
         let document = if membership.members.contains(&new) {
-            present.bytes().to_vec()
+            present
         } else {
             if membership.members.iter().any(|other| other.name == new.name && other.identity != new.identity)
             {
@@ -270,10 +228,11 @@ impl Join {
             membership.members.push(new);
             membership.members.sort_by(|one, other| one.name.cmp(&other.name));
             membership.version += 1;
-            sign(&membership, &signers)?
+            self.signers.sign(folder, Some(present.membership()), &membership)?
         };
-        server.call(&InstallMembership { document: document.clone() })?;
-        joining.call(&InstallMembership { document }).map_err(|error| {
+        let document = document.bytes();
+        server.call(&InstallMembership { document: document.to_vec() })?;
+        joining.call(&InstallMembership { document: document.to_vec() }).map_err(|error| {
             CtlError::new(format!("the cluster knows {} now, but {error}", self.name))
                 .advise("mend that and run the same command again")
         })?;
@@ -283,22 +242,24 @@ impl Join {
 
 impl Remove {
     fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
-        let signers = self.signers.read(folder)?;
-        let mut membership = in_force(server)?.membership().clone();
+        self.signers.check(folder)?;
+        let here = introduce(folder, server, &self.name)?;
+        let present = in_force(folder, server, &here, &self.signers)?;
+        let mut membership = present.membership().clone();
         let Some(gone) = membership.members.iter().position(|member| member.name == self.name) else {
             return Err(CtlError::new(format!("no node {}", self.name)).advise("see `hsmctl cluster list`"));
         };
         let gone = membership.members.remove(gone);
-        let here = server.call(&Introduce { name: self.name.clone() })?.identity;
-        if here == gone.identity {
+        if *here.identity == gone.identity {
             return Err(CtlError::new("a node does not take itself out, because nobody would hear of it")
                 .advise("run it with --admin of another node"));
         }
         membership.version += 1;
-        let document = sign(&membership, &signers)?;
-        server.call(&InstallMembership { document: document.clone() })?;
+        let document = self.signers.sign(folder, Some(present.membership()), &membership)?;
+        let call = InstallMembership { document: document.bytes().to_vec() };
+        server.call(&call)?;
         if let Some(folder) = &self.folder {
-            let told = Connection::open(folder).and_then(|mut it| it.call(&InstallMembership { document }));
+            let told = Connection::open(folder).and_then(|mut it| it.call(&call));
             told.map_err(|error| {
                 CtlError::new(format!("{} is removed, but was not told: {error}", self.name))
             })?;
@@ -307,7 +268,7 @@ impl Remove {
     }
 }
 
-fn list(server: &mut Connection, format: Format) -> Result<(), CtlError> {
+fn list(folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
     let cluster = server.call(&ReadCluster {})?;
     if cluster.document.is_empty() {
         return match format {
@@ -315,9 +276,8 @@ fn list(server: &mut Connection, format: Format) -> Result<(), CtlError> {
             Format::Json => told(Table::new(MEMBERS).print(format)),
         };
     }
-    let document = read(&cluster.document)?;
-    let version = document.membership().version;
-    let others: Vec<_> = differing(&cluster.members, version);
+    let document = known::read(&cluster.document)?;
+    let notes = notes(&document, &cluster.members);
     let members = document.membership().members.iter();
     let rows = members.zip(cluster.members).map(|(member, state)| {
         vec![
@@ -328,23 +288,40 @@ fn list(server: &mut Connection, format: Format) -> Result<(), CtlError> {
             state.version.map_or(Cell::Empty, Cell::Number),
             state.seen.map_or(Cell::Empty, Cell::seconds),
             Cell::text(state.trouble),
+            Cell::bytes(&fingerprint(&member.identity)),
         ]
     });
     told(Table::new(MEMBERS).rows(rows).print(format))?;
-    if others.is_empty() {
-        return Ok(());
+    notes.iter().try_for_each(|note| told(say(format, note)))?;
+    match known::judge(folder, &document)? {
+        Judgement::Proven => Ok(()),
+        Judgement::Behind(later) => {
+            let version = later.membership().version;
+            told(say(format, &format!("this folder knows version {version}: the next change brings it here")))
+        }
+        Judgement::Unproven(error) => Err(error),
     }
-    told(say(
-        format,
-        &format!(
-            "version {version} is in force here and not at {}: nodes that can be reached catch up within seconds",
-            others.join(", ")
-        ),
-    ))
 }
 
-/// The nodes that are known to have another version.
-fn differing(members: &[MemberState], version: u64) -> Vec<String> {
-    let differ = |member: &&MemberState| member.version.is_some_and(|theirs| theirs != version);
-    members.iter().filter(differ).map(|member| member.name.clone()).collect()
+/// Which nodes have another document than the one in force here.
+fn notes(document: &Document, members: &[MemberState]) -> Vec<String> {
+    let version = document.membership().version;
+    let named = |which: &dyn Fn(&MemberState) -> bool| {
+        let names: Vec<_> = members.iter().filter(|one| which(one)).map(|one| one.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let late = named(&|member| member.version.is_some_and(|theirs| theirs != version)).map(|names| {
+        format!("version {version} is in force here and not at {names}: nodes that can be reached catch up within seconds")
+    });
+    let split = named(&|member| {
+        let other = member.digest.as_ref().is_some_and(|digest| **digest != *document.digest());
+        other && member.version == Some(version)
+    });
+    let split = split.map(|names| {
+        format!(
+            "SPLIT: two documents of version {version} were signed, and {names} took the other one: nothing sealed \
+             passes between the two sides until a later version is in force at both"
+        )
+    });
+    late.into_iter().chain(split).collect()
 }

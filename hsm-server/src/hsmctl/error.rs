@@ -24,10 +24,26 @@ impl CtlError {
         Self { advice: Some(advice), ..self }
     }
 
+    /// The same without advice, where the usual one does not fit.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { advice: None, ..self }
+    }
+
     /// The same, told apart as a server that is gone and may come back.
     #[must_use]
     pub fn lost(self) -> Self {
         Self { lost: true, ..self }
+    }
+
+    /// What happened, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it, if anything is known.
+    pub const fn advice(&self) -> Option<&'static str> {
+        self.advice
     }
 
     /// Whether the server is gone and may come back.
@@ -57,13 +73,56 @@ impl From<Fault> for CtlError {
             FaultCode::Forbidden => error.advise("this needs an administrator's folder: --admin DIR"),
             FaultCode::NotFound => error.advise("see `hsmctl partition list` and `hsmctl client list`"),
             FaultCode::Unavailable => error.lost(),
+            FaultCode::QuorumMissing => {
+                error.advise("see `hsmctl cluster list` for the nodes that do not answer")
+            }
             FaultCode::MembershipRefused => {
                 error.advise("see `hsmctl cluster list`; other administrators sign with --with DIR")
             }
             FaultCode::IntegrityViolated => {
                 error.advise("stop the server, keep the state folder as evidence, and restore a backup")
             }
-            _ => error,
+            FaultCode::Internal
+            | FaultCode::Malformed
+            | FaultCode::AnswerLost
+            | FaultCode::ArgumentsBad
+            | FaultCode::NotDurable
+            | FaultCode::Full
+            | FaultCode::TokenNotInitialized
+            | FaultCode::TokenBusy
+            | FaultCode::PinIncorrect
+            | FaultCode::PinLocked
+            | FaultCode::PinLength
+            | FaultCode::PinInvalid
+            | FaultCode::UserPinNotInitialized
+            | FaultCode::NotLoggedIn
+            | FaultCode::TicketExpired
+            | FaultCode::ObjectHandleInvalid
+            | FaultCode::KeyHandleInvalid
+            | FaultCode::ActionProhibited
+            | FaultCode::AttributeReadOnly
+            | FaultCode::AttributeSensitive
+            | FaultCode::AttributeTypeInvalid
+            | FaultCode::AttributeValueInvalid
+            | FaultCode::TemplateIncomplete
+            | FaultCode::TemplateInconsistent
+            | FaultCode::SessionReadOnly
+            | FaultCode::CurveNotSupported
+            | FaultCode::MechanismInvalid
+            | FaultCode::MechanismParamInvalid
+            | FaultCode::KeyTypeInconsistent
+            | FaultCode::KeyFunctionNotPermitted
+            | FaultCode::KeySizeRange
+            | FaultCode::DataLengthRange
+            | FaultCode::DataInvalid
+            | FaultCode::EncryptedDataInvalid
+            | FaultCode::EncryptedDataLengthRange
+            | FaultCode::SignatureInvalid
+            | FaultCode::SignatureLengthRange
+            | FaultCode::PolicyRefused
+            | FaultCode::Frozen
+            | FaultCode::AlreadyExists
+            | FaultCode::ConfigurationInvalid => error,
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -15,6 +16,11 @@ use serde::Deserialize;
 
 use super::error::CtlError;
 
+/// What a folder is described by.
+pub const SETTINGS: &str = "strongroom.toml";
+/// The file of a client's key for mandates.
+pub const MANDATE_KEY: &str = "mandate.key";
+
 /// Where a client finds its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -22,6 +28,15 @@ pub struct Server {
     pub address: String,
     /// The name in its certificate.
     pub name: String,
+}
+
+impl Server {
+    /// Whether the address means the machine that asks for it, whichever that is.
+    pub fn is_this_machine(&self) -> bool {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 /// What `strongroom.toml` says, as far as `hsmctl` needs it.
@@ -44,6 +59,8 @@ pub struct Token {
     pub certificate: PathBuf,
     /// The key that goes with it, PEM.
     pub key: PathBuf,
+    /// The key that signs mandates, PEM.
+    pub mandate_key: Option<PathBuf>,
 }
 
 impl Token {
@@ -52,16 +69,28 @@ impl Token {
     /// # Errors
     /// The folder is not a client's.
     pub fn read(folder: &Path) -> Result<Self, CtlError> {
-        let path = folder.join("strongroom.toml");
-        let text = fs::read_to_string(&path).map_err(|error| {
-            CtlError::file(&path, error).advise(
-                "name an administrator's folder with --admin DIR or STRONGROOM_ADMIN; `hsmctl init` made one",
-            )
-        })?;
+        Self::read_or_advise(
+            folder,
+            "name an administrator's folder with --admin DIR or STRONGROOM_ADMIN; `hsmctl init` made one",
+        )
+    }
+
+    /// The same, of an application's folder.
+    ///
+    /// # Errors
+    /// The folder is not a client's.
+    pub fn read_client(folder: &Path) -> Result<Self, CtlError> {
+        Self::read_or_advise(folder, "name a folder that `hsmctl client add --partition` made")
+    }
+
+    fn read_or_advise(folder: &Path, advice: &'static str) -> Result<Self, CtlError> {
+        let path = folder.join(SETTINGS);
+        let text = fs::read_to_string(&path).map_err(|error| CtlError::file(&path, error).advise(advice))?;
         let settings: Settings = toml::from_str(&text).map_err(|error| CtlError::file(&path, error))?;
         let mut token =
             settings.token.into_iter().next().ok_or_else(|| CtlError::file(&path, "no [[token]] in it"))?;
-        for path in [&mut token.ca, &mut token.certificate, &mut token.key] {
+        let paths = [&mut token.ca, &mut token.certificate, &mut token.key];
+        for path in paths.into_iter().chain(&mut token.mandate_key) {
             *path = folder.join(&*path);
         }
         Ok(token)
@@ -73,6 +102,12 @@ impl Token {
         let name = if self.server_name.is_empty() { host } else { &self.server_name };
         Server { address: self.server.clone(), name: name.into() }
     }
+}
+
+/// Whether this text of a `strongroom.toml` names a key for mandates in each of its tables.
+pub fn names_mandate_keys(text: &str) -> bool {
+    let settings: Result<Settings, _> = toml::from_str(text);
+    settings.is_ok_and(|settings| settings.token.iter().all(|token| token.mandate_key.is_some()))
 }
 
 /// A folder in the making: it gets its name when it is complete, and is removed if it never is.
@@ -132,14 +167,18 @@ impl NewFolder {
         write_new(&self.path().join(name), bytes, 0o600)
     }
 
-    /// Writes what a client needs beside its key, `client.key`.
+    /// Writes what a client needs beside its keys, `client.key` and, if it has one, `mandate.key`.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write_client(&self, certificate: &str, authority: &str, server: &Server) -> Result<(), CtlError> {
         self.write("client.pem", certificate)?;
         self.write("ca.pem", authority)?;
-        self.write("strongroom.toml", &settings(server))
+        let mut text = settings(server);
+        if self.path().join(MANDATE_KEY).exists() {
+            text += &format!("mandate_key = \"{MANDATE_KEY}\"\n");
+        }
+        self.write(SETTINGS, &text)
     }
 
     /// Gives the folder its name.
@@ -183,6 +222,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
         file.sync_all()
     };
     write().map_err(|error| CtlError::file(path, error))
+}
+
+/// Writes a file in the place of another or of none, whole or not at all, and to the disk.
+///
+/// # Errors
+/// It cannot be written; then nothing has changed.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CtlError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.new"));
+    let fail = |error: io::Error| CtlError::file(path, error);
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        Ok(()) | Err(_) => {}
+    }
+    write_new(&fresh, bytes, mode)?;
+    fs::rename(&fresh, path).map_err(fail)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
 }
 
 fn settings(server: &Server) -> String {

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{
     error::CtlError,
     folder::{NewFolder, Server},
+    known::Pin,
     output::{Format, say},
 };
 use crate::{
@@ -77,6 +78,7 @@ impl Init {
         let admin = NewFolder::start(&folder.path().join("admin"))?;
         admin.write_secret("client.key", pem("PRIVATE KEY", &admin_key).as_bytes())?;
         admin.write_client(&pem("CERTIFICATE", &made.administrator), &authority, &self.server(&config))?;
+        Pin(made.node).write(admin.path())?;
         admin.finish()?;
         folder.finish()?;
         self.tell(format)

@@ -4,18 +4,19 @@
 
 mod audit;
 mod client;
+mod clients;
 mod cluster;
 mod error;
 mod folder;
+mod generate;
 pub mod init;
+mod keys;
+mod known;
 mod manage;
 mod output;
+mod signers;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +41,12 @@ struct Arguments {
     command: Command,
 }
 
+impl Arguments {
+    const fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Human }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(Init),
@@ -48,10 +55,10 @@ enum Command {
     Partition(manage::Partition),
     /// Makes, lists and revokes clients' certificates.
     #[command(subcommand)]
-    Client(manage::Client),
-    /// Lists keys.
+    Client(clients::Client),
+    /// Lists keys, and makes them as an application.
     #[command(subcommand)]
-    Key(manage::Key),
+    Key(keys::Key),
     /// Shows and sets what a partition's keys may be used for.
     #[command(subcommand)]
     Policy(manage::Policy),
@@ -78,17 +85,19 @@ pub fn main(initialise: Initialise) -> ExitCode {
     match run(&arguments, initialise) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed there is nobody to tell.
-            writeln!(io::stderr(), "hsmctl: {error}").unwrap_or_default();
+            output::complain(arguments.format(), &error);
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
-    let format = if arguments.json { Format::Json } else { Format::Human };
+    let format = arguments.format();
     if let Command::Init(init) = &arguments.command {
         return init.run(format, initialise);
+    }
+    if let Command::Key(keys::Key::Generate(generate)) = &arguments.command {
+        return generate.run(format);
     }
     let folder = arguments.folder.as_deref().ok_or_else(|| {
         CtlError::new("which server?")
@@ -96,10 +105,11 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
     })?;
     let server = &mut Connection::open(folder)?;
     match &arguments.command {
-        Command::Init(_) => Ok(()),
+        // Done above: they are no administrator's.
+        Command::Init(_) | Command::Key(keys::Key::Generate(_)) => Ok(()),
         Command::Partition(command) => command.run(server, format),
-        Command::Client(command) => command.run(server, format),
-        Command::Key(command) => command.run(server, format),
+        Command::Client(command) => command.run(folder, server, format),
+        Command::Key(keys::Key::List { partition }) => keys::list(partition, server, format),
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),
         Command::Thaw(target) => target.thaw(server, format),

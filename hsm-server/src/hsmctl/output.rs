@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
+
+use super::error::CtlError;
 
 /// For whom the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +228,22 @@ pub fn say(format: Format, text: &str) -> io::Result<()> {
         Format::Human => put(&format!("{text}\n")),
         Format::Json => Ok(()),
     }
+}
+
+/// Says on standard error why a command was not done.
+pub fn complain(format: Format, error: &CtlError) {
+    let text = match format {
+        Format::Human => format!("hsmctl: {error}"),
+        Format::Json => json!({ "error": error.message(), "advice": error.advice() }).to_string(),
+    };
+    // Where standard error is closed there is nobody to tell.
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
+}
+
+/// Says on standard error what is worth knowing about a command that was done.
+pub fn note(text: &str) {
+    // Where standard error is closed there is nobody to tell.
+    writeln!(io::stderr(), "hsmctl: {text}").unwrap_or_default();
 }
 
 /// Writes text as it is.

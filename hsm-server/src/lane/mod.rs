@@ -354,7 +354,8 @@ impl Keeper {
             door.reach(outbound.clone());
             let greeter = Arc::clone(&door);
             clocks.push(clock("greeter", BEAT, move || greeter.beat())?);
-            node_workers = config.lane_count().clamp(2, MAX_WORKERS);
+            // As above: while one makes a key for a node, another signs for it.
+            node_workers = (config.lane_count() + 1).clamp(3, MAX_WORKERS);
         }
         Ok(Arc::new(Self {
             node_workers: Workers::start(node_workers, Arc::clone(&door), Arc::clone(&herald))?,

@@ -76,6 +76,15 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Policy {
+    /// Decides once more over what was charged before: limits aside.
+    ///
+    /// # Errors
+    /// `Refusal` with the rule's name.
+    pub fn decide_again(&self, intent: Intent, about: Circumstances<'_>) -> Result<Decision, Refusal> {
+        self.check(&intent, about)?;
+        Ok(Decision { grant: Grant::new(intent, Seal(())), charged: None })
+    }
+
     /// Decides, and charges the limits of a signature that is allowed.
     ///
     /// # Errors

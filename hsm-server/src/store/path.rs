@@ -39,6 +39,14 @@ pub enum Path {
     Policy(PartitionId),
     /// A token object.
     Object(PartitionId, ObjectId),
+    /// This node's share of a key, by the private key's object.
+    Share(PartitionId, ObjectId),
+    /// A share that waits for all nodes to have theirs.
+    Pending(PartitionId, ObjectId),
+    /// Which holders of a key's shares must not sign together.
+    Bans(PartitionId, ObjectId),
+    /// A client's Ed25519 key, with which it signs mandates for a partition.
+    Admission(PartitionId, [u8; 32]),
 }
 
 impl Path {
@@ -46,7 +54,14 @@ impl Path {
     pub const fn partition(&self) -> Option<PartitionId> {
         match self {
             Self::Authority | Self::Node | Self::Membership | Self::Client(_) => None,
-            Self::Partition(id) | Self::Roles(id) | Self::Policy(id) | Self::Object(id, _) => Some(*id),
+            Self::Partition(id)
+            | Self::Roles(id)
+            | Self::Policy(id)
+            | Self::Object(id, _)
+            | Self::Share(id, _)
+            | Self::Pending(id, _)
+            | Self::Bans(id, _)
+            | Self::Admission(id, _) => Some(*id),
         }
     }
 }
@@ -65,6 +80,14 @@ impl fmt::Display for Path {
             Self::Roles(id) => write!(f, "partition/{id}/roles"),
             Self::Policy(id) => write!(f, "partition/{id}/policy"),
             Self::Object(id, object) => write!(f, "partition/{id}/object/{object}"),
+            Self::Share(id, object) => write!(f, "partition/{id}/share/{object}"),
+            Self::Pending(id, object) => write!(f, "partition/{id}/pending/{object}"),
+            Self::Bans(id, object) => write!(f, "partition/{id}/bans/{object}"),
+            // Not below the partition's name: that would be longer than a name may be.
+            Self::Admission(id, key) => {
+                write!(f, "admission/{id}/")?;
+                key.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
     }
 }
@@ -105,6 +128,9 @@ impl Name {
             ("node", None, None, None) => Self::Record(Path::Node),
             ("membership", None, None, None) => Self::Record(Path::Membership),
             ("client", Some(id), None, None) => Self::Record(Path::Client(hex(id)?)),
+            ("admission", Some(id), Some(key), None) => {
+                Self::Record(Path::Admission(PartitionId(hex(id)?), hex(key)?))
+            }
             ("partition", Some(id), kind, object) => {
                 let id = PartitionId(hex(id)?);
                 match (kind, object) {
@@ -113,6 +139,11 @@ impl Name {
                     (Some("roles"), None) => Self::Record(Path::Roles(id)),
                     (Some("policy"), None) => Self::Record(Path::Policy(id)),
                     (Some("object"), Some(object)) => Self::Record(Path::Object(id, ObjectId(hex(object)?))),
+                    (Some("share"), Some(object)) => Self::Record(Path::Share(id, ObjectId(hex(object)?))),
+                    (Some("pending"), Some(object)) => {
+                        Self::Record(Path::Pending(id, ObjectId(hex(object)?)))
+                    }
+                    (Some("bans"), Some(object)) => Self::Record(Path::Bans(id, ObjectId(hex(object)?))),
                     (_, _) => return None,
                 }
             }
@@ -160,6 +191,10 @@ mod tests {
             Path::Roles(id),
             Path::Policy(id),
             Path::Object(id, object),
+            Path::Share(id, object),
+            Path::Pending(id, object),
+            Path::Bans(id, object),
+            Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()
     }

@@ -12,6 +12,7 @@ use super::{
     partition::{Partition, Rules},
     record::Change,
     records::{ClientRecord, RolesRecord},
+    shared::keys::SharedKeys,
     start::{client_record, new_client},
 };
 use crate::{
@@ -29,7 +30,7 @@ const TAIL: u32 = 1000;
 
 impl<P: Platform> Vault<P> {
     /// The partition of this name, which then stands in the call's record.
-    fn named(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Partition>, Error> {
+    pub(super) fn named(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Partition>, Error> {
         context.subject = name.into();
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions
@@ -61,6 +62,13 @@ impl<P: Platform> Vault<P> {
         self.administration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a client of this name is known, and is one of another partition, or an administrator.
+    pub(super) fn is_known_elsewhere(&self, name: &str, partition: Option<&String>) -> bool {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let mut same = clients.values().filter(|client| client.name == name && !client.revoked);
+        same.any(|client| client.partition.as_ref() != partition)
+    }
+
     /// Revokes clients and has the front close their connections.
     fn revoke(
         &self,
@@ -85,7 +93,7 @@ impl<P: Platform> Vault<P> {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub fn check_name(name: &str) -> Result<(), Error> {
     if certificates::is_name(name) {
         return Ok(());
     }
@@ -121,7 +129,7 @@ impl<P: Platform> Handle<CreatePartition> for Vault<P> {
             .put(Path::Roles(id), &roles)
             .put(Path::Policy(id), &rules.policy_text);
         self.change(context, change)?;
-        let partition = Arc::new(Partition::new(id, rules, roles));
+        let partition = Arc::new(Partition::new(id, rules, roles, SharedKeys::default()));
         let info = describe(&call.name, &partition);
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(call.name, partition);
         Ok(info)
@@ -166,6 +174,16 @@ impl<P: Platform> Handle<AddClient> for Vault<P> {
             let text = format!("client {} exists; revoke it first or choose another name", call.name);
             return Err(Error::caller(FaultCode::AlreadyExists, text));
         }
+        let admitted_elsewhere = |(partition, _): &(Arc<Partition>, _)| {
+            Some(&partition.rules().record.name) != call.partition.as_ref()
+        };
+        if self.admissions_of(&call.name).iter().any(admitted_elsewhere) {
+            let text = format!(
+                "a client {} is admitted to another partition; revoke it first or choose another name",
+                call.name
+            );
+            return Err(Error::caller(FaultCode::AlreadyExists, text));
+        }
         let seconds = context.now / 1_000_000;
         let partition = call.partition.as_deref();
         let issued = self.authority.issue_client(&call.request, &call.name, partition, seconds, call.days)?;
@@ -184,13 +202,21 @@ impl<P: Platform> Handle<RevokeClient> for Vault<P> {
         let _turn = self.administration_turn();
         let mine = context.peer.client == call.name;
         let known = |client: &ClientRecord| client.name == call.name && !client.revoked;
-        if !self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(known) {
+        let admitted = self.admissions_of(&call.name);
+        let certified = self.clients.read().unwrap_or_else(PoisonError::into_inner).values().any(known);
+        if !certified && admitted.is_empty() {
             return Err(Error::caller(FaultCode::NotFound, format!("no client {} to revoke", call.name)));
         }
         if mine {
             return Err(Error::caller(FaultCode::ArgumentsBad, "an administrator cannot revoke itself"));
         }
-        self.revoke(context, Change::new(), known)?;
+        let change = admitted.iter().fold(Change::new(), |change, (partition, key)| {
+            change.delete(Path::Admission(partition.id, *key))
+        });
+        self.revoke(context, change, known)?;
+        for (partition, key) in admitted {
+            partition.admitted_to_change().remove(&key);
+        }
         Ok(Done {})
     }
 }
@@ -209,7 +235,7 @@ impl<P: Platform> Handle<ListClients> for Vault<P> {
             })
             .collect();
         clients.sort_by(|one, other| (&one.name, one.not_after).cmp(&(&other.name, other.not_after)));
-        Ok(Clients { clients })
+        Ok(Clients { clients, admitted: Some(self.admitted_keys()) })
     }
 }
 
@@ -280,7 +306,7 @@ impl<P: Platform> Handle<Thaw> for Vault<P> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

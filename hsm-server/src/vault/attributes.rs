@@ -7,7 +7,10 @@ use pkcs11_sys::*;
 use strongroom_shared::{
     fault::FaultCode,
     mechanism::{KeyKind, Mechanism, flag_of},
-    object::{Attribute, ObjectId, ObjectInfo, Template, Usage, Value, attribute_name},
+    object::{
+        Attribute, CKA_STRONGROOM_EPOCH, CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, ObjectId,
+        ObjectInfo, Shares, Template, Usage, Value, attribute_name,
+    },
 };
 
 use super::{error::Error, login::Role};
@@ -123,6 +126,9 @@ const RULES: &[Rule] = &[
     rule(CKA_ALWAYS_SENSITIVE,        PRIVATE | SECRET,           No,          No,          Never,   Never),
     rule(CKA_NEVER_EXTRACTABLE,       PRIVATE | SECRET,           No,          No,          Never,   Never),
     rule(CKA_ALWAYS_AUTHENTICATE,     PRIVATE,                    Yes,         Yes,         Never,   Never),
+    rule(CKA_STRONGROOM_THRESHOLD,    PRIVATE,                    No,          Yes,         Never,   Never),
+    rule(CKA_STRONGROOM_PARTIES,      PRIVATE,                    No,          Yes,         Never,   Never),
+    rule(CKA_STRONGROOM_EPOCH,        PRIVATE,                    No,          No,          Never,   Never),
     rule(CKA_CHECK_VALUE,             SECRET,                     Yes,         Yes,         Never,   Never),
     rule(CKA_PUBLIC_KEY_INFO,         PUBLIC | PRIVATE,           No,          No,          Never,   Never),
 
@@ -194,6 +200,69 @@ pub fn complete(mut template: Template, id: ObjectId, origin: Origin, role: Role
     Ok(template)
 }
 
+/// The whole attributes of a new private key of which each of `members` nodes is to hold a share. It exists nowhere
+/// as a whole, so it cannot be shown, copied or changed, and it outlives sessions.
+///
+/// # Errors
+/// As [`complete`]; `AttributeValueInvalid` if not each member is to hold a share, or too few or too many make a
+/// signature; `TemplateInconsistent` for what a shared key cannot be.
+pub fn complete_shared(
+    mut template: Template,
+    id: ObjectId,
+    mechanism: Mechanism,
+    role: Role,
+    members: usize,
+) -> Result<(Template, Shares), Error> {
+    check_shapes(&template)?;
+    let shares = shares(&template).ok_or_else(|| {
+        let kind = match template.value(CKA_STRONGROOM_THRESHOLD) {
+            Some(_) => CKA_STRONGROOM_PARTIES,
+            None => CKA_STRONGROOM_THRESHOLD,
+        };
+        Error::attribute(FaultCode::TemplateIncomplete, kind)
+    })?;
+    if usize::from(shares.parties) != members {
+        let text = format!(
+            "CKA_STRONGROOM_PARTIES is {}, and the cluster has {members} members: each holds a share",
+            shares.parties
+        );
+        return Err(Error::caller(FaultCode::AttributeValueInvalid, text));
+    }
+    if !(2..=shares.parties).contains(&shares.threshold) {
+        let text = format!("CKA_STRONGROOM_THRESHOLD is {}: 2 to {members}", shares.threshold);
+        return Err(Error::caller(FaultCode::AttributeValueInvalid, text));
+    }
+    for (kind, value) in SHARED {
+        match template.bool(*kind) {
+            Some(given) if given != *value => {
+                return Err(Error::attribute(FaultCode::TemplateInconsistent, *kind));
+            }
+            None if *kind == CKA_TOKEN => {
+                return Err(Error::attribute(FaultCode::TemplateInconsistent, CKA_TOKEN));
+            }
+            Some(_) | None => template.set(*kind, Value::Bool(*value)),
+        }
+    }
+    let mut attributes = complete(template, id, Origin::Generated(mechanism), role)?;
+    attributes.set(CKA_STRONGROOM_EPOCH, Value::Ulong(0));
+    Ok((attributes, shares))
+}
+
+/// What each shared key is.
+const SHARED: &[(CK_ATTRIBUTE_TYPE, bool)] = &[
+    (CKA_TOKEN, true),
+    (CKA_SENSITIVE, true),
+    (CKA_EXTRACTABLE, false),
+    (CKA_COPYABLE, false),
+    (CKA_MODIFIABLE, false),
+];
+
+/// How a private key is shared, if it is.
+pub fn shares(attributes: &Template) -> Option<Shares> {
+    let number = |kind| u8::try_from(attributes.ulong(kind)?).ok();
+    Some(Shares { threshold: number(CKA_STRONGROOM_THRESHOLD)?, parties: number(CKA_STRONGROOM_PARTIES)? })
+}
+
 /// The attributes of a copy (`C_CopyObject`).
 ///
 /// # Errors
@@ -242,6 +311,7 @@ pub fn describe(id: ObjectId, attributes: &Template) -> ObjectInfo {
         token: attributes.bool(CKA_TOKEN) == Some(true),
         private: attributes.bool(CKA_PRIVATE) == Some(true),
         size: u32::try_from(size).unwrap_or(u32::MAX),
+        shares: shares(attributes),
     }
 }
 
@@ -408,9 +478,11 @@ fn can(key_type: CK_KEY_TYPE, usage: Usage) -> bool {
     using(key_type).any(|mechanism| mechanism.row().supports(flag_of(usage)))
 }
 
-/// The mechanisms that use, and do not make, keys of this type.
+/// The mechanisms that use, and do not make, keys of this type. BIP340 is for keys that are made for it: a key that
+/// signs by two schemes is weaker than one that signs by one.
 fn mechanisms_of(key_type: CK_KEY_TYPE) -> Vec<u64> {
-    using(key_type).map(|mechanism| mechanism.row().number).collect()
+    let mechanisms = using(key_type).filter(|mechanism| *mechanism != Mechanism::Bip340);
+    mechanisms.map(|mechanism| mechanism.row().number).collect()
 }
 
 fn using(key_type: CK_KEY_TYPE) -> impl Iterator<Item = Mechanism> {

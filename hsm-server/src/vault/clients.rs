@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     certificates::{self, Issued},
-    platform::Platform,
+    door::{ClientId, Peer},
+    platform::{Platform, Time},
     store::Path,
 };
 
@@ -26,6 +27,9 @@ use crate::{
 const OVERLAP: u64 = 900;
 /// How long after its end a certificate is remembered, in seconds: longer than audit records of it are replayed.
 const MEMORY: u64 = 3600;
+/// How many certificates a client has made in an hour: more than every process of it that tries again needs.
+const RENEWALS: usize = 8;
+const HOUR: Time = 3600 * 1_000_000;
 
 type Clients = HashMap<[u8; 32], ClientRecord>;
 
@@ -41,7 +45,35 @@ impl<P: Platform> Vault<P> {
             // Nothing is lost but the early end.
             tracing::warn!(client = shown.name, %error, "the renewed certificate is good until its own end");
         }
-        Some(shown.renew_in(context.now / 1_000_000))
+        let wait = self.believed_in(self.platform.uptime());
+        Some(shown.renew_in(context.now / 1_000_000).max(wait))
+    }
+
+    /// Whether the peer's certificate renews one that is to end when it is shown.
+    pub(super) fn is_first_shown(&self, peer: &Peer) -> bool {
+        self.clients().get(&peer.fingerprint).is_some_and(|client| client.replaces.is_some())
+    }
+
+    /// Counts a renewal, if the clock is believed and the client has not had too many.
+    fn check_renewal(&self, client: ClientId) -> Result<(), Error> {
+        let uptime = self.platform.uptime();
+        let wait = self.believed_in(uptime);
+        if wait > 0 {
+            let text = format!("the server's clock was set forward lately; ask again in {wait} s");
+            return Err(Error::caller(FaultCode::Unavailable, text));
+        }
+        let mut renewals = self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
+        renewals.retain(|_, times| {
+            times.retain(|then| uptime < then.saturating_add(HOUR));
+            !times.is_empty()
+        });
+        let lately = renewals.entry(client).or_default();
+        if lately.len() >= RENEWALS {
+            let text = format!("this client had {RENEWALS} certificates made within an hour: wait");
+            return Err(Error::caller(FaultCode::PolicyRefused, text));
+        }
+        lately.push(uptime);
+        Ok(())
     }
 
     /// Ends the certificate that this one renews: the last step of an act that has its record.
@@ -126,6 +158,7 @@ impl<P: Platform> Handle<RenewCertificate> for Vault<P> {
                 return Err(Error::caller(FaultCode::Frozen, text));
             }
         }
+        self.check_renewal(present.id())?;
         let partition = present.partition.as_deref();
         let issued =
             self.authority.issue_client(&call.request, &present.name, partition, now, present.days)?;

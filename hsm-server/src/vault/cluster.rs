@@ -1,25 +1,38 @@
 //! This server as a node: its keys, the membership document in force, and what administrators do with both.
 //!
-//! The first document comes from the server's own administrator; each later one must be approved by the
-//! administrators that the one in force lists, whoever brings it. A lower version is never taken.
+//! The keys are made with the store. The first document comes from the server's own administrator; each later one must
+//! be approved by the administrators that the one in force lists, whoever brings it. A lower version is never taken.
+//! A server that leaves its cluster makes itself another certificate for the next one, which it may join at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use minicbor::bytes::ByteVec;
 use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Handle};
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord};
+use super::{
+    Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord, shared::ceremonies::Ceremonies,
+};
 use crate::{
-    certificates::{self, fingerprint},
-    cluster::{Document, Member, NodeId, Peers, Refusal, Ring, noise},
-    platform::Platform,
+    certificates::{self, Authority, fingerprint},
+    cluster::{
+        Document, Member, NodeId, Peers, Refusal, Ring,
+        introduction::{self, CHALLENGE},
+        noise,
+    },
+    crypto::Random,
+    platform::{Platform, Time},
     store::Path,
 };
 
 /// How long the certificate is good that a node shows to others, in days. The membership document ends it sooner.
 const NODE_DAYS: u32 = certificates::MAX_DAYS;
+/// What that certificate calls every server: others know it by its fingerprint.
+const NODE_NAME: &str = "node";
 
 /// The keys by which a server is a node.
 pub struct Identity {
@@ -28,21 +41,57 @@ pub struct Identity {
     /// What others seal for.
     pub sealing: Secret<[u8; 32]>,
     sealing_public: [u8; 32],
-    certificate: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
+    record: NodeRecord,
+}
+
+impl NodeRecord {
+    /// The keys of a new server.
+    ///
+    /// # Errors
+    /// The certificate cannot be made.
+    pub fn new(authority: &Authority, random: &impl Random, now: Time) -> Result<Self, Error> {
+        let secret = || {
+            let mut bytes = Zeroizing::new(vec![0; 32]);
+            random.fill(&mut bytes);
+            SecretBytes(bytes)
+        };
+        let (identity, sealing) = (secret(), secret());
+        let (key, certificate) = certificate(authority, now)?;
+        Ok(Self { identity, sealing, certificate, key })
+    }
+}
+
+/// A key and a certificate to show to other nodes.
+fn certificate(authority: &Authority, now: Time) -> Result<(SecretBytes, Vec<u8>), Error> {
+    let (key, request) = certificates::request(NODE_NAME)?;
+    let issued = authority.issue_node(&request, NODE_NAME, now / 1_000_000, NODE_DAYS)?;
+    Ok((SecretBytes(key), issued.certificate))
 }
 
 impl Identity {
-    fn open(record: NodeRecord) -> Result<Self, Error> {
+    /// # Errors
+    /// `IntegrityViolated` if the record does not hold what it should.
+    pub(super) fn open(record: NodeRecord) -> Result<Self, Error> {
         let broken = || Error::caller(FaultCode::IntegrityViolated, "the node's keys cannot be read");
         let pair = Ed25519KeyPair::from_seed_unchecked(&record.identity.0).map_err(|_| broken())?;
         let sealing = Secret::new(record.sealing.0.as_slice().try_into().map_err(|_| broken())?);
         let sealing_public = noise::public_key(&sealing).ok_or_else(broken)?;
-        Ok(Self { pair, sealing, sealing_public, certificate: record.certificate, key: record.key.0 })
+        Ok(Self { pair, sealing, sealing_public, record })
+    }
+
+    /// The same node with another certificate.
+    fn with_another_certificate(&self, authority: &Authority, now: Time) -> Result<Self, Error> {
+        let (key, certificate) = certificate(authority, now)?;
+        Self::open(NodeRecord { key, certificate, ..self.record.clone() })
     }
 
     fn id(&self) -> NodeId {
-        NodeId(fingerprint(&self.certificate))
+        NodeId(fingerprint(&self.record.certificate))
+    }
+
+    /// By which an administrator knows this server, whatever its front says.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        fingerprint(&self.public())
     }
 
     /// Its Ed25519 public key.
@@ -97,8 +146,12 @@ pub struct Cluster {
     identity: RwLock<Option<Arc<Identity>>>,
     view: RwLock<Option<Arc<View>>>,
     peers: OnceLock<Arc<dyn Peers>>,
+    /// How often the front was told who the nodes are.
+    told: AtomicU64,
     /// How the other nodes are, and the sessions with them.
     pub(super) links: Links,
+    /// What this node takes part in.
+    pub(super) ceremonies: Ceremonies,
 }
 
 impl Cluster {
@@ -118,7 +171,9 @@ impl Cluster {
             identity: RwLock::new(identity.map(Arc::new)),
             view: RwLock::new(view.map(Arc::new)),
             peers: OnceLock::new(),
+            told: AtomicU64::new(0),
             links: Links::default(),
+            ceremonies: Ceremonies::default(),
         })
     }
 
@@ -130,6 +185,12 @@ impl Cluster {
     /// The document in force, if there is one.
     pub fn view(&self) -> Option<Arc<View>> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The cluster that this server is a node of.
+    pub fn own_cluster(&self) -> Option<[u8; 16]> {
+        let view = self.view().filter(|view| view.own.is_some())?;
+        Some(view.document.membership().cluster.0)
     }
 
     /// The way to other nodes, if the configuration gives one.
@@ -163,9 +224,9 @@ impl Cluster {
         // Every address was parsed when the document was read.
         let nodes = view.others().filter_map(|member| member.neighbour().ok()).collect();
         peers.gather(Arc::new(Ring {
-            version: view.document.membership().version,
-            certificate: identity.certificate.clone(),
-            key: SecretBytes(identity.key.clone()),
+            number: self.told.fetch_add(1, Ordering::Relaxed) + 1,
+            certificate: identity.record.certificate.clone(),
+            key: identity.record.key.clone(),
             nodes,
         }));
     }
@@ -173,6 +234,15 @@ impl Cluster {
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A store that was made before servers had these keys from the beginning.
+fn no_keys() -> Error {
+    Error::caller(
+        FaultCode::ConfigurationInvalid,
+        "this server's store has no node keys, because an earlier version made it: make the server anew with \
+         `hsmctl init`",
+    )
 }
 
 fn unfit(refusal: Refusal) -> Error {
@@ -185,39 +255,11 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 impl<P: Platform> Vault<P> {
-    /// The keys by which this server is a node, made and kept if it has none.
-    fn identity(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Identity>, Error> {
-        let _turn = self.cluster.turn();
-        if let Some(identity) = self.cluster.identity() {
-            return Ok(identity);
-        }
-        let secret = || {
-            let mut bytes = Zeroizing::new(vec![0; 32]);
-            self.platform.fill(&mut bytes);
-            SecretBytes(bytes)
-        };
-        let (key, request) = certificates::request(name)?;
-        let issued = self.authority.issue_node(&request, name, context.now / 1_000_000, NODE_DAYS)?;
-        let record = NodeRecord {
-            identity: secret(),
-            sealing: secret(),
-            certificate: issued.certificate,
-            key: SecretBytes(key),
-        };
-        context.detail = format!("made the node's keys, as {name}");
-        self.change(context, Change::new().put(Path::Node, &record))?;
-        let identity = Arc::new(Identity::open(record)?);
-        *self.cluster.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&identity));
-        Ok(identity)
-    }
-
     /// Puts a document in force, or says why not. One that is in force already changes nothing.
     fn install(&self, context: &mut Context<'_>, bytes: &[u8], from: Bringer) -> Result<(), Error> {
         let _turn = self.cluster.turn();
         let document = Document::read(bytes).map_err(refused)?;
-        let identity = self.cluster.identity().ok_or_else(|| {
-            refused(Refusal::Stranger("this server has no node keys yet; `hsmctl cluster` makes them".into()))
-        })?;
+        let identity = self.cluster.identity().ok_or_else(no_keys)?;
         let present = self.cluster.view();
         if present.as_ref().is_some_and(|view| view.document == document) {
             context.detail = "it is in force already".into();
@@ -257,9 +299,20 @@ impl<P: Platform> Vault<P> {
         );
         tracing::info!(change = context.detail, "membership");
         let record = ByteVec::from(view.document.bytes().to_vec());
-        self.change(context, Change::new().put(Path::Membership, &record))?;
+        let mut change = Change::new().put(Path::Membership, &record);
+        let leaves = view.own.is_none() && present.is_some_and(|present| present.own.is_some());
+        let identity = if leaves {
+            let fresh = identity.with_another_certificate(&self.authority, context.now)?;
+            change = change.put(Path::Node, &fresh.record);
+            Arc::new(fresh)
+        } else {
+            identity
+        };
+        self.change(context, change)?;
+        *self.cluster.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
         *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
         self.cluster.links.renew();
+        self.cluster.ceremonies.clear();
         self.cluster.gather();
         Ok(())
     }
@@ -287,14 +340,26 @@ enum Bringer {
 impl<P: Platform> Handle<Introduce> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: Introduce) -> Result<Introduction, Error> {
         self.check_reach()?;
-        let identity = self.identity(context, &call.name)?;
-        Ok(Introduction {
+        context.detail = format!("as {}", call.name);
+        let _turn = self.cluster.turn();
+        let identity = self.cluster.identity().ok_or_else(no_keys)?;
+        let said = Introduction {
             authority: self.authority.certificate().to_vec(),
-            certificate: identity.certificate.clone(),
+            certificate: identity.record.certificate.clone(),
             identity: identity.public().to_vec(),
             sealing: identity.sealing_public.to_vec(),
             document: self.cluster.view().map(|view| view.document.bytes().to_vec()).unwrap_or_default(),
-        })
+            proof: None,
+        };
+        let malformed =
+            |_| Error::caller(FaultCode::ArgumentsBad, format!("a challenge has {CHALLENGE} bytes"));
+        match call.challenge {
+            Some(challenge) => {
+                let challenge = challenge.as_slice().try_into().map_err(malformed)?;
+                Ok(introduction::prove(said, challenge, &identity.pair))
+            }
+            None => Ok(said),
+        }
     }
 }
 
@@ -328,6 +393,7 @@ impl<P: Platform> Handle<ReadCluster> for Vault<P> {
                     version: Some(membership.version),
                     seen: Some(context.now / 1_000_000),
                     trouble: String::new(),
+                    digest: Some(view.document.digest().to_vec().into()),
                 }
             } else {
                 self.cluster.links.state(member)

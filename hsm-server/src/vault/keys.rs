@@ -5,7 +5,7 @@ use strongroom_shared::{
     fault::FaultCode,
     mechanism::{KeyKind, Mechanism, Params},
     message::*,
-    object::{Attribute, ObjectInfo, Template, Value},
+    object::{Attribute, CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, ObjectInfo, Template, Value},
     wire::Handle,
 };
 
@@ -44,6 +44,12 @@ impl<P: Platform> Handle<GenerateKeyPair> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: GenerateKeyPair) -> Result<KeyPair, Error> {
         let partition = context.partition()?;
         let mechanism = generator(context, call.mechanism, &call.params, CKF_GENERATE_KEY_PAIR)?;
+        for kind in [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES] {
+            if call.private.value(kind).is_some() {
+                // The other nodes would not believe this one: it takes a mandate.
+                return Err(Error::attribute(FaultCode::TemplateInconsistent, kind));
+            }
+        }
         let key_type = match mechanism.row().key {
             KeyKind::Rsa => CKK_RSA,
             KeyKind::Ec => CKK_EC,
@@ -79,7 +85,7 @@ impl<P: Platform> Handle<GenerateKeyPair> for Vault<P> {
 }
 
 /// The mechanism of a generation, which then stands in its record.
-fn generator(
+pub fn generator(
     context: &mut Context<'_>,
     number: u64,
     params: &Params,
@@ -98,7 +104,11 @@ fn generator(
 }
 
 /// The class and the key type follow from the mechanism; a template may repeat them and must not deny them.
-fn implied(mut template: Template, class: CK_OBJECT_CLASS, key_type: CK_KEY_TYPE) -> Result<Template, Error> {
+pub fn implied(
+    mut template: Template,
+    class: CK_OBJECT_CLASS,
+    key_type: CK_KEY_TYPE,
+) -> Result<Template, Error> {
     for (kind, value) in [(CKA_CLASS, class), (CKA_KEY_TYPE, key_type)] {
         match template.value(kind) {
             None => template.set(kind, Value::Ulong(value)),

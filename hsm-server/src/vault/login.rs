@@ -201,8 +201,11 @@ impl<P: Platform> Handle<InitToken> for Vault<P> {
         for object in partition.keyring.token_objects() {
             change = change.delete(Path::Object(partition.id, object.id));
         }
+        // The shares of other nodes stay; without the objects they are of no use to an application.
+        change = partition.shared.forget(change, partition.id);
         self.change(context, change)?;
         partition.keyring.clear();
+        partition.shared.clear();
         partition.set_roles(roles);
         rules.record = record;
         Ok(Done {})
@@ -271,7 +274,7 @@ impl<P: Platform> Handle<Logout> for Vault<P> {
         let mine = context.application_id();
         let partition = context.partition()?;
         if let Some(login) = &context.login {
-            self.tickets.end(login.id);
+            self.tickets.end(context.peer.id, login.id);
         }
         partition.keyring.remove_session_objects(|owner, _, object| {
             owner == mine && super::keyring::is_private(&object.attributes)

@@ -14,6 +14,7 @@ mod error;
 mod keyring;
 mod keys;
 mod login;
+mod mandates;
 mod nodes;
 mod object;
 mod partition;
@@ -23,6 +24,7 @@ mod readers;
 mod record;
 mod records;
 mod server;
+mod shared;
 mod sign;
 mod start;
 mod tickets;
@@ -39,7 +41,7 @@ use std::{
 
 use strongroom_shared::{
     fault::{Fault, FaultCode},
-    message::{AuditRecord, Caller, Hello, Outcome, Welcome},
+    message::{AuditRecord, Caller, Hello, InstanceId, Outcome, Welcome},
     object::ObjectId,
     wire::{self, CallId, HEADER, Handle, Header, Kind, Permit, Retry, Service, Undone},
 };
@@ -85,6 +87,10 @@ pub struct Vault<P: Platform> {
     next_end: AtomicU64,
     /// When to look at the server's certificate, by the uptime.
     next_look: AtomicU64,
+    /// From when on certificates are made by the clock, by the uptime.
+    believed_from: AtomicU64,
+    /// When certificates were renewed lately, by client.
+    renewals: Mutex<HashMap<ClientId, Vec<Time>>>,
     authority: Authority,
     cluster: Cluster,
     applications: Applications,
@@ -130,6 +136,28 @@ pub struct Context<'a> {
     recorded: bool,
 }
 
+impl<'a> Context<'a> {
+    /// A call about which nothing else is known yet.
+    const fn new(peer: &'a Peer, caller: Caller, call: CallId, now: Time) -> Self {
+        Self {
+            peer,
+            caller,
+            request: 0,
+            call,
+            now,
+            role: Role::Public,
+            login: None,
+            partition: None,
+            subject: String::new(),
+            object: None,
+            mechanism: None,
+            message_hash: Vec::new(),
+            detail: String::new(),
+            recorded: false,
+        }
+    }
+}
+
 impl Context<'_> {
     /// The partition that the certificate names.
     fn partition(&self) -> Result<Arc<Partition>, Error> {
@@ -170,6 +198,7 @@ impl<P: Platform> Handle<Hello> for Vault<P> {
         let renew_in = self.first_shown(context);
         Ok(Welcome {
             renew_in,
+            cluster: self.cluster.own_cluster().map(Into::into),
             minor: wire::MINOR,
             limit: self.settings.frame_bytes,
             server: SERVER.into(),
@@ -208,22 +237,9 @@ impl<P: Platform> Vault<P> {
     fn receive<'a, 'f>(&self, peer: &'a Peer, asked: &Asked<'f>) -> Result<(Context<'a>, &'f [u8]), Error> {
         let (caller, rest) = wire::decode_caller(asked.body)
             .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
-        let mut context = Context {
-            peer,
-            caller,
-            request: asked.header.id,
-            call: asked.call,
-            now: self.platform.now(),
-            role: Role::Public,
-            login: None,
-            partition: self.partition_of(peer),
-            subject: String::new(),
-            object: None,
-            mechanism: None,
-            message_hash: Vec::new(),
-            detail: String::new(),
-            recorded: false,
-        };
+        let mut context = Context::new(peer, caller, asked.call, self.platform.now());
+        context.request = asked.header.id;
+        context.partition = self.partition_of(peer);
         let entered = self.enter(&mut context);
         if let Err(error) = entered {
             self.record_failure(&mut context, &error);
@@ -400,6 +416,8 @@ impl<P: Platform> Door for Vault<P> {
             }
             Some(wire::Pace::Slow | wire::Pace::Patient) => Pace::Slow,
             Some(wire::Pace::ByKey) => sign::pace(frame),
+            // It waits for the disk then.
+            Some(wire::Pace::Quick) if call == Some(CallId::Hello) && self.is_first_shown(peer) => Pace::Slow,
             Some(wire::Pace::Quick) | None => Pace::Quick,
         }
     }
@@ -425,8 +443,11 @@ impl<P: Platform> Door for Vault<P> {
             (Some(application), retry) => {
                 application.confirm(&context.caller.ended);
                 match retry {
-                    Retry::Safe => self.carry_out(&mut context, body, out),
-                    Retry::Once => self.carry_out_once(&application, &mut context, body, out),
+                    // Nobody would ever say that the request of no application is over, or send it again.
+                    Retry::Once if context.caller.instance != InstanceId::default() => {
+                        self.carry_out_once(&application, &mut context, body, out);
+                    }
+                    Retry::Safe | Retry::Once => self.carry_out(&mut context, body, out),
                 }
             }
         }
@@ -495,6 +516,7 @@ impl<P: Platform> Door for Vault<P> {
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.ledger.prune(uptime);
         }
+        self.cluster.ceremonies.expire(uptime);
         let gone = self.applications.expire(uptime);
         if !gone.is_empty() {
             for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {

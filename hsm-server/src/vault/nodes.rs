@@ -2,7 +2,8 @@
 //!
 //! Greetings and documents go in the open (mutual TLS between fronts): they hold no secret, and a document proves
 //! itself. Everything else is sealed from vault to vault. A session ends with the process, with the membership
-//! document, and after an hour.
+//! document, and after an hour. It stands only between vaults under the very same document: two that were signed for
+//! one version are told, and nothing sealed passes between their nodes.
 
 use std::{
     collections::HashMap,
@@ -14,23 +15,34 @@ use std::{
     time::Duration,
 };
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    mandate::Mandated,
     message::{
         Caller, GreetNode, HandsShaken, MemberState, NodeGreeting, OfferMembership, SealedCall, SealedReply,
         ShakeHands,
     },
+    object::ObjectId,
     wire::{Call, HEADER, Handle, Header, Kind, decode_body, encode_request},
 };
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Vault, cluster::View};
+use super::{
+    Context, Error, Vault,
+    cluster::View,
+    shared::{
+        Destruction,
+        ceremonies::Coordinator,
+        words::{Begin, Parcel, Progress},
+    },
+};
 use crate::{
     cluster::{
         Member, NodeId, Unreachable,
         noise::{self, NoiseError, Session},
     },
+    crypto::threshold::CeremonyId,
     platform::{Platform, Time},
 };
 
@@ -47,19 +59,66 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Time = 10 * SECOND;
 
 /// What one vault asks another, sealed.
-#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+///
+/// A question may come twice: after a lost answer it is asked again in another session. So each is safe to repeat, or
+/// carries an id under which it is carried out once.
+#[derive(Debug, Encode, Decode)]
 pub enum Question {
     /// Are you the vault that the document names?
     #[n(0)]
     Vouch,
+    /// Take part in a ceremony.
+    #[n(1)]
+    Begin(#[n(0)] Begin),
+    /// Take part in its next round.
+    #[n(2)]
+    Step {
+        /// Which ceremony.
+        #[n(0)]
+        id: CeremonyId,
+        /// What others said.
+        #[n(1)]
+        parcels: Vec<Parcel>,
+    },
+    /// A ceremony is over.
+    #[n(3)]
+    Cancel(#[n(0)] CeremonyId),
+    /// Have you the certificate of a key's shares?
+    #[n(4)]
+    Certificate {
+        /// The partition's name.
+        #[n(0)]
+        partition: String,
+        /// The private key.
+        #[n(1)]
+        key: ObjectId,
+    },
+    /// Make the share active that this certificate is for.
+    #[n(5)]
+    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Would you destroy your share of a key?
+    #[n(6)]
+    MayDestroy(#[n(0)] Mandated),
+    /// Destroy it.
+    #[n(7)]
+    Destroy(#[n(0)] Mandated),
 }
 
 /// What it answers, sealed.
-#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Encode, Decode)]
 pub enum Answer {
     /// It is, and has this version of the membership document.
     #[n(0)]
     Vouched(#[n(0)] u64),
+    /// It has taken part, and has come so far.
+    #[n(1)]
+    Progress(#[n(0)] Progress),
+    /// It has this certificate, or none.
+    #[n(2)]
+    Certificate(#[n(0)] Option<ByteVec>),
+    /// It has done so.
+    #[n(3)]
+    Done,
 }
 
 /// Why another node did not do what it was asked.
@@ -73,6 +132,8 @@ pub enum NodeError {
     Malformed(String),
     /// What it sealed is not genuine, or no session could be had.
     Noise(NoiseError),
+    /// It has another document of the same version.
+    Split(u64),
 }
 
 impl fmt::Display for NodeError {
@@ -82,6 +143,11 @@ impl fmt::Display for NodeError {
             Self::Refused(fault) => write!(f, "it refused: {fault}"),
             Self::Malformed(reason) => write!(f, "its answer cannot be read: {reason}"),
             Self::Noise(error) => error.fmt(f),
+            Self::Split(version) => write!(
+                f,
+                "split: administrators signed two membership documents of version {version}, and it has the other one; \
+                 nothing sealed passes until both have a later version: change the cluster at one of them"
+            ),
         }
     }
 }
@@ -109,6 +175,7 @@ struct Health {
     reachable: bool,
     sealed: bool,
     version: Option<u64>,
+    digest: Option<ByteVec>,
     seen: Option<Time>,
     trouble: String,
     failures: u32,
@@ -122,7 +189,7 @@ struct Outgoing {
     session: Arc<Session>,
     made: Time,
     /// Under which membership document.
-    version: u64,
+    document: [u8; 32],
 }
 
 struct Incoming {
@@ -130,7 +197,7 @@ struct Incoming {
     session: Arc<Session>,
     made: Time,
     /// Under which membership document.
-    version: u64,
+    document: [u8; 32],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -157,6 +224,7 @@ impl Links {
             version: health.version,
             seen: health.seen.map(|seen| seen / SECOND),
             trouble: health.trouble,
+            digest: health.digest,
         }
     }
 
@@ -165,12 +233,13 @@ impl Links {
     }
 
     /// It answered a greeting.
-    fn well(&self, node: NodeId, version: u64, now: Time) {
+    fn well(&self, node: NodeId, version: u64, digest: Option<ByteVec>, now: Time) {
         let mut health = lock(&self.health);
         let health = health.entry(node).or_default();
         *health = Health {
             reachable: true,
             version: Some(version),
+            digest,
             seen: Some(now),
             sealed: health.sealed,
             trouble: std::mem::take(&mut health.trouble),
@@ -187,27 +256,35 @@ impl Links {
         }
     }
 
+    /// Whether it answered when it was last asked, and its vault proved who it is.
+    pub fn is_well(&self, node: NodeId) -> bool {
+        lock(&self.health).get(&node).is_some_and(|health| health.sealed)
+    }
+
     /// Something went wrong with it; the first time in a row it is told in the log.
-    fn ill(&self, member: &Member, error: &NodeError, now: Time) {
+    pub fn ill(&self, member: &Member, error: &NodeError, now: Time) {
         let mut health = lock(&self.health);
         let health = health.entry(member.id).or_default();
-        health.trouble = error.to_string();
-        health.sealed = false;
+        let trouble = error.to_string();
+        let split = matches!(error, NodeError::Split(_));
+        if split && health.trouble != trouble {
+            tracing::error!(node = member.name, %error, "the cluster is split");
+        } else if !split && health.failures == 0 {
+            tracing::warn!(node = member.name, %error, "another node has trouble");
+        }
+        (health.trouble, health.sealed) = (trouble, false);
         if matches!(error, NodeError::Unreachable(_)) {
             health.reachable = false;
-        }
-        if health.failures == 0 {
-            tracing::warn!(node = member.name, %error, "another node has trouble");
         }
         let wait = SECOND.saturating_mul(1 << health.failures.min(5)).min(MAX_BACKOFF);
         health.failures = health.failures.saturating_add(1);
         health.due = now.saturating_add(wait);
     }
 
-    fn outgoing(&self, node: NodeId, version: u64, now: Time) -> Option<Outgoing> {
+    fn outgoing(&self, node: NodeId, document: &[u8; 32], now: Time) -> Option<Outgoing> {
         let outgoing = lock(&self.outgoing);
         let link = outgoing.get(&node)?;
-        (link.version == version && now < link.made.saturating_add(RENEW)).then(|| link.clone())
+        (link.document == *document && now < link.made.saturating_add(RENEW)).then(|| link.clone())
     }
 
     /// A session that no other thread has replaced meanwhile.
@@ -218,10 +295,10 @@ impl Links {
         }
     }
 
-    fn incoming(&self, number: u64, from: NodeId, version: u64, now: Time) -> Option<Arc<Session>> {
+    fn incoming(&self, number: u64, from: NodeId, document: &[u8; 32], now: Time) -> Option<Arc<Session>> {
         let incoming = lock(&self.incoming);
         let link = incoming.get(&number)?;
-        let good = link.from == from && link.version == version && now < link.made.saturating_add(LIFE);
+        let good = link.from == from && link.document == *document && now < link.made.saturating_add(LIFE);
         good.then(|| Arc::clone(&link.session))
     }
 
@@ -252,20 +329,30 @@ impl<P: Platform> Vault<P> {
                 self.cluster.links.ill(member, &error, self.platform.uptime());
             }
         }
+        self.look_after_pending(&view);
     }
 
     fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {
         let version = view.document.membership().version;
-        let theirs = self.ask(member, &GreetNode { version }, PATIENCE)?.version;
-        self.cluster.links.well(member.id, theirs, self.platform.now());
+        let NodeGreeting { version: theirs, digest } = self.ask(member, &GreetNode { version }, PATIENCE)?;
+        let same = digest.as_ref().is_none_or(|digest| **digest == *view.document.digest());
+        self.cluster.links.well(member.id, theirs, digest, self.platform.now());
         if theirs < version {
             let document = view.document.bytes().to_vec();
             self.ask(member, &OfferMembership { document }, PATIENCE)?;
-            self.cluster.links.well(member.id, version, self.platform.now());
+            let digest = view.document.digest().to_vec();
+            self.cluster.links.well(member.id, version, Some(digest.into()), self.platform.now());
+        }
+        if theirs == version && !same {
+            return Err(NodeError::Split(version));
         }
         if theirs == version {
-            let Answer::Vouched(_) = self.consult(view, member, &Question::Vouch, PATIENCE)?;
-            self.cluster.links.vouched(member.id);
+            match self.consult(view, member, &Question::Vouch, PATIENCE)? {
+                Answer::Vouched(_) => self.cluster.links.vouched(member.id),
+                Answer::Progress(_) | Answer::Certificate(_) | Answer::Done => {
+                    return Err(NodeError::Malformed("the answer to another question".into()));
+                }
+            }
         }
         Ok(())
     }
@@ -300,8 +387,7 @@ impl<P: Platform> Vault<P> {
         patience: Duration,
     ) -> Result<Answer, NodeError> {
         let text = Zeroizing::new(encode(question));
-        let version = view.document.membership().version;
-        let known = self.cluster.links.outgoing(member.id, version, self.platform.uptime());
+        let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
         if let Some(link) = known
             && let Some(answer) = self.consult_in(&link, member, &text, patience)?
         {
@@ -332,15 +418,26 @@ impl<P: Platform> Vault<P> {
         decode_body(&answer).map(Some).map_err(|error| NodeError::Malformed(error.to_string()))
     }
 
+    /// A session for what another node is to read that does not answer it, and the other's number of it.
+    pub(super) fn session_to(&self, view: &View, member: &Member) -> Result<(u64, Arc<Session>), NodeError> {
+        let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
+        let link = known.map_or_else(|| self.shake_hands(view, member), Ok)?;
+        Ok((link.number, link.session))
+    }
+
+    /// The session of this number that another node made, if it has not ended.
+    pub(super) fn session_from(&self, view: &View, member: &Member, number: u64) -> Option<Arc<Session>> {
+        self.cluster.links.incoming(number, member.id, view.document.digest(), self.platform.uptime())
+    }
+
     fn shake_hands(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
         let identity = self.cluster.identity().ok_or(NoiseError::Handshake)?;
-        let membership = view.document.membership();
-        let pair =
-            noise::Pair { cluster: membership.cluster, own: &identity.sealing, other: &member.sealing };
+        let document = view.document.digest();
+        let pair = noise::Pair { document, own: &identity.sealing, other: &member.sealing };
         let (waiting, message) = pair.initiate(self.randomness())?;
         let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, PATIENCE)?;
         let session = Arc::new(waiting.finish(&message)?);
-        let link = Outgoing { number, session, made: self.platform.uptime(), version: membership.version };
+        let link = Outgoing { number, session, made: self.platform.uptime(), document: *document };
         lock(&self.cluster.links.outgoing).insert(member.id, link.clone());
         Ok(link)
     }
@@ -356,8 +453,34 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Answers what another vault asked.
-    fn consider(&self, question: Question) -> Result<Answer, Error> {
+    fn consider(
+        &self,
+        context: &mut Context<'_>,
+        member: &Member,
+        question: Question,
+    ) -> Result<Answer, Error> {
+        let coordinator = || Coordinator { node: member.id, name: member.name.clone() };
         match question {
+            Question::Begin(begin) => {
+                self.begin_ceremony(context, coordinator(), begin).map(Answer::Progress)
+            }
+            Question::Step { id, parcels } => {
+                self.step_ceremony(context, &coordinator(), id, parcels).map(Answer::Progress)
+            }
+            Question::Cancel(id) => {
+                self.cluster.ceremonies.end(id, member.id);
+                Ok(Answer::Done)
+            }
+            Question::Certificate { partition, key } => {
+                Ok(Answer::Certificate(self.certificate_of(&partition, key).map(Into::into)))
+            }
+            Question::Activate(certificate) => self.activate(context, &certificate).map(|()| Answer::Done),
+            Question::MayDestroy(mandated) => {
+                self.destroy_share(context, &mandated, Destruction::Ask).map(|()| Answer::Done)
+            }
+            Question::Destroy(mandated) => {
+                self.destroy_share(context, &mandated, Destruction::Do).map(|()| Answer::Done)
+            }
             Question::Vouch => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
                 Ok(Answer::Vouched(view.document.membership().version))
@@ -381,7 +504,8 @@ fn refused(error: NoiseError) -> Error {
 impl<P: Platform> Handle<GreetNode> for Vault<P> {
     fn handle(&self, _: &mut Context<'_>, _: GreetNode) -> Result<NodeGreeting, Error> {
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
-        Ok(NodeGreeting { version: view.document.membership().version })
+        let (version, digest) = (view.document.membership().version, view.document.digest().to_vec());
+        Ok(NodeGreeting { version, digest: Some(digest.into()) })
     }
 }
 
@@ -391,15 +515,14 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
         let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
             return Err(FaultCode::Forbidden.into());
         };
-        let membership = view.document.membership();
-        let pair =
-            noise::Pair { cluster: membership.cluster, own: &identity.sealing, other: &member.sealing };
+        let document = *view.document.digest();
+        let pair = noise::Pair { document: &document, own: &identity.sealing, other: &member.sealing };
         let (session, message) = pair.respond(self.randomness(), &call.message).map_err(refused)?;
         let mut number = [0; 8];
         self.platform.fill(&mut number);
         let number = u64::from_be_bytes(number);
-        let (session, version) = (Arc::new(session), membership.version);
-        let link = Incoming { from: member.id, session, made: self.platform.uptime(), version };
+        let session = Arc::new(session);
+        let link = Incoming { from: member.id, session, made: self.platform.uptime(), document };
         self.cluster.links.admit(number, link);
         Ok(HandsShaken { session: number, message })
     }
@@ -408,16 +531,16 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
 impl<P: Platform> Handle<SealedCall> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: SealedCall) -> Result<SealedReply, Error> {
         let member = self.calling(context)?;
-        let version = self.cluster.view().ok_or(FaultCode::Forbidden)?.document.membership().version;
-        let Some(session) =
-            self.cluster.links.incoming(call.session, member.id, version, self.platform.uptime())
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        let now = self.platform.uptime();
+        let Some(session) = self.cluster.links.incoming(call.session, member.id, view.document.digest(), now)
         else {
             return Ok(SealedReply { sealed: Vec::new() });
         };
         let text = session.open(call.counter, &call.sealed).map_err(refused)?;
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
-        let answer = Zeroizing::new(encode(&self.consider(question)?));
+        let answer = Zeroizing::new(encode(&self.consider(context, &member, question)?));
         let sealed = session.seal(call.counter, &answer).map_err(refused)?;
         Ok(SealedReply { sealed })
     }

@@ -157,6 +157,11 @@ impl<P: Platform> Handle<DestroyObject> for Vault<P> {
         let object = self.object(context, &partition, call.object, FaultCode::ObjectHandleInvalid)?;
         partition.rules().check_thawed(object.lineage)?;
         check_access(context, &object.attributes)?;
+        if attributes::shares(&object.attributes).is_some() {
+            let text =
+                "several nodes hold shares of this key: the client needs a module that knows such keys";
+            return Err(Error::caller(FaultCode::ActionProhibited, text));
+        }
         if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
             return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
         }

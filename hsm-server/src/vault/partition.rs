@@ -8,7 +8,9 @@ use super::{
     error::Error,
     keyring::Keyring,
     login::Role,
+    mandates::Admitted,
     records::{PartitionRecord, RolesRecord},
+    shared::keys::SharedKeys,
 };
 use crate::{
     policy::{Ledger, Policy},
@@ -24,12 +26,15 @@ pub struct Partition {
     pub id: PartitionId,
     /// Its objects.
     pub keyring: Keyring,
+    /// The shares that this node holds of its keys.
+    pub shared: SharedKeys,
     /// What its limited keys signed.
     pub ledger: Ledger,
     login: Mutex<()>,
     objects: Mutex<()>,
     roles: RwLock<RolesRecord>,
     rules: RwLock<Rules>,
+    admitted: RwLock<Admitted>,
 }
 
 /// What an administrator may change of a partition, and what every use of a key is held against.
@@ -45,15 +50,17 @@ pub struct Rules {
 
 impl Partition {
     /// A partition with nothing in it.
-    pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord) -> Self {
+    pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord, shared: SharedKeys) -> Self {
         Self {
             id,
             keyring: Keyring::new(),
+            shared,
             ledger: Ledger::default(),
             login: Mutex::default(),
             objects: Mutex::default(),
             roles: RwLock::new(roles),
             rules: RwLock::new(rules),
+            admitted: RwLock::default(),
         }
     }
 
@@ -87,6 +94,16 @@ impl Partition {
     /// Puts other roles in place, once the store holds them. Only for whoever has the login turn.
     pub fn set_roles(&self, roles: RolesRecord) {
         *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles;
+    }
+
+    /// The keys that clients may sign mandates with.
+    pub fn admitted(&self) -> RwLockReadGuard<'_, Admitted> {
+        self.admitted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, to be changed, once the store holds the change.
+    pub fn admitted_to_change(&self) -> RwLockWriteGuard<'_, Admitted> {
+        self.admitted.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for its turn to check or change a PIN: one after the other, whoever asks.

@@ -223,6 +223,7 @@ fn outcome(error: &Error) -> Outcome {
             | FaultCode::EncryptedDataLengthRange
             | FaultCode::SignatureInvalid
             | FaultCode::SignatureLengthRange
+            | FaultCode::QuorumMissing
             | FaultCode::AlreadyExists
             | FaultCode::NotFound
             | FaultCode::ConfigurationInvalid

@@ -135,7 +135,7 @@ pub struct AuthorityRecord {
 }
 
 /// The keys by which a server is a node.
-#[derive(Debug, Encode, Decode)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct NodeRecord {
     /// The seed of its Ed25519 key.
     #[n(0)]

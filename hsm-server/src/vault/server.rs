@@ -22,9 +22,12 @@ use crate::{
 const LOOK: Time = 60 * 1_000_000;
 /// How long to wait after it could not be renewed, in microseconds.
 const AGAIN: Time = 3600 * 1_000_000;
-/// How long a clock that was set forward must stand before it is believed, in microseconds: a certificate that
-/// is made in a future that never was is good for nobody, and the one before it is gone.
-const SETTLE: Time = 600 * 1_000_000;
+/// How long a clock that was set forward, or that the machine started with, must stand before it is believed, in
+/// microseconds: a certificate that is made in a future that never was is good for nobody, and the one before it is gone.
+pub(super) const SETTLE: Time = 600 * 1_000_000;
+/// How far from the last record the clock may be at the start without a word: new certificates begin this much in the
+/// past.
+const AHEAD: Time = certificates::SKEW * 1_000_000;
 
 impl<P: Platform> Vault<P> {
     /// The clock was set: what was planned by the old one is thought over.
@@ -33,13 +36,31 @@ impl<P: Platform> Vault<P> {
             Step::Back(_) => 0,
             Step::Forward(_) => SETTLE,
         };
-        self.next_look.store(uptime.saturating_add(wait), Ordering::Relaxed);
+        self.believed_from.store(uptime.saturating_add(wait), Ordering::Relaxed);
+        self.next_look.store(0, Ordering::Relaxed);
         self.clients_changed();
+    }
+
+    /// The vault starts, `off` from its last record by the clock.
+    pub(super) fn clock_was_found(&self, off: Time, uptime: Time) {
+        let wait = self.believed_in(uptime);
+        if wait > 0 && off > AHEAD {
+            tracing::warn!(
+                "the machine was started lately and its clock is {} s from the last audit record: certificates are \
+                 renewed in {wait} s; if that is not the time of day, set the clock",
+                off / 1_000_000
+            );
+        }
+    }
+
+    /// In how many seconds certificates are made by this clock.
+    pub(super) fn believed_in(&self, uptime: Time) -> u64 {
+        self.believed_from.load(Ordering::Relaxed).saturating_sub(uptime).div_ceil(1_000_000)
     }
 
     /// Renews the server's certificate if a third or less of its life is left. Cheap when it is not time to look.
     pub(super) fn look_after_server(&self, now: Time, uptime: Time) {
-        if uptime < self.next_look.load(Ordering::Relaxed) {
+        if uptime < self.next_look.load(Ordering::Relaxed) || self.believed_in(uptime) > 0 {
             return;
         }
         let _turn = self.administration_turn();

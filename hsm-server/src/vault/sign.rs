@@ -11,7 +11,7 @@ use strongroom_shared::{
     wire::{HEADER, Handle},
 };
 
-use super::{Context, Error, Vault, keyring::Object};
+use super::{Context, Error, Vault, attributes, keyring::Object, partition::Partition};
 use crate::{
     authority::{Act, Authorized},
     crypto,
@@ -27,12 +27,26 @@ struct Use {
 }
 
 /// What a call wants of a key.
-struct Wish {
-    act: Act,
-    key: ObjectId,
-    mechanism: u64,
-    params: Params,
-    input: Vec<u8>,
+pub struct Wish {
+    /// What is to be done.
+    pub act: Act,
+    /// With which key.
+    pub key: ObjectId,
+    /// By which mechanism.
+    pub mechanism: u64,
+    /// With which parameter.
+    pub params: Params,
+    /// To which bytes.
+    pub input: Vec<u8>,
+}
+
+/// Whether a use is charged to the key's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It is.
+    Now,
+    /// It was: another attempt at the same.
+    Done,
 }
 
 impl<P: Platform> Vault<P> {
@@ -41,7 +55,21 @@ impl<P: Platform> Vault<P> {
         let partition = context.partition()?;
         context.mechanism = Some(wish.mechanism);
         let object = self.object(context, &partition, wish.key, FaultCode::KeyHandleInvalid)?;
-        let mechanism = check_use(&object, &wish)?;
+        check_whole(&object)?;
+        let authorized = self.authorize_use(context, &partition, &object, wish, Charge::Now)?;
+        Ok(Use { object, authorized })
+    }
+
+    /// The authority to use a key that is known, on record.
+    pub(super) fn authorize_use(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        object: &Object,
+        wish: Wish,
+        charge: Charge,
+    ) -> Result<Authorized, Error> {
+        let mechanism = check_use(object, &wish)?;
         let rules = partition.rules();
         rules.check_thawed(object.lineage)?;
 
@@ -49,22 +77,34 @@ impl<P: Platform> Vault<P> {
         context.message_hash = intent.message_hash.to_vec();
         let (lineage, uptime) = (object.lineage, self.platform.uptime());
         let about = Circumstances { label: object.label(), lineage, now: context.now, uptime };
-        let decision = rules.policy.decide(intent, about, &partition.ledger)?;
+        let decision = match charge {
+            Charge::Now => rules.policy.decide(intent, about, &partition.ledger)?,
+            Charge::Done => rules.policy.decide_again(intent, about)?,
+        };
 
         let mut record = self.record_of(context, Outcome::Done);
         record.charged = decision.charged;
         let authorized = self.log.record(decision.grant, record)?;
         context.recorded = true;
-        Ok(Use { object, authorized })
+        Ok(authorized)
     }
 
     /// Puts on record that what was authorised could not be done.
-    fn undone(&self, context: &mut Context<'_>, error: crypto::Error) -> Error {
+    pub(super) fn undone(&self, context: &mut Context<'_>, error: crypto::Error) -> Error {
         let error = Error::from(error);
         context.recorded = false;
         self.record_failure(context, &error);
         error
     }
+}
+
+/// A key that is nowhere as a whole is used by all who hold it, on the application's signed word.
+fn check_whole(object: &Object) -> Result<(), Error> {
+    if attributes::shares(&object.attributes).is_none() {
+        return Ok(());
+    }
+    let text = "several nodes hold shares of this key: the client needs a module that knows such keys";
+    Err(Error::caller(FaultCode::KeyFunctionNotPermitted, text))
 }
 
 /// Whether the key's type and attributes allow the use, whatever policy says.

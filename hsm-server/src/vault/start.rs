@@ -10,20 +10,28 @@ use minicbor::bytes::ByteVec;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome, SecretBytes},
+    object::ObjectId,
     secret::Secret,
 };
 use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
+    admin::hex,
     applications::{ApplicationId, Applications, short},
     clock::{Step, Watch, step},
-    cluster::Cluster,
+    cluster::{Cluster, Identity},
     keyring::{Object, Owner},
+    mandates::Admitted,
     partition::{Partition, Rules},
     readers::Readers,
     records::{
         AuthorityRecord, ClientRecord, NodeRecord, ObjectRecord, PartitionRecord, RolesRecord, decode, encode,
+    },
+    server::SETTLE,
+    shared::{
+        bans::SignedBan,
+        keys::{PendingRecord, ShareRecord, SharedKey, SharedKeys},
     },
     tickets::Tickets,
 };
@@ -84,6 +92,8 @@ pub struct Initialised {
     pub server: Vec<u8>,
     /// The first administrator's.
     pub administrator: Vec<u8>,
+    /// SHA-256 of the key by which the server proves who it is as a node.
+    pub node: [u8; 32],
 }
 
 /// Makes a new store with its own CA and a first administrator.
@@ -109,8 +119,12 @@ pub fn initialise<P: Platform>(
     let id = new_client(&**platform);
     let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
     let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
+    let node = NodeRecord::new(&authority, &**platform, now)?;
     let mut batch = Batch::new();
-    batch.put(Path::Authority, encode(&record)).put(Path::Client(client.fingerprint), encode(&client));
+    batch
+        .put(Path::Authority, encode(&record))
+        .put(Path::Client(client.fingerprint), encode(&client))
+        .put(Path::Node, encode(&node));
     let mut first =
         AuditRecord { time: now, client: "-".into(), act: "Initialise".into(), ..AuditRecord::default() };
     first.store_version = Some(store.commit(batch, &encode(&first))?);
@@ -122,6 +136,7 @@ pub fn initialise<P: Platform>(
         authority: pair.certificate,
         server: server.certificate,
         administrator: administrator.certificate,
+        node: Identity::open(node)?.fingerprint(),
     })
 }
 
@@ -177,6 +192,10 @@ struct Parts {
     roles: RolesRecord,
     policy: String,
     objects: Vec<Object>,
+    admitted: Admitted,
+    shares: BTreeMap<ObjectId, ShareRecord>,
+    pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
+    bans: BTreeMap<ObjectId, Vec<SignedBan>>,
 }
 
 impl Contents {
@@ -197,6 +216,18 @@ impl Contents {
                     let object = Object::new(object, record.attributes, Owner::Token, record.lineage);
                     partitions.entry(id).or_default().objects.push(object);
                 }
+                Path::Share(id, key) => {
+                    drop(partitions.entry(id).or_default().shares.insert(key, decode(&bytes)?));
+                }
+                Path::Pending(id, key) => {
+                    drop(partitions.entry(id).or_default().pending.insert(key, Arc::new(decode(&bytes)?)));
+                }
+                Path::Bans(id, key) => {
+                    drop(partitions.entry(id).or_default().bans.insert(key, decode(&bytes)?));
+                }
+                Path::Admission(id, key) => {
+                    partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
+                }
             }
         }
         Ok(contents)
@@ -210,14 +241,21 @@ fn kept(bytes: &[u8]) -> Result<Document, Error> {
 }
 
 impl Parts {
-    fn partition(self, id: PartitionId) -> Result<(String, Arc<Partition>), Error> {
+    fn partition(mut self, id: PartitionId) -> Result<(String, Arc<Partition>), Error> {
         let broken =
             |what: String| Error::caller(FaultCode::IntegrityViolated, format!("partition {id}: {what}"));
         let record = self.record.ok_or_else(|| broken("it has no record".into()))?;
         let policy = Policy::parse(&self.policy).map_err(|error| broken(error.to_string()))?;
         let name = record.name.clone();
-        let partition = Partition::new(id, Rules { record, policy_text: self.policy, policy }, self.roles);
+        let shared = self.shares.into_iter().map(|(key, share)| {
+            let bans = self.bans.remove(&key).unwrap_or_default();
+            Ok((key, Arc::new(SharedKey::open(share, bans)?)))
+        });
+        let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending);
+        let rules = Rules { record, policy_text: self.policy, policy };
+        let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);
+        *partition.admitted_to_change() = self.admitted;
         Ok((name, Arc::new(partition)))
     }
 }
@@ -255,6 +293,8 @@ impl<P: Platform> Vault<P> {
             admissions: AtomicU64::new(1),
             next_end: AtomicU64::new(0),
             next_look: AtomicU64::new(0),
+            believed_from: AtomicU64::new(SETTLE),
+            renewals: Mutex::default(),
             applications: Applications::default(),
             readers: Readers::default(),
             connections: AtomicU64::new(1),
@@ -266,6 +306,9 @@ impl<P: Platform> Vault<P> {
             store,
             log,
         };
+        if let Some(identity) = vault.cluster.identity() {
+            tracing::info!(fingerprint = hex(&identity.fingerprint()), "this server as a node of a cluster");
+        }
         vault.replay()?;
         vault.log.append(AuditRecord {
             time: now,
@@ -294,6 +337,7 @@ impl<P: Platform> Vault<P> {
         }
         let since = last.saturating_sub(REPLAY);
         let uptime = self.platform.uptime();
+        self.clock_was_found(self.started.abs_diff(last), uptime);
         self.log.replay(since, |record: AuditRecord| {
             if let (Some(key), Some(partition)) = (record.charged, partitions.get(&record.partition)) {
                 // What the clock says of the time since the last record is not relied on: as if it were none.

@@ -7,7 +7,7 @@
 //! process that holds the root key and for nobody to forge or to read.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,15 +19,21 @@ use strongroom_shared::{fault::FaultCode, message::Ticket, secret::Secret};
 use zeroize::Zeroizing;
 
 use super::{error::Error, login::Role};
-use crate::{crypto::Random, door::Peer, platform::Time, store::PartitionId};
+use crate::{
+    crypto::Random,
+    door::{ClientId, Peer},
+    platform::Time,
+    store::PartitionId,
+};
 
 const LABEL: &[u8] = b"strongroom ticket 2";
 const NONCE: usize = 12;
 /// What a ticket says, in bytes.
 const LENGTH: usize = 49;
 
-/// How many logins that ended by a logout are remembered; the earliest are forgotten first.
-const MOST_ENDED: usize = 1 << 16;
+/// How many logins of one client that ended by a logout are remembered; its earliest are forgotten first. So many of
+/// one client's cost another's nothing.
+const MOST_ENDED: usize = 1 << 14;
 
 /// Tells logins apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,10 +68,10 @@ pub enum Purpose {
 /// Whoever makes and reads tickets.
 pub struct Tickets {
     cipher: Aes256Gcm,
-    ended: Mutex<Ended>,
+    ended: Mutex<HashMap<ClientId, Ended>>,
 }
 
-/// Logins that a logout has ended before their time.
+/// Logins of one client that a logout has ended before their time.
 #[derive(Debug, Default)]
 struct Ended {
     ids: HashSet<LoginId>,
@@ -113,13 +119,15 @@ impl Tickets {
             Purpose::Use => login.expires,
             Purpose::Keep => login.renewable,
         };
-        let over = end <= now / 1_000_000 || self.ended().ids.contains(&login.id);
+        let ended = || self.ended().get(&peer.id).is_some_and(|ended| ended.ids.contains(&login.id));
+        let over = end <= now / 1_000_000 || ended();
         if over { Err(bad()) } else { Ok(login) }
     }
 
-    /// Ends a login: none of its tickets is good any more.
-    pub fn end(&self, id: LoginId) {
-        let mut ended = self.ended();
+    /// Ends a login of a client: none of its tickets is good any more.
+    pub fn end(&self, client: ClientId, id: LoginId) {
+        let mut all = self.ended();
+        let ended = all.entry(client).or_default();
         if ended.ids.insert(id) {
             ended.order.push_back(id);
         }
@@ -130,7 +138,7 @@ impl Tickets {
         }
     }
 
-    fn ended(&self) -> MutexGuard<'_, Ended> {
+    fn ended(&self) -> MutexGuard<'_, HashMap<ClientId, Ended>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -229,14 +237,18 @@ mod tests {
     fn a_login_that_has_ended_has_no_good_ticket_and_what_is_remembered_is_bounded() {
         let tickets = Tickets::new(&Secret::new([1; 32]));
         let ticket = tickets.issue(&LOGIN, &peer(1), &Counter).unwrap();
-        tickets.end(LOGIN.id);
-        tickets.end(LOGIN.id);
+        tickets.end(peer(1).id, LOGIN.id);
+        tickets.end(peer(1).id, LOGIN.id);
         assert!(tickets.open(&ticket, Purpose::Use, &peer(1), 0).is_err());
         assert!(tickets.open(&ticket, Purpose::Keep, &peer(1), 0).is_err());
         for number in 0..2 * MOST_ENDED {
-            tickets.end(LoginId((number as u128).to_be_bytes()));
+            tickets.end(peer(2).id, LoginId((number as u128).to_be_bytes()));
         }
-        let ended = tickets.ended();
+        assert!(
+            tickets.open(&ticket, Purpose::Keep, &peer(1), 0).is_err(),
+            "another client's do not push it out"
+        );
+        let ended = &tickets.ended()[&peer(2).id];
         assert_eq!((ended.ids.len(), ended.order.len()), (MOST_ENDED, MOST_ENDED));
     }
 }

@@ -24,6 +24,9 @@ use zeroize::Zeroizing;
 const ALICE: PartitionId = PartitionId([0xa1; 8]);
 const BOB: PartitionId = PartitionId([0xb0; 8]);
 const LABEL: &[u8] = b"treasury hot wallet label";
+/// Long enough to stand in no random bytes.
+const PARTITION: &[u8] = b"the partition of alice";
+const SECOND: &[u8] = b"the second of three objects";
 
 fn random() -> Random {
     Box::new(|bytes| getrandom::fill(bytes).unwrap())
@@ -45,11 +48,11 @@ fn text(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 fn fill<S: Store>(store: &SealedStore<S>) {
     let mut batch = Batch::new();
     batch.put(Path::Authority, text(b"authority"));
-    batch.create_partition(ALICE).put(Path::Partition(ALICE), text(b"alice"));
+    batch.create_partition(ALICE).put(Path::Partition(ALICE), text(PARTITION));
     batch.create_partition(BOB).put(Path::Partition(BOB), text(b"bob"));
     assert_eq!(store.commit(batch, b"one").unwrap(), 1);
     put(store, object(ALICE, 1), LABEL);
-    put(store, object(ALICE, 2), b"second");
+    put(store, object(ALICE, 2), SECOND);
     put(store, object(BOB, 3), b"third");
     put(store, object(ALICE, 1), LABEL);
 }
@@ -69,10 +72,10 @@ fn delete<S: Store>(store: &SealedStore<S>, path: Path) {
 fn contents() -> Vec<(Path, Vec<u8>)> {
     let mut all = vec![
         (Path::Authority, b"authority".to_vec()),
-        (Path::Partition(ALICE), b"alice".to_vec()),
+        (Path::Partition(ALICE), PARTITION.to_vec()),
         (Path::Partition(BOB), b"bob".to_vec()),
         (object(ALICE, 1), LABEL.to_vec()),
-        (object(ALICE, 2), b"second".to_vec()),
+        (object(ALICE, 2), SECOND.to_vec()),
         (object(BOB, 3), b"third".to_vec()),
     ];
     all.sort();
@@ -208,7 +211,7 @@ fn nothing_readable_is_on_disk_and_the_file_is_private() {
         |file: &File, text: &[u8]| fs::read(file).unwrap().windows(text.len()).any(|part| part == text);
     let path = p(object(ALICE, 1));
     assert!(holds(&log, path.as_bytes()), "the search finds what is there");
-    for secret in [LABEL, b"authority\0", b"alice", b"second", &[1; 32]] {
+    for secret in [LABEL, PARTITION, SECOND, &[1; 32]] {
         assert!(!holds(&disk.file, secret) && !holds(&log, secret), "{secret:?}");
     }
     drop(store);

@@ -1,6 +1,10 @@
 //! Nodes of a cluster: which documents they take, from whom, and what passes between their vaults.
 
-use strongroom_server::{certificates, cluster::document::ClusterId, door::Door};
+use strongroom_server::{
+    certificates,
+    cluster::{document::ClusterId, introduction},
+    door::Door,
+};
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
@@ -124,7 +128,8 @@ fn the_first_document_comes_from_the_servers_own_administrator() {
     assert_eq!(code(b.world.ask(&b.vault, &desk, &GreetNode { version: 1 })), FaultCode::Forbidden);
     let alone = World::new();
     let vault = alone.vault();
-    let refused = alone.ask(&vault, &alone.administrator(&vault), &Introduce { name: "x".into() });
+    let refused =
+        alone.ask(&vault, &alone.administrator(&vault), &Introduce { name: "x".into(), challenge: None });
     let fault = refused.unwrap_err();
     assert_eq!(fault.code, FaultCode::ConfigurationInvalid);
     assert!(fault.detail.contains("[cluster]"), "{fault}");
@@ -157,17 +162,80 @@ fn only_nodes_of_the_document_get_in_and_only_as_nodes() {
 
 #[test]
 fn a_node_that_was_removed_may_begin_anew() {
-    let (_, nodes) = cluster();
+    let (_, mut nodes) = cluster();
+    let without = document(2, &[&nodes[0], &nodes[1]]);
+    nodes[2].install(&without).unwrap();
+    nodes[2].beat();
+    let before = nodes[2].said.certificate.clone();
+    nodes[2].introduce();
+    assert_ne!(nodes[2].said.certificate, before, "it shows another certificate from now on");
     let [a, b, c] = &nodes[..] else { panic!() };
-    let without = document(2, &[a, b]);
-    c.install(&without).unwrap();
-    c.beat();
     let state = c.world.ask(&c.vault, &c.admin(), &ReadCluster {}).unwrap();
     assert!(state.members.iter().all(|member| member.name != "c"));
     let mut other = membership(1, &[c]);
     other.cluster = ClusterId([8; 16]);
     c.install(&other.sign(&[&administrator(1)]).unwrap()).unwrap();
     assert!(c.install(&document(3, &[a, b, c])).is_err(), "it belongs to another cluster now");
+}
+
+#[test]
+fn a_node_comes_back_with_another_certificate() {
+    let (_, mut nodes) = cluster();
+    nodes[2].install(&document(2, &[&nodes[0], &nodes[1]])).unwrap();
+    nodes[2].introduce();
+    let back = document(3, &nodes.iter().collect::<Vec<_>>());
+    for node in &nodes {
+        node.install(&back).unwrap();
+    }
+    nodes.iter().for_each(Node::beat);
+    nodes[2].restart();
+    nodes.iter().for_each(Node::beat);
+    for (node, other) in [(0, "c"), (2, "a"), (2, "b")] {
+        let state = nodes[node].finds(other);
+        assert!(state.reachable && state.sealed, "{node} → {other}: {state:?}");
+    }
+}
+
+#[test]
+fn two_documents_of_one_version_are_told_and_nothing_sealed_passes_between_them() {
+    let (net, nodes) = cluster();
+    let [a, b, c] = &nodes[..] else { panic!() };
+    let all = [a, b, c];
+    let mut other = membership(2, &all);
+    other.approvals = 1;
+    other.members[2].address = "127.0.0.1:7474".into();
+    a.install(&document(2, &all)).unwrap();
+    b.install(&other.sign(&[&administrator(1)]).unwrap()).unwrap();
+    [a, b, a].into_iter().for_each(Node::beat);
+    for (node, other) in [(a, "b"), (b, "a")] {
+        let state = node.finds(other);
+        assert!(state.reachable && !state.sealed && state.trouble.contains("split"), "{state:?}");
+        assert_eq!(state.version, Some(2));
+        assert_ne!(state.digest, node.finds(&node.name).digest);
+    }
+    // Their vaults do not even shake hands, whatever their fronts say of the documents.
+    let first = last_said(&net, "a", "b", CallId::ShakeHands);
+    assert_eq!(kind(&deliver(&b.vault, &a.said.certificate, &first).unwrap()), Kind::Fault as u8);
+    assert!(a.finds("c").sealed, "c took a's");
+    // A later version mends it.
+    a.install(&document(3, &all)).unwrap();
+    [a, b, a].into_iter().for_each(Node::beat);
+    assert!(a.finds("b").sealed && b.finds("a").sealed);
+}
+
+#[test]
+fn a_vault_proves_who_it_is() {
+    let (_, nodes) = cluster();
+    let node = &nodes[0];
+    let ask = |challenge: &[u8]| {
+        let call = Introduce { name: "a".into(), challenge: Some(challenge.to_vec().into()) };
+        node.world.ask(&node.vault, &node.admin(), &call)
+    };
+    let pinned = certificates::fingerprint(&node.said.identity);
+    assert!(introduction::check(ask(&[1; 32]).unwrap(), &[1; 32], &pinned).is_some());
+    assert!(introduction::check(ask(&[1; 32]).unwrap(), &[2; 32], &pinned).is_none());
+    assert_eq!(ask(&[1; 31]).unwrap_err().code, FaultCode::ArgumentsBad);
+    assert_eq!(node.world.node, pinned, "what `hsmctl init` wrote down");
 }
 
 /// The last frame of this call that went from one to the other.
@@ -314,13 +382,14 @@ fn a_node_that_is_down_is_told_so_and_found_again() {
 }
 
 #[test]
-fn a_nodes_keys_are_made_once_and_outlive_the_process() {
+fn a_nodes_keys_are_made_with_the_store_and_outlive_the_process() {
     let (_, mut nodes) = cluster();
     let node = &mut nodes[0];
     let before = node.said.identity.clone();
-    assert_eq!(node.records("Introduce")[0].detail, "made the node's keys, as a");
+    assert_eq!(node.records("Introduce")[0].detail, "as a");
     node.restart();
-    let again = node.world.ask(&node.vault, &node.admin(), &Introduce { name: "z".into() }).unwrap();
+    let ask = Introduce { name: "z".into(), challenge: None };
+    let again = node.world.ask(&node.vault, &node.admin(), &ask).unwrap();
     assert_eq!((again.identity, again.sealing), (before, node.said.sealing.clone()));
     assert_eq!(again.certificate, node.said.certificate);
     assert!(!again.document.is_empty());

@@ -1,6 +1,11 @@
 //! Who a client is: what a login, a name and a certificate are bound to.
 
-use strongroom_server::{certificates, door::Door, platform::Fake, vault::Vault};
+use strongroom_server::{
+    certificates,
+    door::{Door, Pace},
+    platform::Fake,
+    vault::Vault,
+};
 use strongroom_shared::{fault::FaultCode, message::*};
 
 use crate::world::*;
@@ -109,6 +114,11 @@ fn renew_certificate(world: &World, vault: &Vault<Fake>, client: &Client) -> Res
     Ok(pem::parse(renewed).unwrap().into_contents())
 }
 
+/// Until the vault of a machine that has just started makes certificates by its clock.
+fn settle(world: &World) {
+    world.platform.pass(600_000_000);
+}
+
 fn hello() -> Hello {
     Hello { minor: 0, client: "test".into() }
 }
@@ -181,6 +191,7 @@ fn the_old_certificate_is_good_until_a_while_after_the_new_one_was_shown() {
 fn a_certificate_that_was_made_and_lost_is_forgotten_by_the_next_renewal() {
     let world = World::new();
     let vault = world.vault();
+    settle(&world);
     let (_, client) = world.desk(&vault);
     let lost = renew_certificate(&world, &vault, &client).unwrap();
     let kept = renew_certificate(&world, &vault, &client).unwrap();
@@ -201,6 +212,7 @@ fn a_certificate_that_was_made_and_lost_is_forgotten_by_the_next_renewal() {
 fn who_was_frozen_revoked_or_is_too_late_cannot_renew() {
     let world = World::new();
     let vault = world.vault();
+    settle(&world);
     let (_, client) = world.desk(&vault);
     let admin = world.administrator(&vault);
     let partition = || String::from("trading");
@@ -230,4 +242,51 @@ fn an_administrator_renews_its_certificate_and_still_administers() {
     let admin = world.connect(&vault, &renewed, 0);
     world.ask(&vault, &admin, &hello()).unwrap();
     assert_eq!(world.ask(&vault, &admin, &ListClients {}).unwrap().clients.len(), 2);
+}
+
+#[test]
+fn a_client_has_few_certificates_made_in_an_hour_and_is_told_so() {
+    let world = World::new();
+    let vault = world.vault();
+    settle(&world);
+    let (_, client) = world.desk(&vault);
+    let other = world.connect(&vault, &world.client(&vault, "trading", "other", 30), 1);
+    for _ in 0..8 {
+        renew_certificate(&world, &vault, &client).unwrap();
+    }
+    assert_eq!(renew_certificate(&world, &vault, &client), Err(FaultCode::PolicyRefused));
+    renew_certificate(&world, &vault, &other).unwrap();
+    world.platform.pass(HOUR);
+    renew_certificate(&world, &vault, &client).unwrap();
+}
+
+#[test]
+fn a_new_certificates_first_hello_is_not_for_the_quick() {
+    let world = World::new();
+    let vault = world.vault();
+    settle(&world);
+    let (_, client) = world.desk(&vault);
+    let renewed = world.connect(&vault, &renew_certificate(&world, &vault, &client).unwrap(), 1);
+    let mut frame = Vec::new();
+    strongroom_shared::wire::encode_request(&mut frame, 1, &Caller::default(), &hello());
+    assert_eq!(vault.pace(&client.peer, &frame), Pace::Quick);
+    assert_eq!(vault.pace(&renewed.peer, &frame), Pace::Slow);
+    world.ask(&vault, &renewed, &hello()).unwrap();
+    assert_eq!(vault.pace(&renewed.peer, &frame), Pace::Quick);
+}
+
+#[test]
+fn requests_of_no_application_never_fill_what_is_kept() {
+    let world = World::new();
+    let vault = world.vault();
+    settle(&world);
+    let (certificate, _) = world.desk(&vault);
+    let nobody = Client { peer: world.connect(&vault, &certificate, 0).peer, caller: Caller::default() };
+    for _ in 0..1600 {
+        let malformed = RenewCertificate { request: b"no request".to_vec() };
+        let refused = world.ask(&vault, &nobody, &malformed).unwrap_err();
+        assert!(matches!(refused.code, FaultCode::ArgumentsBad | FaultCode::PolicyRefused), "{refused}");
+    }
+    world.platform.pass(HOUR);
+    renew_certificate(&world, &vault, &nobody).unwrap();
 }

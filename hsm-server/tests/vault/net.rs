@@ -40,6 +40,10 @@ pub enum Mishap {
     ReplyAltered,
     /// Another frame arrives in the request's place.
     Replaced(Vec<u8>),
+    /// The node that is called dies before it hears the request.
+    Dies,
+    /// It dies before anybody hears its reply.
+    DiesAfter,
 }
 
 type Weather = Box<dyn Fn(&str, &str, CallId) -> Mishap + Send>;
@@ -105,9 +109,15 @@ impl Peers for Wire {
         };
         let sent = match &mishap {
             Mishap::Lost => return Err(unreachable("lost")),
+            Mishap::Dies => {
+                lock(&self.net.places).remove(&node);
+                return Err(unreachable("it has died"));
+            }
             Mishap::Altered => altered(frame),
             Mishap::Replaced(other) => other.clone(),
-            Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered => frame.to_vec(),
+            Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered | Mishap::DiesAfter => {
+                frame.to_vec()
+            }
         };
         let deliver = || deliver(&vault, &ring.certificate, &sent);
         let reply = deliver().map_err(|fault| Unreachable(fault.to_string()))?;
@@ -115,12 +125,19 @@ impl Peers for Wire {
             Mishap::ReplyLost => return Err(unreachable("the reply was lost")),
             Mishap::Twice => deliver().map_err(|fault| Unreachable(fault.to_string()))?,
             Mishap::ReplyAltered => altered(&reply),
-            Mishap::None | Mishap::Lost | Mishap::Altered | Mishap::Replaced(_) => reply,
+            Mishap::DiesAfter => {
+                lock(&self.net.places).remove(&node);
+                return Err(unreachable("it has died"));
+            }
+            Mishap::None | Mishap::Lost | Mishap::Dies | Mishap::Altered | Mishap::Replaced(_) => reply,
         }))
     }
 
     fn gather(&self, ring: Arc<Ring>) {
-        *lock(&self.ring) = Some(ring);
+        let mut present = lock(&self.ring);
+        // A front takes nothing that it was not told later.
+        assert!(present.as_ref().is_none_or(|present| present.number < ring.number));
+        *present = Some(ring);
     }
 }
 
@@ -151,10 +168,18 @@ impl Node {
         let wire = Wire { net: Arc::clone(net), name: name.into(), ring: Mutex::default() };
         vault.reach(Arc::new(wire));
         let admin = world.administrator(&vault);
-        let said = world.ask(&vault, &admin, &Introduce { name: name.into() }).unwrap();
+        let said = world.ask(&vault, &admin, &Introduce { name: name.into(), challenge: None }).unwrap();
         let node = Self { name: name.into(), world, vault, net: Arc::clone(net), said };
         node.appear();
         node
+    }
+
+    /// Asks it again who it is.
+    pub fn introduce(&mut self) {
+        lock(&self.net.places).remove(&self.id());
+        let ask = Introduce { name: self.name.clone(), challenge: None };
+        self.said = self.world.ask(&self.vault, &self.admin(), &ask).unwrap();
+        self.appear();
     }
 
     fn appear(&self) {

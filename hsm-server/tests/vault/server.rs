@@ -190,3 +190,50 @@ fn a_vault_opened_late_renews_at_once() {
     vault.tick().unwrap();
     assert_ne!(house.shown(), first);
 }
+
+#[test]
+fn a_machine_that_starts_with_a_clock_far_ahead_costs_no_certificate() {
+    let house = House::new(own);
+    let first = house.shown();
+    house.world.platform.pass(DAY);
+    let right = house.world.platform.now();
+    house.world.platform.boot(right + 400 * DAY);
+    house.world.vault().tick().unwrap();
+    // The vault starts twice, as it does after a mishap.
+    let vault = house.world.vault();
+    vault.tick().unwrap();
+    house.world.platform.pass(500_000_000);
+    vault.tick().unwrap();
+    house.world.platform.set_clock(right);
+    vault.tick().unwrap();
+    house.world.platform.pass(601_000_000);
+    vault.tick().unwrap();
+    assert_eq!(house.shown(), first);
+    // It truly was off for long.
+    house.world.platform.boot(right + 400 * DAY);
+    let vault = house.world.vault();
+    vault.tick().unwrap();
+    assert_eq!(house.shown(), first);
+    house.world.platform.pass(601_000_000);
+    vault.tick().unwrap();
+    assert_ne!(house.shown(), first);
+}
+
+#[test]
+fn clients_are_not_renewed_by_a_clock_that_is_not_believed() {
+    let world = World::new();
+    let certificate = {
+        let vault = world.vault();
+        world.desk(&vault).0
+    };
+    world.platform.boot(START + 25 * DAY);
+    let vault = world.vault();
+    let client = world.connect(&vault, &certificate, 1);
+    let hello = || Hello { minor: 0, client: "test".into() };
+    assert_eq!(world.ask(&vault, &client, &hello()).unwrap().renew_in, Some(600));
+    let renew = || RenewCertificate { request: certificates::request("x").unwrap().1 };
+    assert_eq!(code(world.ask(&vault, &client, &renew())), FaultCode::Unavailable);
+    world.platform.pass(600_000_000);
+    assert_eq!(world.ask(&vault, &client, &hello()).unwrap().renew_in, Some(0));
+    world.ask(&vault, &client, &renew()).unwrap();
+}

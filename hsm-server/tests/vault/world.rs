@@ -35,6 +35,7 @@ pub struct World {
     pub sink: MemorySink,
     pub administrator: Vec<u8>,
     pub server: Vec<u8>,
+    pub node: [u8; 32],
     pub requests: AtomicU64,
 }
 
@@ -65,8 +66,8 @@ impl World {
             days: 365,
         };
         let made = initialise(&platform, store.clone(), sink.clone(), Secret::new(ROOT), &requests).unwrap();
-        let (administrator, server) = (made.administrator, made.server);
-        Self { platform, store, sink, administrator, server, requests: AtomicU64::new(1) }
+        let (administrator, server, node) = (made.administrator, made.server, made.node);
+        Self { platform, store, sink, administrator, server, node, requests: AtomicU64::new(1) }
     }
 
     /// A process of the server. Dropping it is kill -9.

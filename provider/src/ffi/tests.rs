@@ -24,7 +24,7 @@ use pkcs11_sys::{
 use super::{library::*, objects::*, operations::*, sessions::*, tables, unsupported::*};
 use crate::{
     hsm::Transport,
-    module::{self, Module},
+    module::{self, Module, Way},
     rv::Error,
     tests::{
         DEADLINES, opened,
@@ -52,7 +52,7 @@ fn turn() -> MutexGuard<'static, ()> {
 fn install(transport: impl Transport + 'static) -> Installed {
     let turn = turn();
     let transport = Box::new(transport) as Box<dyn Transport>;
-    module::install(Module::over([("test".to_owned(), transport)], DEADLINES).unwrap()).unwrap();
+    module::install(Module::over([Way::new("test", transport)], DEADLINES).unwrap()).unwrap();
     Installed(turn)
 }
 

@@ -23,7 +23,7 @@ use crate::{
     config::{Deadlines, Token},
     ffi::pointers::Output,
     hsm::Link,
-    module::Module,
+    module::{Module, Way},
     object,
     rv::Error,
     session, sign, slot,
@@ -35,7 +35,7 @@ const DEADLINES: Deadlines =
 
 pub(super) fn module(token: Token) -> Module {
     let transport = Box::new(Tls::new(token.into(), Arc::default())) as _;
-    Module::over([("test".to_owned(), transport)], DEADLINES).unwrap()
+    Module::over([Way::new("test", transport)], DEADLINES).unwrap()
 }
 
 pub(super) fn sign_once(

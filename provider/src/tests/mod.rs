@@ -5,6 +5,7 @@ pub(crate) mod vault;
 
 mod cipher;
 mod links;
+mod mandates;
 mod objects;
 mod renewal;
 mod resend;
@@ -16,7 +17,12 @@ use std::{sync::Arc, time::Duration};
 use pkcs11_sys::*;
 use strongroom_shared::object::{Template, Value};
 
-use crate::{config::Deadlines, module::Module, operation::Chosen, session};
+use crate::{
+    config::Deadlines,
+    module::{Module, Way},
+    operation::Chosen,
+    session,
+};
 use strongroom_shared::mechanism::{Mechanism, Params};
 use vault::{InProcess, ScriptedVault};
 
@@ -28,7 +34,7 @@ pub(crate) const RO: CK_FLAGS = CKF_SERIAL_SESSION;
 /// A module with one slot, whose token is `vault`.
 pub(crate) fn module(vault: &Arc<ScriptedVault>) -> Module {
     let transport = Box::new(InProcess(vault.clone())) as _;
-    Module::over([("in process".to_owned(), transport)], DEADLINES).unwrap()
+    Module::over([Way::new("in process", transport)], DEADLINES).unwrap()
 }
 
 /// A module, and a read-write session on it.

@@ -102,6 +102,7 @@ impl Pki {
             ca: file("ca.pem"),
             certificate: file("client.pem"),
             key: file("client.key"),
+            mandate_key: None,
         }
     }
 }

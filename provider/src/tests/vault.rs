@@ -10,9 +10,10 @@ use aws_lc_rs::{cipher, digest, hmac};
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    mandate::{Mandate, Mandated},
     mechanism::{Mechanism, Params},
     message::*,
-    object::{ObjectId, ObjectInfo, Template, Usage, Value},
+    object::{CKA_STRONGROOM_THRESHOLD, ObjectId, ObjectInfo, Shares, Template, Usage, Value},
     wire::{self, Call, CallId, DEFAULT_LIMIT, HEADER, Header, Retry},
 };
 use zeroize::Zeroizing;
@@ -43,6 +44,8 @@ struct State {
     renew_in: Option<u64>,
     issuer: Option<Issuer>,
     administrator: bool,
+    cluster: Option<[u8; 16]>,
+    mandates: Vec<Mandated>,
 }
 
 /// Makes a certificate (PEM) for a request (DER).
@@ -114,6 +117,16 @@ impl ScriptedVault {
     /// From here on tickets are good for so many seconds.
     pub fn tickets_live(&self, seconds: u64) {
         self.state().life = Some(seconds);
+    }
+
+    /// From here on it is a node of this cluster.
+    pub fn joins(&self, cluster: [u8; 16]) {
+        self.state().cluster = Some(cluster);
+    }
+
+    /// The mandates that came, in order.
+    pub fn mandates(&self) -> Vec<Mandated> {
+        self.state().mandates.clone()
     }
 
     /// Changes an object behind the provider's back.
@@ -206,7 +219,14 @@ impl State {
             CallId::Hello => answer::<Hello>(out, id, body, |hello| {
                 let (minor, server) = (hello.minor, "scripted".into());
                 let partition = (!self.administrator).then(|| "test".into());
-                Ok(Welcome { minor, limit: DEFAULT_LIMIT, server, partition, renew_in: self.renew_in })
+                Ok(Welcome {
+                    minor,
+                    limit: DEFAULT_LIMIT,
+                    server,
+                    partition,
+                    renew_in: self.renew_in,
+                    cluster: self.cluster.map(Into::into),
+                })
             }),
             CallId::RenewCertificate => {
                 let (issuer, renew_in) = (self.issuer.as_mut().unwrap(), &mut self.renew_in);
@@ -283,6 +303,21 @@ impl State {
             CallId::Sign => answer::<Sign>(out, id, body, |call| {
                 Ok(Signature { bytes: mac(&self.key(call.key)?, &call.input) })
             }),
+            CallId::SignShared => answer::<SignShared>(out, id, body, |call| {
+                let meant: Sign = self.meant(call.mandated);
+                Ok(Signature { bytes: mac(&self.key(meant.key)?, &meant.input) })
+            }),
+            CallId::DestroyShared => answer::<DestroyShared>(out, id, body, |call| {
+                let meant: DestroyObject = self.meant(call.mandated);
+                self.objects.remove(&meant.object);
+                Ok(Done {})
+            }),
+            CallId::GenerateShared => answer::<GenerateShared>(out, id, body, |call| {
+                let meant: GenerateKeyPair = self.meant(call.mandated);
+                let [public, private] = [(1, meant.public), (2, meant.private)]
+                    .map(|(id, template)| info(ObjectId([id; 16]), &template));
+                Ok(KeyPair { public, private })
+            }),
             CallId::Verify => answer::<Verify>(out, id, body, |call| {
                 let genuine = mac(&self.key(call.key)?, &call.input) == call.signature;
                 if genuine { Ok(Done {}) } else { refuse(FaultCode::SignatureInvalid) }
@@ -298,6 +333,13 @@ impl State {
             }
             _ => refuse(FaultCode::Internal),
         }
+    }
+
+    fn meant<C: Call>(&mut self, mandated: Mandated) -> C {
+        let mandate: Mandate = wire::decode_body(&mandated.text).unwrap();
+        self.mandates.push(mandated);
+        assert_eq!(mandate.call, C::ID as u16);
+        wire::decode_body(&mandate.body).unwrap()
     }
 
     fn template(&self, object: ObjectId) -> Answer<&Template> {
@@ -361,6 +403,9 @@ fn info(id: ObjectId, template: &Template) -> ObjectInfo {
         token: template.bool(CKA_TOKEN).unwrap_or(false),
         private: template.bool(CKA_PRIVATE).unwrap_or(false),
         size: 100,
+        shares: template
+            .ulong(CKA_STRONGROOM_THRESHOLD)
+            .map(|threshold| Shares { threshold: threshold as u8, parties: 3 }),
     }
 }
 

@@ -59,12 +59,32 @@ messages! {
         /// The client's name.
         0 name: String,
     }
+    /// `hsmctl client admit`: from now on this server believes mandates that are signed with the client's key.
+    AdmitClient {
+        /// The client's name.
+        0 name: String,
+        /// The partition for which the mandates are.
+        1 partition: String,
+        /// The client's Ed25519 public key.
+        2 key: Vec<u8> as "minicbor::bytes",
+    }
     /// `hsmctl client list`.
     ListClients {}
     /// Every client.
     Clients {
         /// In the order of their names.
         0 clients: Vec<ClientInfo>,
+        /// The keys that clients may sign mandates with.
+        1 admitted: Option<Vec<AdmittedKey>>,
+    }
+    /// A key that was admitted.
+    AdmittedKey {
+        /// The client's name.
+        0 name: String,
+        /// The partition for which its mandates are.
+        1 partition: String,
+        /// The Ed25519 public key.
+        2 key: Vec<u8> as "minicbor::bytes",
     }
     /// A client, for an administrator.
     ClientInfo {

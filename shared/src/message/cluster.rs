@@ -1,12 +1,14 @@
 //! What nodes of a cluster say to each other, and `hsmctl cluster` to each of them.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 
 messages! {
-    /// `hsmctl cluster init` and `join`: asks a server who it is as a node. It makes its keys when it has none.
+    /// `hsmctl cluster`: asks a server who it is as a node.
     Introduce {
-        /// How its certificate for other nodes is to be called, if it makes one now.
+        /// What the asker calls it, for the audit record.
         0 name: String,
+        /// 32 random bytes of the asker, which the proof then covers.
+        1 challenge: Option<ByteVec>,
     }
     /// Who a server is as a node, and what it knows of its cluster.
     Introduction {
@@ -20,6 +22,8 @@ messages! {
         3 sealing: Vec<u8> as "minicbor::bytes",
         /// Its membership document; empty if it has none.
         4 document: Vec<u8> as "minicbor::bytes",
+        /// The signature of its identity key over the challenge and all of this. Absent without a challenge.
+        5 proof: Option<ByteVec>,
     }
     /// Puts a membership document in force.
     InstallMembership {
@@ -49,6 +53,8 @@ messages! {
         4 seen: Option<u64>,
         /// What is wrong, if anything is.
         5 trouble: String,
+        /// SHA-256 of the membership that its document states; absent if it has not been heard of.
+        6 digest: Option<ByteVec>,
     }
     /// From node to node: are you there, and how new is your document?
     GreetNode {
@@ -59,6 +65,8 @@ messages! {
     NodeGreeting {
         /// The version of its membership document.
         0 version: u64,
+        /// SHA-256 of the membership that it states.
+        1 digest: Option<ByteVec>,
     }
     /// From node to node: a newer membership document, which proves itself.
     OfferMembership {

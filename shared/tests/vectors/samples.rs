@@ -3,9 +3,10 @@
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    mandate::Mandated,
     mechanism::{Hash, Params},
     message::*,
-    object::{ObjectId, ObjectInfo, Template, Usage, Value},
+    object::{ObjectId, ObjectInfo, Shares, Template, Usage, Value},
     wire::{Call, encode_fault, encode_reply, encode_request},
 };
 use zeroize::Zeroizing;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Sample> {
         operations(),
         cluster(),
         nodes(),
+        shared_keys(),
         faults(),
     ]
     .concat()
@@ -41,13 +43,16 @@ fn connection() -> Vec<Sample> {
         server: "strongroom 0.1.0".into(),
         partition: partition.map(Into::into),
         renew_in: None,
+        cluster: None,
     };
     let renewing = Welcome { renew_in: Some(86_400), ..welcome(Some("trading")) };
+    let node = Welcome { cluster: Some([7; 16].into()), ..welcome(Some("trading")) };
     vec![
         public("request", &Hello { minor: 0, client: "strongroom 0.1.0".into() }),
         reply::<Hello>("reply", &welcome(Some("trading"))),
         reply::<Hello>("reply-to-an-administrator", &welcome(None)),
         reply::<Hello>("reply-with-a-time-to-renew", &renewing),
+        reply::<Hello>("reply-of-a-node", &node),
         public("request", &RenewCertificate { request: vec![0x30, 0] }),
         reply::<RenewCertificate>("reply", &certificate()),
     ]
@@ -226,6 +231,9 @@ fn clients() -> Vec<Sample> {
         not_after: 1_800_000_000,
         revoked: false,
     };
+    let clients = || vec![client(Some("trading")), client(None)];
+    let key = AdmittedKey { name: "desk".into(), partition: "trading".into(), key: vec![0xed; 32] };
+    let admitted = Some(vec![key]);
     vec![
         public("request", &add(Some("trading"))),
         public("request-administrator", &add(None)),
@@ -233,7 +241,8 @@ fn clients() -> Vec<Sample> {
         public("request", &RevokeClient { name: "desk".into() }),
         reply::<RevokeClient>("reply", &Done {}),
         public("request", &ListClients {}),
-        reply::<ListClients>("reply", &Clients { clients: vec![client(Some("trading")), client(None)] }),
+        reply::<ListClients>("reply", &Clients { clients: clients(), admitted: None }),
+        reply::<ListClients>("reply-with-admitted-keys", &Clients { clients: clients(), admitted }),
     ]
 }
 
@@ -304,12 +313,13 @@ fn faults() -> Vec<Sample> {
 }
 
 fn cluster() -> Vec<Sample> {
-    let introduction = |document: &[u8]| Introduction {
+    let introduction = |document: &[u8], proof: Option<[u8; 64]>| Introduction {
         authority: vec![0x30, 1],
         certificate: vec![0x30, 2],
         identity: vec![3; 32],
         sealing: vec![4; 32],
         document: document.into(),
+        proof: proof.map(|proof| proof.to_vec().into()),
     };
     let well = MemberState {
         name: "a".into(),
@@ -318,6 +328,7 @@ fn cluster() -> Vec<Sample> {
         version: Some(7),
         seen: Some(1_767_571_200),
         trouble: String::new(),
+        digest: None,
     };
     let never_seen = MemberState {
         name: "b".into(),
@@ -326,11 +337,23 @@ fn cluster() -> Vec<Sample> {
         version: None,
         seen: None,
         trouble: "it is down".into(),
+        digest: None,
+    };
+    let split = MemberState {
+        name: "c".into(),
+        reachable: true,
+        sealed: false,
+        version: Some(7),
+        seen: Some(1_767_571_200),
+        trouble: "another document".into(),
+        digest: Some(vec![6; 32].into()),
     };
     vec![
-        public("request", &Introduce { name: "a".into() }),
-        reply::<Introduce>("reply", &introduction(b"document")),
-        reply::<Introduce>("reply-without-a-cluster", &introduction(b"")),
+        public("request", &Introduce { name: "a".into(), challenge: None }),
+        public("request-challenge", &Introduce { name: "a".into(), challenge: Some(vec![5; 32].into()) }),
+        reply::<Introduce>("reply", &introduction(b"document", None)),
+        reply::<Introduce>("reply-proof", &introduction(b"document", Some([7; 64]))),
+        reply::<Introduce>("reply-without-a-cluster", &introduction(b"", None)),
         public("request", &InstallMembership { document: b"document".to_vec() }),
         reply::<InstallMembership>("reply", &Done {}),
         public("request", &ReadCluster {}),
@@ -338,13 +361,18 @@ fn cluster() -> Vec<Sample> {
             "reply",
             &ClusterState { document: b"document".to_vec(), members: vec![well, never_seen] },
         ),
+        reply::<ReadCluster>(
+            "reply-split",
+            &ClusterState { document: b"document".to_vec(), members: vec![split] },
+        ),
     ]
 }
 
 fn nodes() -> Vec<Sample> {
     vec![
         public("request", &GreetNode { version: 7 }),
-        reply::<GreetNode>("reply", &NodeGreeting { version: 8 }),
+        reply::<GreetNode>("reply", &NodeGreeting { version: 8, digest: None }),
+        reply::<GreetNode>("reply-digest", &NodeGreeting { version: 8, digest: Some(vec![6; 32].into()) }),
         public("request", &OfferMembership { document: b"document".to_vec() }),
         reply::<OfferMembership>("reply", &Done {}),
         public("request", &ShakeHands { message: vec![5; 48] }),
@@ -352,6 +380,23 @@ fn nodes() -> Vec<Sample> {
         public("request", &SealedCall { session: 9, counter: 10, sealed: vec![7; 20] }),
         reply::<SealedCall>("reply", &SealedReply { sealed: vec![8; 20] }),
         reply::<SealedCall>("reply-of-no-session", &SealedReply { sealed: Vec::new() }),
+    ]
+}
+
+fn shared_keys() -> Vec<Sample> {
+    let mandated = || Mandated { text: b"mandate".to_vec(), signature: vec![9; 64] };
+    let admit = AdmitClient { name: "desk".into(), partition: "trading".into(), key: vec![0xed; 32] };
+    let shares = Some(Shares { threshold: 2, parties: 3 });
+    let private = ObjectInfo { shares, ..private_key() };
+    vec![
+        public("request", &admit),
+        reply::<AdmitClient>("reply", &Done {}),
+        request("request", &GenerateShared { mandated: mandated() }),
+        reply::<GenerateShared>("reply", &KeyPair { public: data(), private }),
+        request("request", &SignShared { mandated: mandated() }),
+        reply::<SignShared>("reply", &Signature { bytes: vec![1; 64] }),
+        request("request", &DestroyShared { mandated: mandated() }),
+        reply::<DestroyShared>("reply", &Done {}),
     ]
 }
 
@@ -418,6 +463,7 @@ fn private_key() -> ObjectInfo {
         token: true,
         private: true,
         size: 300,
+        shares: None,
     }
 }
 
@@ -431,5 +477,6 @@ fn data() -> ObjectInfo {
         token: false,
         private: false,
         size: 40,
+        shares: None,
     }
 }

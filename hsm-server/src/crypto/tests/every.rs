@@ -41,6 +41,7 @@ fn keys(mechanism: Mechanism) -> Vec<Pair> {
     };
     match mechanism.row().key {
         KeyKind::Rsa => vec![rsa_pair()],
+        KeyKind::Ec if mechanism == Mechanism::Bip340 => vec![ec_pair(Curve::Secp256k1)],
         KeyKind::Ec => Curve::ALL.iter().map(|curve| ec_pair(*curve)).collect(),
         KeyKind::EcEdwards => vec![edwards_pair()],
         KeyKind::Aes => secrets(CKK_AES, &[vec![0; 16], vec![1; 24], vec![2; 32]]),
@@ -166,12 +167,16 @@ fn a_key_of_another_family_or_half_is_refused() {
         (Mechanism::RsaPkcs, rsa_pair()),
         (Mechanism::Ecdsa, ec_pair(Curve::P256)),
         (Mechanism::Ecdsa, ec_pair(Curve::Secp256k1)),
+        (Mechanism::Bip340, ec_pair(Curve::Secp256k1)),
         (Mechanism::Eddsa, edwards_pair()),
     ] {
         let by = By::plain(mechanism);
         assert_eq!(by.sign(&pair.public, &[0; 32]), Err(refused), "{mechanism:?}");
         assert_eq!(by.verify(&pair.private, &[0; 32], &[0; 64]), Err(refused), "{mechanism:?}");
     }
+    let (by, nist) = (By::plain(Mechanism::Bip340), ec_pair(Curve::P256));
+    assert_eq!(by.sign(&nist.private, &[0; 32]), Err(refused));
+    assert_eq!(by.verify(&nist.public, &[0; 32], &[0; 64]), Err(refused));
     let pair = rsa_pair();
     let by = By::plain(Mechanism::RsaPkcs);
     assert_eq!(by.encrypt(&pair.private, &[0; 32]), Err(refused));

@@ -36,8 +36,8 @@ pub struct Ceremony<T> {
 pub enum Step<T> {
     /// The ceremony goes on: these are to be sent, if any.
     Continue(Ceremony<T>, Vec<Outgoing>),
-    /// It is over, with a result.
-    Done(T),
+    /// It is over, with a result. These are to be sent, if any: others may still wait for them.
+    Done(T, Vec<Outgoing>),
     /// It is over without a result. Its secrets are wiped.
     Abort(Abort),
     /// One of the messages was not for it. None of the batch was taken, and the ceremony is as it was before.
@@ -101,7 +101,7 @@ impl<T: 'static> Ceremony<T> {
                 outgoing.extend(more);
                 Ok((ceremony, outgoing))
             }
-            Step::Done(_) | Step::Abort(_) | Step::Refused(..) => Err(Refusal::Internal),
+            Step::Done(..) | Step::Abort(_) | Step::Refused(..) => Err(Refusal::Internal),
         }
     }
 
@@ -164,7 +164,7 @@ impl<T: 'static> Ceremony<T> {
                     self.protocol = protocol;
                     outgoing.extend(self.seal(self.round, letters));
                 }
-                Ok(Ok(Turn::Done(result))) => return Step::Done(result),
+                Ok(Ok(Turn::Done(result))) => return Step::Done(result, outgoing),
                 Ok(Err(abort)) => return Step::Abort(abort),
                 Err(Panicked) => {
                     let reason = format!("the threshold library panicked over the messages of round {round}");

@@ -112,7 +112,7 @@ impl<'b, C> Decode<'b, C> for Committee {
 pub struct KeyId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
 
 /// 32 random bytes, fresh for every attempt. A retry is another ceremony, and a node begins none twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct CeremonyId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 

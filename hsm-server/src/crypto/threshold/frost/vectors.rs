@@ -85,11 +85,11 @@ fn the_signature_is_that_of_the_standard() {
     let (mut combiner, _) = Ceremony::begin(terms, To::Coordinator, signing.signers.clone(), first).unwrap();
     for (party, ceremony) in begun {
         let heard = said.iter().filter(|(from, _)| **from != party).flat_map(|(_, said)| said.clone());
-        let Step::Done(held) = ceremony.step(heard.collect()) else { panic!("{party} did not sign") };
+        let Step::Done(held, _) = ceremony.step(heard.collect()) else { panic!("{party} did not sign") };
         let last = Incoming { from: party, bytes: held.release().bytes.to_vec() };
         combiner = match combiner.step(vec![last]) {
             Step::Continue(combiner, _) => combiner,
-            Step::Done(signature) => return assert_eq!(signature, bytes(SIGNATURE)),
+            Step::Done(signature, _) => return assert_eq!(signature, bytes(SIGNATURE)),
             other => panic!("{other:?}"),
         };
     }

@@ -130,7 +130,10 @@ fn run<T: std::fmt::Debug + 'static>(
                 live.insert(flight.to, ceremony);
                 post(flight.to, outgoing, &mut queue);
             }
-            Step::Done(done) => drop(result.ends.insert(flight.to, End::Done(done))),
+            Step::Done(done, outgoing) => {
+                result.ends.insert(flight.to, End::Done(done));
+                post(flight.to, outgoing, &mut queue);
+            }
             Step::Abort(abort) => drop(result.ends.insert(flight.to, End::Abort(abort))),
             Step::Refused(ceremony, rejected) => {
                 live.insert(flight.to, ceremony);
@@ -237,7 +240,7 @@ fn sign_over(
                     assert!(outgoing.is_empty());
                     combiner
                 }
-                Step::Done(signature) => {
+                Step::Done(signature, _) => {
                     return Signed { signers: ran, signature: Some(End::Done(signature)) };
                 }
                 Step::Abort(abort) => return Signed { signers: ran, signature: Some(End::Abort(abort)) },

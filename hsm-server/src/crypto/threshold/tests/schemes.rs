@@ -91,3 +91,19 @@ fn nonces_never_repeat() {
         }
     }
 }
+
+#[test]
+fn a_party_that_hears_two_rounds_at_once_still_says_its_part_of_both() {
+    let shares = quick(SchemeId::EcdsaSecp256k1, 2, 2);
+    let signing = Signing { signers: parties(&[1, 2]), input: DIGEST.to_vec() };
+    let begin = |number| sign(&shares[&party(number)], &signing, &setup(1, 2, party(number))).unwrap();
+    let incoming = |number: u8, outgoing: &[Outgoing]| {
+        let letter = |sent: &Outgoing| Incoming { from: party(number), bytes: sent.bytes.to_vec() };
+        outgoing.iter().map(letter).collect::<Vec<_>>()
+    };
+    let ((slow, first), (fast, quick_first)) = (begin(1), begin(2));
+    let Step::Continue(fast, quick_second) = fast.step(incoming(1, &first)) else { panic!() };
+    let both = [incoming(2, &quick_first), incoming(2, &quick_second)].concat();
+    let Step::Done(_, second) = slow.step(both) else { panic!("it waits") };
+    assert!(matches!(fast.step(incoming(1, &second)), Step::Done(..)));
+}

@@ -1,0 +1,86 @@
+//! What a server says of itself as a node, signed by its vault over the asker's challenge: a front on the way can
+//! neither change it nor say it again.
+//!
+//! Whoever asks knows the fingerprint of the node's identity key beforehand: `hsmctl init` puts it into the
+//! administrator's folder, and the vault's log shows it at every start.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use strongroom_shared::message::Introduction;
+
+use crate::certificates::fingerprint;
+
+/// What the signature covers before the challenge and the introduction.
+const LABEL: &[u8] = b"strongroom introduction 1\0";
+/// The length of a challenge, in bytes.
+pub const CHALLENGE: usize = 32;
+
+/// The introduction with its proof.
+pub fn prove(said: Introduction, challenge: &[u8; CHALLENGE], identity: &Ed25519KeyPair) -> Introduction {
+    let said = Introduction { proof: None, ..said };
+    let proof = identity.sign(&message(&said, challenge)).as_ref().to_vec();
+    Introduction { proof: Some(proof.into()), ..said }
+}
+
+/// The introduction, if the node whose identity key has this fingerprint gave it in answer to this challenge.
+pub fn check(said: Introduction, challenge: &[u8; CHALLENGE], node: &[u8; 32]) -> Option<Introduction> {
+    let proof = said.proof.clone()?;
+    let said = Introduction { proof: None, ..said };
+    let signed = UnparsedPublicKey::new(&ED25519, &said.identity).verify(&message(&said, challenge), &proof);
+    (fingerprint(&said.identity) == *node && signed.is_ok()).then_some(said)
+}
+
+fn message(said: &Introduction, challenge: &[u8; CHALLENGE]) -> Vec<u8> {
+    let mut message = [LABEL, challenge].concat();
+    let result = minicbor::encode(said, &mut message);
+    debug_assert!(result.is_ok(), "writing to memory cannot fail");
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::KeyPair;
+
+    use super::*;
+
+    fn introduction(pair: &Ed25519KeyPair) -> Introduction {
+        Introduction {
+            authority: vec![1],
+            certificate: vec![2],
+            identity: pair.public_key().as_ref().to_vec(),
+            sealing: vec![4; 32],
+            document: Vec::new(),
+            proof: None,
+        }
+    }
+
+    #[test]
+    fn only_the_node_itself_proves_what_it_says_and_only_once() {
+        let pair = |seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let (node, liar) = (pair(1), pair(2));
+        let pinned = fingerprint(node.public_key().as_ref());
+        let said = || prove(introduction(&node), &[9; CHALLENGE], &node);
+        assert!(check(said(), &[9; CHALLENGE], &pinned).is_some());
+        assert!(check(said(), &[8; CHALLENGE], &pinned).is_none(), "an answer to another challenge");
+        assert!(check(introduction(&node), &[9; CHALLENGE], &pinned).is_none(), "no proof");
+        assert!(
+            check(prove(introduction(&liar), &[9; CHALLENGE], &liar), &[9; CHALLENGE], &pinned).is_none(),
+            "another node's"
+        );
+        assert!(
+            check(prove(introduction(&node), &[9; CHALLENGE], &liar), &[9; CHALLENGE], &pinned).is_none(),
+            "signed by another"
+        );
+        let changes: [fn(&mut Introduction); 5] = [
+            |said| said.authority.push(0),
+            |said| said.certificate.push(0),
+            |said| said.identity[0] ^= 1,
+            |said| said.sealing[0] ^= 1,
+            |said| said.document.push(0),
+        ];
+        for change in changes {
+            let mut said = said();
+            change(&mut said);
+            assert!(check(said, &[9; CHALLENGE], &pinned).is_none());
+        }
+    }
+}

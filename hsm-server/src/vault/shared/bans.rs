@@ -1,0 +1,152 @@
+//! Bans: pairs of parties that must not sign together any more.
+//!
+//! A check of the multiplication failed between them (DKLs23), and a second failure could give bits of the key away.
+//! Whoever found it says so once, signed; every node that hears of it keeps it, and refuses the pair until a complete
+//! refresh has made shares of a later epoch. So it survives a restart of any node, and the return of an old copy of
+//! the one that declared it.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use minicbor::{Decode, Encode};
+use strongroom_shared::{fault::FaultCode, object::ObjectId};
+
+use super::{
+    super::{Context, Error, Vault, cluster::View, partition::Partition, record::Change, records::encode},
+    ceremonies::Going,
+    keys::SharedKey,
+    party::About,
+};
+use crate::{
+    cluster::document::ClusterId,
+    crypto::threshold::{Epoch, KeyId, Party},
+    platform::Platform,
+    store::Path,
+};
+
+/// What stands before a ban when it is signed.
+const LABEL: &[u8] = b"strongroom ban 1\0";
+
+/// A pair of one key, in one epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Ban {
+    /// The key.
+    #[n(0)]
+    pub key: KeyId,
+    /// The epoch of the shares.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// Who found the other's message wrong.
+    #[n(2)]
+    pub reporter: Party,
+    /// Whose message it was.
+    #[n(3)]
+    pub against: Party,
+}
+
+/// A ban with its reporter's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SignedBan {
+    /// The pair.
+    #[n(0)]
+    pub ban: Ban,
+    /// By the reporter's Ed25519 key.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+impl SignedBan {
+    /// Declares a ban.
+    pub fn new(ban: Ban, cluster: ClusterId, pair: &Ed25519KeyPair) -> Self {
+        let mut signature = [0; 64];
+        let signed = pair.sign(&to_sign(&ban, cluster));
+        signature.iter_mut().zip(signed.as_ref()).for_each(|(to, from)| *to = *from);
+        Self { ban, signature }
+    }
+
+    /// Whether the reporter, whose key this is, has said so.
+    pub fn is_genuine(&self, cluster: ClusterId, reporter: &[u8; 32]) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, reporter);
+        key.verify(&to_sign(&self.ban, cluster), &self.signature).is_ok()
+    }
+
+    /// Whether both of the pair are among these.
+    pub fn forbids(&self, parties: &BTreeSet<Party>) -> bool {
+        parties.contains(&self.ban.reporter) && parties.contains(&self.ban.against)
+    }
+}
+
+fn to_sign(ban: &Ban, cluster: ClusterId) -> Vec<u8> {
+    [LABEL, &cluster.0, &encode(ban)].concat()
+}
+
+impl<P: Platform> Vault<P> {
+    /// Declares a ban, and keeps it before anybody is told.
+    pub(super) fn declare_ban(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        going: &Going,
+        against: Party,
+    ) -> Result<SignedBan, Error> {
+        let About { partition, object, .. } = &going.about;
+        let (Some(shared), Some(identity)) = (partition.shared.key(*object), self.cluster.identity()) else {
+            return Err(FaultCode::Internal.into());
+        };
+        let public = shared.share.public();
+        let ban = Ban { key: public.key(), epoch: public.epoch(), reporter: going.me, against };
+        let signed = SignedBan::new(ban, view.document.membership().cluster, &identity.pair);
+        self.keep_bans(context, partition, *object, &shared, vec![signed.clone()])?;
+        Ok(signed)
+    }
+
+    /// Keeps those of `heard` that are new and genuine.
+    pub(super) fn learn(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        object: ObjectId,
+        shared: &SharedKey,
+        heard: &[SignedBan],
+    ) -> Result<(), Error> {
+        let new = shared.unknown(heard);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let cluster = self.cluster.view().ok_or(FaultCode::Forbidden)?.document.membership().cluster;
+        let (key, epoch) = (shared.share.public().key(), shared.share.public().epoch());
+        for SignedBan { ban, .. } in &new {
+            if (ban.key, ban.epoch) != (key, epoch) {
+                return Err(Error::caller(FaultCode::Forbidden, "a ban of another key or epoch"));
+            }
+        }
+        let genuine = |signed: &SignedBan| {
+            shared.identity(signed.ban.reporter).is_some_and(|reporter| signed.is_genuine(cluster, reporter))
+        };
+        if !new.iter().all(genuine) {
+            return Err(Error::caller(FaultCode::Forbidden, "a ban that nobody declared"));
+        }
+        self.keep_bans(context, partition, object, shared, new)
+    }
+
+    fn keep_bans(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        object: ObjectId,
+        shared: &SharedKey,
+        new: Vec<SignedBan>,
+    ) -> Result<(), Error> {
+        let mut bans = shared.bans_to_change();
+        let pairs: Vec<String> =
+            new.iter().map(|ban| format!("{} and {}", ban.ban.reporter, ban.ban.against)).collect();
+        let text = format!("must not sign together any more: {}", pairs.join("; "));
+        tracing::error!(key = %object, "{text}; a refresh of the key ends it");
+        // In memory in any case: a disk that fails must not give the pair another chance.
+        bans.extend(new);
+        let (detail, recorded) = (std::mem::replace(&mut context.detail, text), context.recorded);
+        let kept = self.change(context, Change::new().put(Path::Bans(partition.id, object), &*bans));
+        (context.detail, context.recorded) = (detail, recorded);
+        kept
+    }
+}

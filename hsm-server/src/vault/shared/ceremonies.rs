@@ -1,0 +1,224 @@
+//! The ceremonies that this node takes part in. They live in memory only, are bounded for each coordinator in number
+//! and bytes, and end with their deadline, with the process and with the membership document.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use strongroom_shared::fault::FaultCode;
+
+use super::{
+    super::Error,
+    generate::Plan,
+    lately::Lately,
+    party::About,
+    words::{End, Parcel},
+};
+use crate::{
+    cluster::{Member, NodeId},
+    crypto::threshold::{Ceremony, CeremonyId, Held, Outcome, Party},
+    platform::Time,
+};
+
+const SECOND: Time = 1_000_000;
+/// How long a node is left out that was found out.
+const LEFT_OUT: Time = 3600 * SECOND;
+/// How often a mandate may be begun to be carried out here: a coordinator tries three quorums.
+const ATTEMPTS: u8 = 8;
+/// The most ceremonies of one coordinator that a node remembers to have begun. More than sign in the time.
+const BEGUN: usize = 1 << 18;
+/// The most bytes of letters that the ceremonies of one coordinator may hold at once.
+const BYTES: usize = 64 << 20;
+
+/// What kind of ceremony it is, and so what it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A signature.
+    Signature,
+    /// New shares.
+    Shares,
+}
+
+impl Kind {
+    /// How long it may take.
+    const fn life(self) -> Time {
+        match self {
+            Self::Signature => 5 * SECOND,
+            Self::Shares => 60 * SECOND,
+        }
+    }
+
+    /// How many of one coordinator there may be at once.
+    const fn most(self) -> usize {
+        match self {
+            Self::Signature => 64,
+            Self::Shares => 4,
+        }
+    }
+}
+
+/// Who runs a ceremony, as a party sees it.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    /// The node.
+    pub node: NodeId,
+    /// Its name, for the record.
+    pub name: String,
+}
+
+/// A ceremony under way at this node.
+pub struct Going {
+    /// By whom it was asked to take part.
+    pub coordinator: Coordinator,
+    /// Everybody who takes part, this node included.
+    pub parties: BTreeMap<Party, Member>,
+    /// This node's own seat.
+    pub me: Party,
+    /// What it is about, for its records.
+    pub about: About,
+    /// Its state; none once it has ended.
+    pub work: Option<Work>,
+    /// What it has not handed out yet.
+    pub outbox: VecDeque<Parcel>,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+/// The state of a ceremony.
+pub enum Work {
+    /// A signature.
+    Signing(Ceremony<Held>),
+    /// New shares, and what becomes of them.
+    Making(Ceremony<Outcome>, Box<Plan>),
+}
+
+/// Every ceremony that this node takes part in, and what it remembers of those before.
+#[derive(Default)]
+pub struct Ceremonies {
+    table: Mutex<Table>,
+    turns: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: HashMap<CeremonyId, Entry>,
+    begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
+    /// By the SHA-256 of their texts: how often they were begun here.
+    mandates: Lately<[u8; 32], u8>,
+    left_out: HashMap<NodeId, Time>,
+}
+
+struct Entry {
+    coordinator: NodeId,
+    kind: Kind,
+    until: Time,
+    bytes: usize,
+    /// None while a step is being taken.
+    going: Option<Box<Going>>,
+}
+
+fn refused(text: &str) -> Error {
+    Error::caller(FaultCode::Forbidden, text)
+}
+
+impl Ceremonies {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a ceremony that begins. Its id is used up, whatever becomes of it.
+    pub fn reserve(&self, id: CeremonyId, of: NodeId, kind: Kind, now: Time) -> Result<(), Error> {
+        let mut table = self.table();
+        table.entries.retain(|_, entry| now < entry.until);
+        if table.begun.values().any(|begun| begun.get(&id).is_some()) {
+            return Err(refused("this ceremony was begun before"));
+        }
+        let theirs = table.entries.values().filter(|entry| (entry.coordinator, entry.kind) == (of, kind));
+        if theirs.count() >= kind.most() {
+            return Err(Error::caller(FaultCode::Full, "too many ceremonies of this node at once"));
+        }
+        if !table.begun.entry(of).or_default().insert(id, (), BEGUN, now) {
+            return Err(Error::caller(FaultCode::Full, "too many ceremonies of this node lately"));
+        }
+        let until = now.saturating_add(kind.life());
+        table.entries.insert(id, Entry { coordinator: of, kind, until, bytes: 0, going: None });
+        Ok(())
+    }
+
+    /// A ceremony to be advanced: nobody else can advance it meanwhile.
+    pub fn take(&self, id: CeremonyId, of: NodeId, letters: usize, now: Time) -> Result<Box<Going>, Error> {
+        let mut table = self.table();
+        table.entries.retain(|_, entry| now < entry.until);
+        let theirs = table.entries.values().filter(|entry| entry.coordinator == of);
+        if theirs.map(|entry| entry.bytes).sum::<usize>().saturating_add(letters) > BYTES {
+            return Err(Error::caller(FaultCode::Full, "too many letters of this node at once"));
+        }
+        let entry = table.entries.get_mut(&id).filter(|entry| entry.coordinator == of);
+        let entry = entry.ok_or_else(|| refused("this ceremony is not under way here"))?;
+        entry.bytes = entry.bytes.saturating_add(letters);
+        entry
+            .going
+            .take()
+            .ok_or_else(|| Error::caller(FaultCode::Malformed, "two steps of a ceremony at once"))
+    }
+
+    /// Puts a ceremony back, to be advanced later. One whose time is over meanwhile is dropped.
+    pub fn put(&self, id: CeremonyId, going: Box<Going>) {
+        if let Some(entry) = self.table().entries.get_mut(&id) {
+            entry.going = Some(going);
+        }
+    }
+
+    /// Ends a ceremony.
+    pub fn end(&self, id: CeremonyId, of: NodeId) {
+        let mut table = self.table();
+        if table.entries.get(&id).is_some_and(|entry| entry.coordinator == of) {
+            table.entries.remove(&id);
+        }
+    }
+
+    /// Ends those whose time is over.
+    pub fn expire(&self, now: Time) {
+        self.table().entries.retain(|_, entry| now < entry.until);
+    }
+
+    /// Ends all of them: the members are others.
+    pub fn clear(&self) {
+        self.table().entries.clear();
+    }
+
+    /// How often a mandate was begun here before.
+    pub fn uses(&self, text: &[u8; 32]) -> Result<u8, Error> {
+        match self.table().mandates.get(text).copied().unwrap_or_default() {
+            ATTEMPTS => Err(refused("the mandate is used up")),
+            uses => Ok(uses),
+        }
+    }
+
+    /// A mandate was begun here.
+    pub fn used(&self, text: [u8; 32], uses: u8, now: Time) -> Result<(), Error> {
+        if self.table().mandates.insert(text, uses.saturating_add(1), BEGUN, now) {
+            return Ok(());
+        }
+        Err(Error::caller(FaultCode::Full, "too many mandates lately"))
+    }
+
+    /// Whose turn it is among so many.
+    pub fn turn(&self, among: usize) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed).checked_rem(among).unwrap_or_default()
+    }
+
+    /// Leaves a node out of new ceremonies for an hour: it broke the protocol.
+    pub fn leave_out(&self, node: NodeId, now: Time) {
+        self.table().left_out.insert(node, now.saturating_add(LEFT_OUT));
+    }
+
+    /// Whether it is left out.
+    pub fn is_left_out(&self, node: NodeId, now: Time) -> bool {
+        self.table().left_out.get(&node).is_some_and(|until| now < *until)
+    }
+}

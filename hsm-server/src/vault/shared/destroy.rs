@@ -1,0 +1,95 @@
+//! Destroying a shared key: every node of the cluster that holds a share of it destroys that, or none does.
+
+use std::time::Duration;
+
+use pkcs11_sys::CKA_DESTROYABLE;
+use strongroom_shared::{fault::FaultCode, mandate::Mandated, message::DestroyObject, wire::CallId};
+
+use super::{
+    super::{
+        Context, Error, Vault, login::Role, mandates::CheckedMandate, nodes::Question, object::check_access,
+        record::Change,
+    },
+    meant,
+};
+use crate::{platform::Platform, store::Path};
+
+/// How long a node may take.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// How far a node goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destruction {
+    /// It says whether it would.
+    Ask,
+    /// It destroys its share.
+    Do,
+}
+
+impl<P: Platform> Vault<P> {
+    /// Destroys this node's share of a key, or says whether it would. A share that is not there is destroyed already.
+    pub(in super::super) fn destroy_share(
+        &self,
+        context: &mut Context<'_>,
+        mandated: &Mandated,
+        destruction: Destruction,
+    ) -> Result<(), Error> {
+        context.call = CallId::DestroyShared;
+        let mandate = self.check_mandate(mandated, CallId::DestroyObject)?;
+        let partition = &mandate.partition;
+        let DestroyObject { object: id } = meant(&mandate)?;
+        context.subject.clone_from(&partition.rules().record.name);
+        context.object = Some(id);
+        context.detail = format!("for client {}", mandate.client);
+        let _turn = partition.object_turn();
+        let Some(shared) = partition.shared.key(id) else { return Ok(()) };
+        let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
+        let object = partition.keyring.object(id, me, Role::User, missing)?;
+        partition.rules().check_thawed(object.lineage)?;
+        if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
+            return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
+        }
+        match destruction {
+            Destruction::Ask => Ok(()),
+            Destruction::Do => {
+                let change =
+                    shared.forget(Change::new(), partition.id, id).delete(Path::Object(partition.id, id));
+                self.change(context, change)?;
+                partition.keyring.remove(id);
+                partition.shared.remove(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Destroys a key at all nodes.
+    pub(super) fn destroy_shared(
+        &self,
+        context: &mut Context<'_>,
+        mandated: &Mandated,
+        mandate: &CheckedMandate,
+    ) -> Result<(), Error> {
+        let DestroyObject { object: id } = meant(mandate)?;
+        let shared = mandate.partition.shared.key(id).ok_or(FaultCode::KeyTypeInconsistent)?;
+        let object = self.object(context, &mandate.partition, id, FaultCode::ObjectHandleInvalid)?;
+        check_access(context, &object.attributes)?;
+        self.destroy_share(context, mandated, Destruction::Ask)?;
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        let own = view.me().ok_or(FaultCode::Forbidden)?.id;
+        let members = shared.members(view.document.membership());
+        let others: Vec<_> = members.into_values().filter(|member| member.id != own).collect();
+        let failed = |what: &str, troubles: Vec<String>| {
+            Err(Error::caller(FaultCode::QuorumMissing, format!("{what}: {}", troubles.join("; "))))
+        };
+        let troubles = self.ask_all(&view, &others, &Question::MayDestroy(mandated.clone()), PATIENCE);
+        if !troubles.is_empty() {
+            return failed("nothing was destroyed, because not every node would", troubles);
+        }
+        let troubles = self.ask_all(&view, &others, &Question::Destroy(mandated.clone()), PATIENCE);
+        if !troubles.is_empty() {
+            // The key stands here until the last of the others is done, so that it can be asked for again.
+            return failed("the key is not destroyed everywhere yet; destroy it again", troubles);
+        }
+        self.destroy_share(context, mandated, Destruction::Do)
+    }
+}

@@ -1,0 +1,60 @@
+//! Keys of which several nodes hold shares.
+//!
+//! The node that takes a call checks of it what it would check of any other, and the mandate that comes with it. It
+//! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
+//! part on record, and says nothing that another node could use for anything else.
+
+pub mod bans;
+pub mod ceremonies;
+mod certificate;
+mod destroy;
+mod draft;
+mod generate;
+pub mod keys;
+mod lately;
+mod letters;
+mod party;
+mod relay;
+mod sign;
+pub mod words;
+
+use strongroom_shared::{
+    fault::FaultCode,
+    message::*,
+    wire::{Call, CallId, Handle, decode_body},
+};
+
+use super::{Context, Error, Vault, mandates::CheckedMandate};
+use crate::platform::Platform;
+
+pub use self::destroy::Destruction;
+
+/// The call that a mandate is for.
+fn meant<C: Call>(mandate: &CheckedMandate) -> Result<C, Error> {
+    decode_body(&mandate.body).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))
+}
+
+impl<P: Platform> Handle<GenerateShared> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: GenerateShared) -> Result<KeyPair, Error> {
+        let mandate = self.check_own_mandate(context, &call.mandated, CallId::GenerateKeyPair)?;
+        self.generate_shared(context, &call.mandated, &mandate)
+    }
+}
+
+impl<P: Platform> Handle<SignShared> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: SignShared) -> Result<Signature, Error> {
+        let mandate = self.check_own_mandate(context, &call.mandated, CallId::Sign)?;
+        let wanted: Sign = meant(&mandate)?;
+        context.mechanism = Some(wanted.mechanism);
+        self.object(context, &mandate.partition, wanted.key, FaultCode::KeyHandleInvalid)?;
+        self.sign_shared(context, &call.mandated, wanted)
+    }
+}
+
+impl<P: Platform> Handle<DestroyShared> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: DestroyShared) -> Result<Done, Error> {
+        let mandate = self.check_own_mandate(context, &call.mandated, CallId::DestroyObject)?;
+        self.destroy_shared(context, &call.mandated, &mandate)?;
+        Ok(Done {})
+    }
+}

@@ -1,0 +1,429 @@
+//! A party's side of a ceremony: it begins and steps when a coordinator asks, and decides for itself whether to.
+//!
+//! The coordinator is one of the possible bad nodes. What a party does rests on the application's mandate, on its
+//! own policy and on its own share; what other parties say is sealed for it, unless the coordinator is that party.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use strongroom_shared::{
+    fault::FaultCode,
+    mandate::Mandated,
+    message::{Outcome, Sign},
+    object::ObjectId,
+    wire::CallId,
+};
+
+use super::{
+    super::{
+        Context, Error, Vault,
+        cluster::View,
+        login::Role,
+        partition::Partition,
+        sign::{Charge, Wish},
+    },
+    bans::SignedBan,
+    ceremonies::{Coordinator, Going, Kind, Work},
+    certificate::{key_id, text_hash},
+    draft::Draft,
+    keys::SharedKey,
+    meant,
+    words::{Begin, End, Parcel, Progress, Task, Verdict},
+};
+use crate::{
+    authority::Act,
+    cluster::Member,
+    crypto::{
+        self,
+        threshold::{self, Abort, Blame, CeremonyId, Committee, Party, Setup, Signing, Step},
+    },
+    platform::Platform,
+};
+
+/// What a ceremony is about, for its records.
+pub struct About {
+    /// Where the key is.
+    pub partition: Arc<Partition>,
+    /// The private key.
+    pub object: ObjectId,
+    /// The call that it is part of.
+    pub call: CallId,
+    /// Who wants it, by whom and with whom.
+    pub detail: String,
+}
+
+impl About {
+    /// Has the call's record say it.
+    pub fn tell(&self, context: &mut Context<'_>) {
+        context.call = self.call;
+        context.subject.clone_from(&self.partition.rules().record.name);
+        context.object = Some(self.object);
+        context.detail.clone_from(&self.detail);
+    }
+}
+
+fn forbidden(text: impl Into<String>) -> Error {
+    Error::caller(FaultCode::Forbidden, text)
+}
+
+/// The first digits of a ceremony's id, for people.
+fn digits(id: CeremonyId) -> String {
+    id.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+    members.into_iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+impl<P: Platform> Vault<P> {
+    /// Takes part in a ceremony.
+    pub(in super::super) fn begin_ceremony(
+        &self,
+        context: &mut Context<'_>,
+        coordinator: Coordinator,
+        begin: Begin,
+    ) -> Result<Progress, Error> {
+        let view = self.cluster.view().filter(|view| view.own.is_some());
+        let view = view.ok_or_else(|| forbidden("this server is in no cluster"))?;
+        let Begin { id, key, epoch, task, parcels } = begin;
+        let setup = |me| Setup { key, id, epoch, me };
+        let mut going = match task {
+            Task::Sign { mandated, signers, bans } => {
+                let (partition, shared) = self.shared_key(context, &mandated, key)?;
+                self.check_epoch(&shared, epoch)?;
+                self.learn(context, &partition, ObjectId(key.0), &shared, &bans)?;
+                let untold: Vec<SignedBan> = shared.unknown_to(&bans);
+                if !untold.is_empty() {
+                    let end = Some(End::Behind(untold));
+                    return Ok(Progress { parcels: Vec::new(), more: false, end });
+                }
+                self.begin_signing(context, &view, coordinator, (mandated, signers), &shared, &setup)?
+            }
+            Task::Generate { mandated, public, seats } => {
+                self.begin_making(context, &view, coordinator, (mandated, public, seats), &setup)?
+            }
+        };
+        if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
+            self.cluster.ceremonies.end(id, going.coordinator.node);
+            return Err(error);
+        }
+        Ok(self.report(id, going))
+    }
+
+    /// Takes part in the next round.
+    pub(in super::super) fn step_ceremony(
+        &self,
+        context: &mut Context<'_>,
+        coordinator: &Coordinator,
+        id: CeremonyId,
+        parcels: Vec<Parcel>,
+    ) -> Result<Progress, Error> {
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        let letters = parcels.iter().map(Parcel::length).sum();
+        let ceremonies = &self.cluster.ceremonies;
+        let mut going = ceremonies.take(id, coordinator.node, letters, self.platform.uptime())?;
+        going.about.tell(context);
+        if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
+            // What was refused changed nothing: the ceremony may go on without it until its time is over.
+            ceremonies.put(id, going);
+            return Err(error);
+        }
+        Ok(self.report(id, going))
+    }
+
+    /// The key of a mandate for a signature, which is this one.
+    fn shared_key(
+        &self,
+        context: &mut Context<'_>,
+        mandated: &Mandated,
+        key: threshold::KeyId,
+    ) -> Result<(Arc<Partition>, Arc<SharedKey>), Error> {
+        context.call = CallId::SignShared;
+        let mandate = self.check_mandate(mandated, CallId::Sign)?;
+        context.subject.clone_from(&mandate.partition.rules().record.name);
+        let wanted: Sign = meant(&mandate)?;
+        (context.object, context.mechanism) = (Some(wanted.key), Some(wanted.mechanism));
+        if key_id(wanted.key) != key {
+            return Err(forbidden("the mandate is for another key"));
+        }
+        let shared = mandate.partition.shared.key(wanted.key).ok_or_else(|| {
+            Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
+        })?;
+        Ok((mandate.partition, shared))
+    }
+
+    fn check_epoch(&self, shared: &SharedKey, epoch: threshold::Epoch) -> Result<(), Error> {
+        let own = shared.share.public().epoch();
+        if own == epoch {
+            return Ok(());
+        }
+        Err(forbidden(format!(
+            "the share here is of epoch {}, the coordinator's of epoch {}: one of the two was put back to an old copy",
+            own.0, epoch.0
+        )))
+    }
+
+    /// Everything that this node checks of a signature for itself, down to its policy and its record; what its share
+    /// then signs.
+    pub(super) fn allow(
+        &self,
+        context: &mut Context<'_>,
+        mandated: &Mandated,
+        shared: &SharedKey,
+        detail: impl FnOnce(&str) -> String,
+    ) -> Result<(About, Vec<u8>), Error> {
+        let mandate = self.check_mandate(mandated, CallId::Sign)?;
+        let partition = mandate.partition.clone();
+        let Sign { key, mechanism, params, input } = meant(&mandate)?;
+        let about =
+            About { partition, object: key, call: CallId::SignShared, detail: detail(&mandate.client) };
+        about.tell(context);
+        context.mechanism = Some(mechanism);
+        let (me, missing) = (context.application_id(), FaultCode::KeyHandleInvalid);
+        // The mandate stands for the login.
+        let object = about.partition.keyring.object(key, me, Role::User, missing)?;
+        let text = text_hash(mandated);
+        let uses = self.cluster.ceremonies.uses(&text)?;
+        let charge = if uses == 0 { Charge::Now } else { Charge::Done };
+        let wish = Wish { act: Act::Sign, key, mechanism, params, input };
+        let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
+        self.cluster.ceremonies.used(text, uses, self.platform.uptime())?;
+        let intent = authorized.into_intent();
+        let scheme = shared.share.public().scheme();
+        let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
+            .map_err(|error| self.undone(context, error))?;
+        Ok((about, input))
+    }
+
+    fn begin_signing(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        coordinator: Coordinator,
+        (mandated, signers): (Mandated, BTreeSet<Party>),
+        shared: &Arc<SharedKey>,
+        setup: &dyn Fn(Party) -> Setup,
+    ) -> Result<Box<Going>, Error> {
+        if !shared.may_sign(&signers) {
+            return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
+        }
+        let members = shared.members(view.document.membership());
+        let parties: BTreeMap<Party, Member> =
+            members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
+        if parties.len() != signers.len() {
+            return Err(forbidden("one of the signers is no member of the cluster"));
+        }
+        let setup = setup(shared.share.party());
+        let now = self.platform.uptime();
+        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Signature, now)?;
+        let begun = self
+            .allow(context, &mandated, shared, |client| {
+                format!(
+                    "ceremony {} of node {} for client {client}: {}",
+                    digits(setup.id),
+                    coordinator.name,
+                    names(parties.values())
+                )
+            })
+            .and_then(|(about, input)| {
+                let signing = Signing { signers, input };
+                let begun = threshold::sign(&shared.share, &signing, &setup);
+                begun.map(|begun| (about, begun)).map_err(|error| refusal(&error))
+            });
+        let (about, (ceremony, outgoing)) = begun.inspect_err(|_| {
+            self.cluster.ceremonies.end(setup.id, coordinator.node);
+        })?;
+        let mut going = Box::new(Going {
+            coordinator,
+            parties,
+            me: setup.me,
+            about,
+            work: Some(Work::Signing(ceremony)),
+            outbox: Default::default(),
+            end: None,
+        });
+        self.post(view, setup.id, &mut going, outgoing)?;
+        Ok(going)
+    }
+
+    fn begin_making(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        coordinator: Coordinator,
+        (mandated, public, seats): (Mandated, ObjectId, Vec<String>),
+        setup: &dyn Fn(Party) -> Setup,
+    ) -> Result<Box<Going>, Error> {
+        context.call = CallId::GenerateShared;
+        let members = &view.document.membership().members;
+        if !members.iter().map(|member| &member.name).eq(&seats) {
+            return Err(forbidden("the coordinator knows another list of members"));
+        }
+        let parties: BTreeMap<Party, Member> =
+            (1..).map_while(Party::new).zip(members.iter().cloned()).collect();
+        let own = parties.iter().find(|(_, member)| view.own.as_ref() == Some(&member.name));
+        let (me, _) = own.ok_or(FaultCode::Forbidden)?;
+        let setup = setup(*me);
+        let mandate = self.check_mandate(&mandated, CallId::GenerateKeyPair)?;
+        let about = About {
+            partition: mandate.partition.clone(),
+            object: ObjectId(setup.key.0),
+            call: CallId::GenerateShared,
+            detail: format!(
+                "ceremony {} of node {} for client {}: {}",
+                digits(setup.id),
+                coordinator.name,
+                mandate.client,
+                names(parties.values())
+            ),
+        };
+        about.tell(context);
+        let text = text_hash(&mandated);
+        let uses = self.cluster.ceremonies.uses(&text)?;
+        let plan = self.plan(context, view, &mandate, &mandated, (public, about.object))?;
+        let now = self.platform.uptime();
+        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Shares, now)?;
+        self.cluster.ceremonies.used(text, uses, now)?;
+        let Draft { scheme, shares, .. } = &plan.draft;
+        let begun = Committee::new(shares.threshold, shares.parties)
+            .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));
+        let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+        let mut going = Box::new(Going {
+            coordinator,
+            parties,
+            me: setup.me,
+            about,
+            work: Some(Work::Making(ceremony, Box::new(plan))),
+            outbox: Default::default(),
+            end: None,
+        });
+        self.post(view, setup.id, &mut going, outgoing)?;
+        Ok(going)
+    }
+
+    /// Hands a ceremony what others said.
+    fn advance(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        id: CeremonyId,
+        going: &mut Going,
+        parcels: Vec<Parcel>,
+    ) -> Result<(), Error> {
+        if parcels.is_empty() {
+            return Ok(());
+        }
+        let incoming = parcels
+            .into_iter()
+            .map(|parcel| self.open_parcel(view, id, going, parcel))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outgoing = match going.work.take() {
+            // It has ended, and hands out the rest.
+            None => Vec::new(),
+            Some(Work::Signing(ceremony)) => match ceremony.step(incoming) {
+                Step::Continue(ceremony, outgoing) => {
+                    going.work = Some(Work::Signing(ceremony));
+                    outgoing
+                }
+                Step::Done(held, mut outgoing) => {
+                    // The record of the signature, before its last part is given away.
+                    self.log.commit(self.log.last()?)?;
+                    going.end = Some(End::Signed);
+                    outgoing.push(held.release());
+                    outgoing
+                }
+                Step::Abort(abort) => {
+                    self.abort(context, view, going, abort)?;
+                    Vec::new()
+                }
+                Step::Refused(ceremony, rejected) => {
+                    going.work = Some(Work::Signing(ceremony));
+                    return Err(Error::caller(FaultCode::Malformed, rejected.to_string()));
+                }
+            },
+            Some(Work::Making(ceremony, plan)) => match ceremony.step(incoming) {
+                Step::Continue(ceremony, outgoing) => {
+                    going.work = Some(Work::Making(ceremony, plan));
+                    outgoing
+                }
+                Step::Done(outcome, outgoing) => {
+                    going.end = Some(End::Ready(self.keep_pending(context, &going.about, *plan, outcome)?));
+                    outgoing
+                }
+                Step::Abort(abort) => {
+                    self.abort(context, view, going, abort)?;
+                    Vec::new()
+                }
+                Step::Refused(ceremony, rejected) => {
+                    going.work = Some(Work::Making(ceremony, plan));
+                    return Err(Error::caller(FaultCode::Malformed, rejected.to_string()));
+                }
+            },
+        };
+        self.post(view, id, going, outgoing)
+    }
+
+    /// Puts on record who broke a ceremony, and bans a pair for good where that is called for.
+    fn abort(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        going: &mut Going,
+        abort: Abort,
+    ) -> Result<(), Error> {
+        let reason = abort.to_string();
+        tracing::warn!(ceremony = going.about.detail, reason, "a ceremony was broken off");
+        let mut verdict = Verdict::of(reason.clone());
+        match abort.blame {
+            Blame::Culprits(parties) => verdict.culprits = parties,
+            Blame::Suspect(parties) => verdict.suspects = parties,
+            Blame::Recoverable => {}
+            // Kept before anybody is told.
+            Blame::Ban(against) => verdict.ban = Some(self.declare_ban(context, view, going, against)?),
+        }
+        context.detail = format!("{}: {reason}", going.about.detail);
+        self.log.append(self.record_of(context, Outcome::Failed))?;
+        context.recorded = true;
+        going.end = Some(End::Aborted(verdict));
+        Ok(())
+    }
+
+    /// Hands out as much as fits into a frame, and keeps the ceremony if it is not over.
+    fn report(&self, id: CeremonyId, mut going: Box<Going>) -> Progress {
+        let mut room = self.portion();
+        let mut parcels = Vec::new();
+        while let Some(next) = going.outbox.front()
+            && (parcels.is_empty() || next.length() <= room)
+        {
+            room = room.saturating_sub(next.length());
+            parcels.extend(going.outbox.pop_front());
+        }
+        let more = !going.outbox.is_empty();
+        let end = if more { None } else { going.end.take() };
+        if end.is_some() {
+            self.cluster.ceremonies.end(id, going.coordinator.node);
+        } else {
+            self.cluster.ceremonies.put(id, going);
+        }
+        Progress { parcels, more, end }
+    }
+
+    /// How many bytes of letters go into one frame: half of it, because one letter more may follow.
+    pub(super) const fn portion(&self) -> usize {
+        self.settings.frame_bytes as usize / 2
+    }
+}
+
+/// A ceremony that does not begin.
+fn refusal(refusal: &threshold::Refusal) -> Error {
+    use threshold::Refusal as Why;
+    let code = match refusal {
+        Why::Message => FaultCode::DataLengthRange,
+        Why::Committee => FaultCode::AttributeValueInvalid,
+        Why::Seat | Why::Epoch | Why::Key | Why::Signers | Why::Dealers => FaultCode::Forbidden,
+        Why::Share | Why::Secret | Why::Point | Why::Child | Why::Internal => FaultCode::Internal,
+    };
+    Error::caller(code, refusal.to_string())
+}

@@ -1,0 +1,415 @@
+//! The coordinator of a ceremony: it asks the parties, and hands on what they say to each other.
+//!
+//! It has no authority. It can keep letters back or hand them to the wrong party, and so break a ceremony off; it
+//! cannot have anybody do what they would not do anyway. A coordinator that is a party itself does its own part
+//! while the others do theirs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    thread,
+    time::Duration,
+};
+
+use strongroom_shared::fault::{Fault, FaultCode};
+
+use super::{
+    super::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, NodeError, Question},
+    },
+    bans::SignedBan,
+    ceremonies::Coordinator,
+    words::{Begin, Content, End, Parcel, Progress, Verdict},
+};
+use crate::{
+    cluster::Member,
+    crypto::threshold::{CeremonyId, Incoming, Party},
+    platform::{Platform, Time},
+};
+
+/// The most that one party may say in a ceremony, in bytes: a generation among 16 takes 2.3 MB.
+const MOST_SAID: usize = 8 << 20;
+/// How long a node may take to hear that a ceremony is over. It would find out by itself.
+const CANCEL: Duration = Duration::from_millis(200);
+
+/// Whether the coordinator's own part comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// It does: what it says travels with the first question. Where a part takes little time, this saves a round trip.
+    First,
+    /// It is done while the others do theirs.
+    Together,
+}
+
+/// Why a ceremony did not come to its end.
+#[derive(Debug)]
+pub enum Trouble {
+    /// This node itself would not or could not.
+    Own(Error),
+    /// Others.
+    Others(Box<Setback>),
+}
+
+impl From<Setback> for Trouble {
+    fn from(setback: Setback) -> Self {
+        Self::Others(Box::new(setback))
+    }
+}
+
+/// What parties answered.
+type Answers = Vec<(Party, Result<Progress, NodeError>)>;
+
+/// What went wrong with other nodes, and what follows for the next attempt.
+#[derive(Debug, Default)]
+pub struct Setback {
+    /// What happened, for the log.
+    pub reasons: Vec<String>,
+    /// Who is to be left out.
+    pub out: BTreeSet<Party>,
+    /// Who is not to be asked together again: one of them is wrong, and nobody knows which.
+    pub apart: Vec<BTreeSet<Party>>,
+    /// Who has proved to be wrong.
+    pub culprits: BTreeSet<Party>,
+    /// What nodes refused on purpose, if there was nothing but refusals.
+    pub refusals: Vec<Fault>,
+    /// Bans that this node did not know of.
+    pub bans: Vec<SignedBan>,
+}
+
+impl Setback {
+    /// One more reason.
+    fn add(&mut self, member: &Member, reason: impl std::fmt::Display) {
+        self.reasons.push(format!("node {}: {reason}", member.name));
+    }
+}
+
+/// A ceremony, as its coordinator runs it.
+pub struct Relay<'a, P: Platform> {
+    /// Its id, fresh.
+    pub id: CeremonyId,
+    vault: &'a Vault<P>,
+    view: &'a View,
+    coordinator: Coordinator,
+    parties: BTreeMap<Party, Member>,
+    own: Option<Party>,
+    lead: Lead,
+    until: Time,
+    patience: Duration,
+    begun: BTreeSet<Party>,
+    /// Who has more to say than fitted.
+    more: BTreeSet<Party>,
+    inboxes: BTreeMap<Party, VecDeque<Parcel>>,
+    said: BTreeMap<Party, usize>,
+    ends: BTreeMap<Party, End>,
+    collected: Vec<Incoming>,
+}
+
+impl<'a, P: Platform> Relay<'a, P> {
+    /// A new ceremony of these parties, which ends at `until` (uptime) at the latest. Each question may take as long as
+    /// `patience`.
+    pub fn new(
+        vault: &'a Vault<P>,
+        view: &'a View,
+        parties: BTreeMap<Party, Member>,
+        (until, patience): (Time, Duration),
+        lead: Lead,
+    ) -> Result<Self, Error> {
+        let me = view.me().ok_or(FaultCode::Forbidden)?;
+        let mut id = CeremonyId([0; 32]);
+        vault.platform.fill(&mut id.0);
+        let own = parties.iter().find(|(_, member)| member.id == me.id).map(|(party, _)| *party);
+        Ok(Self {
+            id,
+            vault,
+            view,
+            coordinator: Coordinator { node: me.id, name: me.name.clone() },
+            parties,
+            own,
+            lead,
+            until,
+            patience,
+            begun: BTreeSet::new(),
+            more: BTreeSet::new(),
+            inboxes: BTreeMap::new(),
+            said: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            collected: Vec::new(),
+        })
+    }
+
+    /// How it ended at each party.
+    pub const fn ends(&self) -> &BTreeMap<Party, End> {
+        &self.ends
+    }
+
+    /// What the parties said to the coordinator.
+    pub fn collected(&mut self) -> Vec<Incoming> {
+        std::mem::take(&mut self.collected)
+    }
+
+    /// Runs the ceremony to its end.
+    pub fn run(&mut self, context: &mut Context<'_>, begin: &Begin) -> Result<(), Trouble> {
+        let result = self.rounds(context, begin);
+        if result.is_err() {
+            self.cancel();
+        }
+        result
+    }
+
+    fn rounds(&mut self, context: &mut Context<'_>, begin: &Begin) -> Result<(), Trouble> {
+        loop {
+            let due = self.due();
+            if due.is_empty() {
+                return self.check_ended();
+            }
+            let mut setback = Setback::default();
+            if self.vault.platform.uptime() >= self.until {
+                for (party, member) in due.iter().filter_map(|party| Some((party, self.parties.get(party)?)))
+                {
+                    setback.add(member, "the time is over");
+                    setback.out.insert(*party);
+                }
+                return Err(setback.into());
+            }
+            let questions: Vec<_> =
+                due.into_iter().map(|party| (party, self.question(party, begin))).collect();
+            for (party, answer) in self.ask(context, questions)? {
+                self.absorb(party, answer, &mut setback);
+            }
+            if !setback.reasons.is_empty() {
+                return Err(setback.into());
+            }
+        }
+    }
+
+    /// Who can do something now.
+    fn due(&self) -> Vec<Party> {
+        if let (Lead::First, Some(own)) = (self.lead, self.own)
+            && !self.begun.contains(&own)
+        {
+            return vec![own];
+        }
+        let waits = |party: &Party| {
+            let asked = self.begun.contains(party) && !self.more.contains(party);
+            asked && self.inboxes.get(party).is_none_or(VecDeque::is_empty)
+        };
+        let going = self.parties.keys().filter(|party| !self.ends.contains_key(party));
+        going.filter(|party| !waits(party)).copied().collect()
+    }
+
+    fn check_ended(&self) -> Result<(), Trouble> {
+        let mut setback = Setback::default();
+        for (party, member) in &self.parties {
+            if !self.ends.contains_key(party) && Some(*party) != self.own {
+                setback.add(member, "it does not say what the others wait for");
+                setback.out.insert(*party);
+            }
+        }
+        if setback.reasons.is_empty() && self.ends.len() < self.parties.len() {
+            return Err(Trouble::Own(FaultCode::Internal.into()));
+        }
+        if setback.reasons.is_empty() { Ok(()) } else { Err(setback.into()) }
+    }
+
+    /// What a party is asked next.
+    fn question(&mut self, party: Party, begin: &Begin) -> Question {
+        let mut room = self.vault.portion();
+        let mut parcels = Vec::new();
+        let inbox = self.inboxes.entry(party).or_default();
+        while let Some(next) = inbox.front()
+            && (parcels.is_empty() || next.length() <= room)
+        {
+            room = room.saturating_sub(next.length());
+            parcels.extend(inbox.pop_front());
+        }
+        if self.begun.insert(party) {
+            Question::Begin(Begin { parcels, ..begin.clone() })
+        } else {
+            Question::Step { id: self.id, parcels }
+        }
+    }
+
+    /// Asks the others side by side, and does the own part meanwhile.
+    fn ask(&self, context: &mut Context<'_>, questions: Vec<(Party, Question)>) -> Result<Answers, Trouble> {
+        let (own, others): (Vec<_>, Vec<_>) =
+            questions.into_iter().partition(|(party, _)| Some(*party) == self.own);
+        let ask = |party: Party, question: &Question| {
+            let unknown = || NodeError::Malformed("no such party".into());
+            let member = self.parties.get(&party).ok_or_else(unknown)?;
+            match self.vault.consult(self.view, member, question, self.patience)? {
+                Answer::Progress(progress) => Ok(progress),
+                Answer::Vouched(..) | Answer::Certificate(_) | Answer::Done => {
+                    Err(NodeError::Malformed("the answer to another question".into()))
+                }
+            }
+        };
+        let alone = own.is_empty() && others.len() == 1;
+        thread::scope(|scope| {
+            let ask = &ask;
+            let mut answers = Vec::with_capacity(others.len() + own.len());
+            let mut asked = Vec::with_capacity(others.len());
+            for (party, question) in &others {
+                let spawned = (!alone)
+                    .then(|| {
+                        let thread = thread::Builder::new().name("ceremony".into());
+                        thread.spawn_scoped(scope, move || ask(*party, question)).ok()
+                    })
+                    .flatten();
+                match spawned {
+                    Some(thread) => asked.push((*party, thread)),
+                    None => answers.push((*party, ask(*party, question))),
+                }
+            }
+            for (party, question) in own {
+                let progress = self.own_part(context, question).map_err(Trouble::Own)?;
+                answers.push((party, Ok(progress)));
+            }
+            for (party, thread) in asked {
+                let panicked = |_| Err(NodeError::Malformed("the thread that asked it panicked".into()));
+                answers.push((party, thread.join().unwrap_or_else(panicked)));
+            }
+            Ok(answers)
+        })
+    }
+
+    fn own_part(&self, context: &mut Context<'_>, question: Question) -> Result<Progress, Error> {
+        match question {
+            Question::Begin(begin) => self.vault.begin_ceremony(context, self.coordinator.clone(), begin),
+            Question::Step { id, parcels } => {
+                self.vault.step_ceremony(context, &self.coordinator, id, parcels)
+            }
+            Question::Vouch
+            | Question::Cancel(_)
+            | Question::Certificate { .. }
+            | Question::Activate(_)
+            | Question::MayDestroy(_)
+            | Question::Destroy(_) => Err(FaultCode::Internal.into()),
+        }
+    }
+
+    /// Sorts what a party answered.
+    fn absorb(&mut self, party: Party, answer: Result<Progress, NodeError>, setback: &mut Setback) {
+        let Some(member) = self.parties.get(&party).cloned() else { return };
+        let progress = match answer {
+            Ok(progress) => progress,
+            Err(error) => {
+                if let NodeError::Unreachable(_) = &error {
+                    self.vault.cluster.links.ill(&member, &error, self.vault.platform.uptime());
+                }
+                setback.add(&member, &error);
+                setback.out.insert(party);
+                if let NodeError::Refused(fault) = error
+                    && matches!(
+                        fault.code,
+                        FaultCode::PolicyRefused | FaultCode::Frozen | FaultCode::Forbidden
+                    )
+                {
+                    setback
+                        .refusals
+                        .push(Fault::new(fault.code, format!("node {}: {}", member.name, fault.detail)));
+                }
+                return;
+            }
+        };
+        let Progress { parcels, more, end } = progress;
+        let said = self.said.entry(party).or_default();
+        *said += parcels.iter().map(Parcel::length).sum::<usize>();
+        let endless = *said > MOST_SAID || (more && parcels.is_empty());
+        let mut strange = endless;
+        for parcel in parcels {
+            match (parcel.to, parcel.content) {
+                _ if parcel.from != party => strange = true,
+                (None, Content::Plain(text)) => {
+                    self.collected.push(Incoming { from: party, bytes: text.0.to_vec() });
+                }
+                (Some(to), content) if to != party && self.parties.contains_key(&to) => {
+                    let inbox = self.inboxes.entry(to).or_default();
+                    inbox.push_back(Parcel { from: party, to: Some(to), content });
+                }
+                (None | Some(_), Content::Plain(_) | Content::Sealed(_)) => strange = true,
+            }
+        }
+        if strange {
+            setback.add(&member, "it says what nobody asked for");
+            setback.out.insert(party);
+        }
+        if more {
+            self.more.insert(party);
+        } else {
+            self.more.remove(&party);
+        }
+        if let Some(end) = end {
+            self.note(party, &member, &end, setback);
+            self.ends.insert(party, end);
+        }
+    }
+
+    /// What follows from how the ceremony ended at a party.
+    fn note(&self, party: Party, member: &Member, end: &End, setback: &mut Setback) {
+        match end {
+            End::Signed | End::Ready(_) => {}
+            End::Behind(bans) => {
+                setback.add(member, "it knows of bans that this node did not");
+                setback.bans.extend(bans.iter().cloned());
+            }
+            End::Aborted(Verdict { reason, culprits, suspects, ban }) => {
+                setback.add(member, reason);
+                setback.bans.extend(ban.clone());
+                if Some(party) == self.own {
+                    // Its own judgement is the only one that it can rely on.
+                    setback.culprits.extend(culprits);
+                    setback.out.extend(culprits.union(suspects));
+                } else {
+                    let pair = |other: &Party| BTreeSet::from([party, *other]);
+                    setback.apart.extend(culprits.union(suspects).map(pair));
+                }
+            }
+        }
+    }
+
+    /// Tells those that still wait that it is over.
+    fn cancel(&self) {
+        self.vault.cluster.ceremonies.end(self.id, self.coordinator.node);
+        let waits = |(party, _): &(&Party, &Member)| {
+            self.begun.contains(party) && !self.ends.contains_key(party) && Some(**party) != self.own
+        };
+        let members = self.parties.iter().filter(waits).map(|(_, member)| member);
+        // Those that do not hear it find out by themselves.
+        self.vault.ask_all(self.view, members, &Question::Cancel(self.id), CANCEL);
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Asks these nodes to do something, side by side: who did not do it, and why.
+    pub(super) fn ask_all<'m>(
+        &self,
+        view: &View,
+        members: impl IntoIterator<Item = &'m Member>,
+        question: &Question,
+        patience: Duration,
+    ) -> Vec<String> {
+        let ask = |member: &Member| match self.consult(view, member, question, patience) {
+            Ok(Answer::Done) => None,
+            Ok(Answer::Vouched(..) | Answer::Certificate(_) | Answer::Progress(_)) => {
+                Some(format!("node {}: it answers another question", member.name))
+            }
+            Err(error) => Some(format!("node {}: {error}", member.name)),
+        };
+        thread::scope(|scope| {
+            let ask = &ask;
+            let mut troubles = Vec::new();
+            let mut asked = Vec::new();
+            for member in members {
+                let thread = thread::Builder::new().name("ceremony".into());
+                match thread.spawn_scoped(scope, move || ask(member)) {
+                    Ok(thread) => asked.push(thread),
+                    Err(_) => troubles.extend(ask(member)),
+                }
+            }
+            let panicked = |_| Some("the thread that asked a node panicked".to_owned());
+            troubles.extend(asked.into_iter().filter_map(|thread| thread.join().unwrap_or_else(panicked)));
+            troubles
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! Signing with a shared key, at the node that takes the call: it chooses who signs, runs the ceremony, and gives
+//! nothing away but a signature that it has verified.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    mandate::Mandated,
+    mechanism::Mechanism,
+    message::{Outcome, Sign, Signature},
+};
+
+use super::{
+    super::{Context, Error, Vault, cluster::View},
+    keys::SharedKey,
+    relay::{Lead, Relay, Setback, Trouble},
+    words::{Begin, Task},
+};
+use crate::{
+    cluster::Member,
+    crypto::{
+        self,
+        threshold::{Abort, Blame, Party, SchemeId, Setup, Signing, Step, combine},
+    },
+    platform::{Platform, Time},
+};
+
+/// How often another quorum is tried.
+const ATTEMPTS: usize = 3;
+/// How long all attempts may take together: a little less than an application waits.
+const BUDGET: Time = 1_800_000;
+/// How long a node may take for its part of a round.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// What earlier attempts have shown.
+#[derive(Default)]
+struct Lessons {
+    out: BTreeSet<Party>,
+    apart: Vec<BTreeSet<Party>>,
+    reasons: Vec<String>,
+    refusals: Vec<Fault>,
+}
+
+impl Lessons {
+    fn learn(&mut self, setback: Setback) {
+        self.out.extend(setback.out);
+        self.apart.extend(setback.apart);
+        self.reasons.extend(setback.reasons);
+        self.refusals.extend(setback.refusals);
+    }
+
+    fn allows(&self, signers: &BTreeSet<Party>) -> bool {
+        self.out.is_disjoint(signers) && !self.apart.iter().any(|apart| apart.is_subset(signers))
+    }
+
+    /// What the application is told: a refusal if that is all there was, or that there are too few nodes.
+    fn fault(&self) -> Error {
+        match self.refusals.first() {
+            Some(refusal) if self.refusals.len() == self.reasons.len() => {
+                Error::caller(refusal.code, refusal.detail.clone())
+            }
+            Some(_) | None => Error::caller(
+                FaultCode::QuorumMissing,
+                match self.reasons.is_empty() {
+                    true => "too few nodes may sign with this key now: see `hsmctl cluster list`".into(),
+                    false => format!("too few nodes sign: {}", self.reasons.join("; ")),
+                },
+            ),
+        }
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Signs together with other nodes.
+    pub(super) fn sign_shared(
+        &self,
+        context: &mut Context<'_>,
+        mandated: &Mandated,
+        wanted: Sign,
+    ) -> Result<Signature, Error> {
+        let Sign { key, mechanism, params: _, input } = wanted;
+        let partition = context.partition()?;
+        let shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+        let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
+        let input = crypto::shared_input(shared.share.public().scheme(), mechanism, &input)?;
+        if mandated.text.len() > self.portion() {
+            return Err(Error::caller(
+                FaultCode::DataLengthRange,
+                "the message is longer than nodes may pass on",
+            ));
+        }
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        let until = self.platform.uptime().saturating_add(BUDGET);
+        let mut lessons = Lessons::default();
+        for _ in 0..ATTEMPTS {
+            if self.platform.uptime() >= until {
+                break;
+            }
+            let Some(parties) = self.quorum(&view, &shared, &lessons) else { break };
+            match self.attempt(context, &view, (mandated, &input), &shared, parties, until) {
+                Ok(bytes) => return Ok(Signature { bytes }),
+                Err(Trouble::Own(error)) => {
+                    context.recorded = false;
+                    return Err(error);
+                }
+                Err(Trouble::Others(setback)) => {
+                    tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
+                    self.learn(context, &partition, key, &shared, &setback.bans)?;
+                    self.accuse(context, &shared, &view, &setback)?;
+                    lessons.learn(*setback);
+                }
+            }
+        }
+        context.recorded = false;
+        Err(lessons.fault())
+    }
+
+    /// One attempt of one quorum, under an id and with randomness of its own.
+    fn attempt(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        (mandated, input): (&Mandated, &[u8]),
+        shared: &SharedKey,
+        parties: BTreeMap<Party, Member>,
+        until: Time,
+    ) -> Result<Vec<u8>, Trouble> {
+        let public = shared.share.public();
+        let me = shared.share.party();
+        let signers: BTreeSet<Party> = parties.keys().copied().collect();
+        let lead = match public.scheme() {
+            SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 => Lead::Together,
+            SchemeId::Ed25519 | SchemeId::Bip340 => Lead::First,
+        };
+        let mut relay = Relay::new(self, view, parties, (until, PATIENCE), lead).map_err(Trouble::Own)?;
+        if !signers.contains(&me) {
+            // Whoever has others sign checks and records the same as if it signed.
+            let detail = |client: &str| format!("others sign, for client {client}");
+            self.allow(context, mandated, shared, detail).map_err(Trouble::Own)?;
+        }
+        let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.bans() };
+        let (id, key, epoch) = (relay.id, public.key(), public.epoch());
+        relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
+        let signing = Signing { signers, input: input.to_vec() };
+        let broken = |text: String| Trouble::Own(Error::caller(FaultCode::Internal, text));
+        let combining = combine(public, &signing, &Setup { key, id, epoch, me });
+        let combining = combining.map_err(|error| broken(error.to_string()))?;
+        match combining.step(relay.collected()) {
+            Step::Done(signature, _) => Ok(signature),
+            Step::Abort(abort) => Err(blamed(abort, signing.signers).into()),
+            Step::Refused(_, rejected) => {
+                let out = BTreeSet::from([rejected.from]);
+                Err(Setback { reasons: vec![rejected.to_string()], out, ..Setback::default() }.into())
+            }
+            Step::Continue(combining, _) => {
+                let reasons = vec!["not every signer gave its part".into()];
+                Err(Setback { reasons, out: combining.missing(), ..Setback::default() }.into())
+            }
+        }
+    }
+
+    /// Who signs: this node and those that are well, if they may sign together; then whoever may.
+    fn quorum(&self, view: &View, shared: &SharedKey, lessons: &Lessons) -> Option<BTreeMap<Party, Member>> {
+        let now = self.platform.uptime();
+        let me = shared.share.party();
+        let members = shared.members(view.document.membership());
+        let mut candidates: Vec<(Party, Member)> = members
+            .into_iter()
+            .filter(|(_, member)| !self.cluster.ceremonies.is_left_out(member.id, now))
+            .collect();
+        // In turn, so that no node does all the work.
+        let turn = self.cluster.ceremonies.turn(candidates.len());
+        candidates.rotate_left(turn);
+        candidates.sort_by_key(|(party, member)| (*party != me, !self.cluster.links.is_well(member.id)));
+        let seats: Vec<Party> = candidates.iter().map(|(party, _)| *party).collect();
+        let count = usize::from(shared.share.public().committee().threshold());
+        let fits = |signers: &BTreeSet<Party>| shared.may_sign(signers) && lessons.allows(signers);
+        let chosen = choose(&seats, count, &mut BTreeSet::new(), &fits)?;
+        Some(candidates.into_iter().filter(|(party, _)| chosen.contains(party)).collect())
+    }
+
+    /// Leaves out for an hour whoever has proved to be wrong, on record.
+    fn accuse(
+        &self,
+        context: &mut Context<'_>,
+        shared: &SharedKey,
+        view: &View,
+        setback: &Setback,
+    ) -> Result<(), Error> {
+        let members = shared.members(view.document.membership());
+        for member in setback.culprits.iter().filter_map(|party| members.get(party)) {
+            tracing::error!(node = member.name, "this node broke the protocol: it is left out for an hour");
+            self.cluster.ceremonies.leave_out(member.id, self.platform.uptime());
+            context.detail =
+                format!("node {} broke the protocol: {}", member.name, setback.reasons.join("; "));
+            self.log.append(self.record_of(context, Outcome::Failed))?;
+        }
+        Ok(())
+    }
+}
+
+/// What follows from signature parts that do not fit together.
+fn blamed(abort: Abort, signers: BTreeSet<Party>) -> Setback {
+    let setback = Setback { reasons: vec![abort.to_string()], ..Setback::default() };
+    match abort.blame {
+        Blame::Culprits(parties) => Setback { out: parties.clone(), culprits: parties, ..setback },
+        Blame::Ban(_) | Blame::Recoverable | Blame::Suspect(_) => Setback { apart: vec![signers], ..setback },
+    }
+}
+
+/// The first `count` of `seats` that fit, in their order.
+fn choose(
+    seats: &[Party],
+    count: usize,
+    chosen: &mut BTreeSet<Party>,
+    fits: &impl Fn(&BTreeSet<Party>) -> bool,
+) -> Option<BTreeSet<Party>> {
+    if !fits(chosen) {
+        return None;
+    }
+    if chosen.len() == count {
+        return Some(chosen.clone());
+    }
+    let (first, rest) = seats.split_first()?;
+    chosen.insert(*first);
+    if let Some(found) = choose(rest, count, chosen, fits) {
+        return Some(found);
+    }
+    chosen.remove(first);
+    choose(rest, count, chosen, fits)
+}

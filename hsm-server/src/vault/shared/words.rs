@@ -1,0 +1,177 @@
+//! What the coordinator of a ceremony and its parties say to each other, inside what their vaults seal.
+
+use std::collections::BTreeSet;
+
+use minicbor::{Decode, Encode};
+use strongroom_shared::{mandate::Mandated, message::SecretBytes, object::ObjectId};
+
+use super::bans::SignedBan;
+use crate::crypto::threshold::{CeremonyId, Epoch, KeyId, Party};
+
+/// The coordinator asks a party to take part in a ceremony.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Begin {
+    /// This attempt: no node begins it twice.
+    #[n(0)]
+    pub id: CeremonyId,
+    /// The key.
+    #[n(1)]
+    pub key: KeyId,
+    /// The epoch of the shares that are made, or that sign.
+    #[n(2)]
+    pub epoch: Epoch,
+    /// What the ceremony is for.
+    #[n(3)]
+    pub task: Task,
+    /// What faster parties have said already.
+    #[n(4)]
+    pub parcels: Vec<Parcel>,
+}
+
+/// What a ceremony is for, and on whose word.
+#[derive(Clone, Debug, Encode, Decode)]
+pub enum Task {
+    /// A signature.
+    #[n(0)]
+    Sign {
+        /// The application's word, for a `Sign`.
+        #[n(0)]
+        mandated: Mandated,
+        /// Who signs.
+        #[n(1)]
+        signers: BTreeSet<Party>,
+        /// The pairs that the coordinator knows to be banned.
+        #[n(2)]
+        bans: Vec<SignedBan>,
+    },
+    /// A new key.
+    #[n(1)]
+    Generate {
+        /// The application's word, for a `GenerateKeyPair`.
+        #[n(0)]
+        mandated: Mandated,
+        /// The name of the public key's object; the private key's is the key's own.
+        #[n(1)]
+        public: ObjectId,
+        /// The names of the members, in the order of their seats.
+        #[n(2)]
+        seats: Vec<String>,
+    },
+}
+
+/// A letter on its way from one party to another, or to the coordinator.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Parcel {
+    /// Who wrote it.
+    #[n(0)]
+    pub from: Party,
+    /// Whom it is for; none for the coordinator as such.
+    #[n(1)]
+    pub to: Option<Party>,
+    /// The letter.
+    #[n(2)]
+    pub content: Content,
+}
+
+/// How a letter travels.
+#[derive(Clone, Debug, Encode, Decode)]
+pub enum Content {
+    /// Between the coordinator and a party: what their vaults say is sealed already.
+    #[n(0)]
+    Plain(#[n(0)] SecretBytes),
+    /// Between two parties, by way of the coordinator, who cannot read it.
+    #[n(1)]
+    Sealed(#[n(0)] SealedLetter),
+}
+
+/// A letter that is sealed in the sender's session with the receiver.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct SealedLetter {
+    /// Which session, as the receiver numbered it.
+    #[n(0)]
+    pub session: u64,
+    /// Which message of it: none is taken twice.
+    #[n(1)]
+    pub counter: u64,
+    /// The letter.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+}
+
+impl Parcel {
+    /// What it adds to a frame, about, in bytes.
+    pub fn length(&self) -> usize {
+        const AROUND: usize = 64;
+        AROUND
+            + match &self.content {
+                Content::Plain(bytes) => bytes.0.len(),
+                Content::Sealed(letter) => letter.sealed.len(),
+            }
+    }
+}
+
+/// How far a party has come.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Progress {
+    /// What it says.
+    #[n(0)]
+    pub parcels: Vec<Parcel>,
+    /// Whether it has more to say than fitted.
+    #[n(1)]
+    pub more: bool,
+    /// How the ceremony ended for it, if it did and everything was said.
+    #[n(2)]
+    pub end: Option<End>,
+}
+
+/// How a ceremony ended at a party.
+#[derive(Clone, Debug, Encode, Decode)]
+pub enum End {
+    /// It has put the signature on record and given its part of it away.
+    #[n(0)]
+    Signed,
+    /// It has stored a share, which is pending until all have said the same.
+    #[n(1)]
+    Ready(#[n(0)] Statement),
+    /// It knows of bans that the coordinator did not tell, and has not begun.
+    #[n(2)]
+    Behind(#[n(0)] Vec<SignedBan>),
+    /// It gave up.
+    #[n(3)]
+    Aborted(#[n(0)] Verdict),
+}
+
+/// What a party found wrong.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Verdict {
+    /// What happened, for the log.
+    #[n(0)]
+    pub reason: String,
+    /// Who is to answer for it.
+    #[n(1)]
+    pub culprits: BTreeSet<Party>,
+    /// Who may be.
+    #[n(2)]
+    pub suspects: BTreeSet<Party>,
+    /// The pair that must not sign together any more.
+    #[n(3)]
+    pub ban: Option<SignedBan>,
+}
+
+impl Verdict {
+    /// That this happened, and nobody is to answer for it.
+    pub const fn of(reason: String) -> Self {
+        Self { reason, culprits: BTreeSet::new(), suspects: BTreeSet::new(), ban: None }
+    }
+}
+
+/// A claim of a node about a share that it holds, and its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Statement {
+    /// The claim, encoded.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub claim: Vec<u8>,
+    /// By the node's Ed25519 key.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}

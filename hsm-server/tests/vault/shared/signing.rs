@@ -1,0 +1,97 @@
+//! Signing: whoever may, with whoever is there.
+
+use super::*;
+use strongroom_shared::fault::FaultCode;
+
+fn every_subset_signs(kind: Kind, t: usize, n: usize) {
+    let house = House::new(n);
+    let made = house.generate(0, &kind.wish(t as u8, n as u8)).unwrap();
+    let names: Vec<String> = house.nodes.iter().map(|node| node.name.clone()).collect();
+    for subset in subsets(t, n) {
+        let there: Vec<String> = subset.iter().map(|at| names[*at].clone()).collect();
+        house.net.weather(
+            move |_, to, _| {
+                if there.iter().any(|name| name == to) { Mishap::None } else { Mishap::Lost }
+            },
+        );
+        let signature = house.sign(subset[0], kind, made.private.id, MESSAGE);
+        let signature = signature.unwrap_or_else(|fault| panic!("{kind:?} {subset:?}: {fault}"));
+        house.check(subset[0], kind, made.public.id, &signature);
+        for (at, node) in house.nodes.iter().enumerate() {
+            let done = node.records("SignShared").into_iter().filter(|r| r.outcome == Outcome::Done).count();
+            assert!(done > 0 || !subset.contains(&at), "node {at} signed without a record");
+        }
+    }
+}
+
+#[test]
+fn every_two_of_three_sign_ed25519() {
+    every_subset_signs(Kind::Ed25519, 2, 3);
+}
+
+#[test]
+fn every_three_of_five_sign_ed25519() {
+    every_subset_signs(Kind::Ed25519, 3, 5);
+}
+
+#[test]
+fn every_two_of_three_sign_bip340() {
+    every_subset_signs(Kind::Bip340, 2, 3);
+}
+
+#[test]
+fn every_three_of_five_sign_bip340() {
+    every_subset_signs(Kind::Bip340, 3, 5);
+}
+
+#[test]
+fn every_two_of_three_sign_ecdsa_on_secp256k1() {
+    every_subset_signs(Kind::K1, 2, 3);
+}
+
+#[test]
+fn every_three_of_five_sign_ecdsa_on_secp256k1() {
+    every_subset_signs(Kind::K1, 3, 5);
+}
+
+#[test]
+fn every_two_of_three_sign_ecdsa_on_p256() {
+    every_subset_signs(Kind::P256, 2, 3);
+}
+
+#[test]
+fn every_three_of_five_sign_ecdsa_on_p256() {
+    every_subset_signs(Kind::P256, 3, 5);
+}
+
+#[test]
+fn too_few_nodes_do_not_sign_and_say_so() {
+    let house = House::new(3);
+    let made = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    house.cut_off(&["b", "c"]);
+    let fault = house.sign(0, Kind::Ed25519, made.private.id, MESSAGE).unwrap_err();
+    assert_eq!(fault.code, FaultCode::QuorumMissing);
+    assert!(fault.detail.contains("node b") && fault.detail.contains("node c"), "{fault}");
+    let records = house.nodes[0].records("SignShared");
+    assert_eq!(records.last().unwrap().outcome, Outcome::Failed, "{records:?}");
+    house.clear_up();
+    house.sign(0, Kind::Ed25519, made.private.id, MESSAGE).unwrap();
+}
+
+#[test]
+fn threads_sign_at_once_with_one_key_at_all_nodes() {
+    let house = House::new(3);
+    let made = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let house = &house;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let at = thread % 3;
+                    let signature = house.sign(at, Kind::Ed25519, made.private.id, MESSAGE).unwrap();
+                    house.check(at, Kind::Ed25519, made.public.id, &signature);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,160 @@
+//! A bad network, and nodes that die: signatures come about or do not, and no node is left with half a key.
+
+use super::*;
+use strongroom_shared::fault::FaultCode;
+
+/// Everything that can happen to a message.
+fn mishaps(earlier: &[u8]) -> Vec<Mishap> {
+    vec![
+        Mishap::Lost,
+        Mishap::ReplyLost,
+        Mishap::Twice,
+        Mishap::Altered,
+        Mishap::ReplyAltered,
+        Mishap::Replaced(earlier.to_vec()),
+        Mishap::Dies,
+        Mishap::DiesAfter,
+    ]
+}
+
+/// Brings back whoever died, and lets everybody greet everybody.
+fn recover(house: &mut House) {
+    house.clear_up();
+    (1..house.nodes.len()).for_each(|at| house.restart(at));
+    house.beat();
+}
+
+fn a_signature_survives_every_mishap(kind: Kind, t: u8, n: u8) {
+    let mut house = House::new(n.into());
+    let made = house.generate(0, &kind.wish(t, n)).unwrap();
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    house.sign(0, kind, made.private.id, MESSAGE).unwrap();
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls >= usize::from(t) - 1, "{calls}");
+    let earlier = house.net.said.lock().unwrap().last().unwrap().2.clone();
+    for after in 0..calls {
+        for mishap in mishaps(&earlier) {
+            let struck = house.strike("a", after, mishap.clone());
+            let signature = house.sign(0, kind, made.private.id, MESSAGE);
+            let signature = signature.unwrap_or_else(|fault| panic!("{mishap:?} after {after}: {fault}"));
+            assert!(struck.load(Ordering::Relaxed) > calls, "{mishap:?} after {after}: nobody noticed");
+            recover(&mut house);
+            house.check(0, kind, made.public.id, &signature);
+        }
+    }
+}
+
+#[test]
+fn ecdsa_survives_every_mishap() {
+    a_signature_survives_every_mishap(Kind::K1, 2, 3);
+}
+
+#[test]
+fn schnorr_by_way_of_the_coordinator_survives_every_mishap() {
+    a_signature_survives_every_mishap(Kind::Ed25519, 3, 5);
+}
+
+/// The names of the private keys that a node shows.
+fn keys(house: &House, at: usize) -> Vec<ObjectId> {
+    let template = Template::new().with(CKA_CLASS, Value::Ulong(CKO_PRIVATE_KEY));
+    let found = house.ask(at, &FindObjects { template, after: None }).unwrap();
+    found.objects.iter().map(|object| object.id).collect()
+}
+
+#[test]
+fn a_key_is_at_all_nodes_or_at_none_whatever_happens() {
+    let mut house = House::new(3);
+    let wish = Kind::Ed25519.wish(2, 3);
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    house.generate(0, &wish).unwrap();
+    let calls = calls.load(Ordering::Relaxed);
+    let earlier = house.net.said.lock().unwrap().last().unwrap().2.clone();
+    let mut made = 1;
+    for after in 0..calls {
+        for mishap in mishaps(&earlier) {
+            house.strike("a", after, mishap.clone());
+            let done = house.generate(0, &wish);
+            recover(&mut house);
+            made += usize::from(done.is_ok());
+            let all = keys(&house, 0);
+            assert_eq!(all.len(), made, "{mishap:?} after {after}: {done:?}");
+            for at in 1..3 {
+                assert_eq!(keys(&house, at), all, "{mishap:?} after {after}, node {at}");
+            }
+            if let Ok(pair) = done {
+                house.sign(2, Kind::Ed25519, pair.private.id, MESSAGE).unwrap();
+            }
+        }
+    }
+    assert!(made > 1 && made < 1 + calls * mishaps(&[]).len(), "{made}");
+}
+
+#[test]
+fn a_coordinator_that_dies_with_the_certificate_brings_it_when_it_is_back() {
+    let mut house = House::new(3);
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    // The last two calls tell the others of the certificate.
+    let before = calls.load(Ordering::Relaxed) - 2;
+    let said = Arc::new(AtomicUsize::new(0));
+    house.net.weather(move |from, to, call| {
+        let counts = from == "a" && call == CallId::SealedCall;
+        let late = counts && said.fetch_add(1, Ordering::Relaxed) >= before;
+        if late || (to == "a") { Mishap::Lost } else { Mishap::None }
+    });
+    let made = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    house.beat();
+    assert_eq!(keys(&house, 0).len(), 2);
+    assert_eq!((keys(&house, 1).len(), keys(&house, 2).len()), (1, 1), "they wait");
+    // However long it takes: nobody but the one that is away can know.
+    for node in &house.nodes {
+        node.world.platform.pass(2 * 3_600_000_000);
+    }
+    (0..3).for_each(|at| house.restart(at));
+    house.beat();
+    house.clear_up();
+    house.beat();
+    for at in 0..3 {
+        house.desks[at] = house.log_in(at);
+        assert_eq!(keys(&house, at).len(), 2, "node {at}");
+        house.sign(at, Kind::Ed25519, made.private.id, MESSAGE).unwrap();
+    }
+}
+
+#[test]
+fn a_share_that_no_node_has_a_certificate_for_is_given_up_after_an_hour() {
+    let mut house = House::new(3);
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    let calls = calls.load(Ordering::Relaxed);
+    // The reply to the last step of one of the others, in which it would have signed.
+    house.strike("a", calls - 3, Mishap::ReplyLost);
+    assert_eq!(code(house.generate(0, &Kind::Ed25519.wish(2, 3))), FaultCode::QuorumMissing);
+    recover(&mut house);
+    let dropped = |house: &House, at: usize| {
+        let records = house.nodes[at].records("GenerateShared");
+        records.iter().filter(|record| record.detail.contains("it was dropped")).count()
+    };
+    let waiting = |house: &House, at: usize| {
+        let records = house.nodes[at].records("GenerateShared");
+        records.iter().filter(|record| record.detail.contains("waits for the others")).count() - 1
+    };
+    assert!((0..3).any(|at| waiting(&house, at) == 1));
+    assert!((0..3).all(|at| dropped(&house, at) == 0), "not before its time");
+    for node in &house.nodes {
+        node.world.platform.pass(3_600_000_000);
+    }
+    house.cut_off(&["c"]);
+    house.beat();
+    assert!((0..2).all(|at| dropped(&house, at) == 0), "c may have the certificate");
+    house.clear_up();
+    house.beat();
+    for at in 0..3 {
+        assert_eq!(dropped(&house, at), waiting(&house, at), "node {at}");
+        house.desks[at] = house.log_in(at);
+        assert_eq!(keys(&house, at).len(), 1);
+    }
+    (0..3).for_each(|at| house.restart(at));
+    house.beat();
+    assert!((0..3).all(|at| dropped(&house, at) == waiting(&house, at)), "once");
+}
