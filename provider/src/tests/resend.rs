@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Deadlines,
     hsm::{Link, Patience},
-    module::Module,
+    module::{Module, Way},
     object,
     rv::Error,
 };
@@ -46,7 +46,7 @@ fn a_patient_call_asks_again_after_a_silence_and_a_server_that_is_gone_is_found_
     let vault = std::sync::Arc::new(ScriptedVault::default());
     let deadlines = Deadlines { call: Duration::from_millis(100), generation: Duration::from_secs(60) };
     let transport = Box::new(InProcess(vault.clone())) as _;
-    let module = Module::over([("in process".to_owned(), transport)], deadlines).unwrap();
+    let module = Module::over([Way::new("in process", transport)], deadlines).unwrap();
     let hsm = &module.slot(0).unwrap().hsm;
     let set_pin = || InitPin { pin: Pin::new(PIN) };
     let start = Instant::now();
