@@ -438,6 +438,7 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::network::restart::CHECKS),
     Table(checks::network::certificates::CHECKS),
     Generated(checks::functions::checks),
+    Generated(checks::conditions::checks),
     Generated(checks::profiles::checks),
     Table(checks::slots::last::CHECKS),
     Generated(checks::nulls::last),

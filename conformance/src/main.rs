@@ -1,7 +1,7 @@
 //! `p11-conformance --module X.so`: checks any PKCS#11 module against the clauses of the standard.
 //!
 //! It knows only the C interface. A check is a row and a function in `checks/`, a file per chapter of the standard;
-//! ordinary use goes through the `cryptoki` crate (`checks/client.rs`), everything that no careful program does
+//! ordinary use goes through the `cryptoki` crate (`client.rs`), everything that no careful program does
 //! through `raw.rs`. The token is left as it was found, with its PINs.
 
 #![allow(non_snake_case, reason = "fields of the standard's structures")]
@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod checks;
+mod client;
 mod compare;
 mod coverage;
 mod interrupt;

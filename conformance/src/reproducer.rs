@@ -35,7 +35,8 @@ pub fn program(story: &Story<'_>, trace: &Trace) -> Option<String> {
 }
 
 fn source(story: &Story<'_>, calls: &[&Call], left_out: usize) -> String {
-    let mut writer = Writer { slot: story.slot, ..Writer::default() };
+    let has_slot = story.stage >= Stage::Token;
+    let mut writer = Writer { slot: story.slot, has_slot, ..Writer::default() };
     for call in calls {
         writer.call(call);
     }
@@ -59,13 +60,12 @@ fn source(story: &Story<'_>, calls: &[&Call], left_out: usize) -> String {
 /// What brings the module to where the check began.
 fn steps(stage: Stage) -> Vec<&'static str> {
     let initialize = "    begin(\"C_Initialize\", ((RV (*)(void *))f[0])(&locking));\n";
-    let token = "    find_token();\n";
     let login = "    log_in();\n";
     match stage {
         Stage::Loaded => vec![],
         Stage::Initialized => vec![initialize],
-        Stage::Token | Stage::Public => vec![initialize, token],
-        Stage::User => vec![initialize, token, login],
+        Stage::Token | Stage::Public => vec![initialize, FIND_TOKEN],
+        Stage::User => vec![initialize, FIND_TOKEN, login],
     }
 }
 
@@ -130,6 +130,8 @@ fn in_comment(text: &str) -> String {
 #[derive(Default)]
 struct Writer {
     slot: u64,
+    /// Whether the program has looked for the token.
+    has_slot: bool,
     names: usize,
     handles: HashMap<u64, usize>,
     memory: String,
@@ -145,6 +147,10 @@ impl Writer {
             let before = place.checked_sub(1).and_then(|place| call.arguments.get(place));
             let after = call.arguments.get(place + 1);
             arguments.push(self.argument(function, *kind, value, [before, after]));
+        }
+        if !self.has_slot && call.arguments.contains(&Value::Slot(self.slot)) {
+            self.has_slot = true;
+            self.body.push_str(FIND_TOKEN);
         }
         let types: Vec<&str> = kinds.iter().map(|kind| c_type(*kind)).collect();
         let place = Function::ALL.iter().position(|other| *other == function).unwrap_or(0);
@@ -350,6 +356,7 @@ const fn c_type(kind: Kind) -> &'static str {
     }
 }
 
+const FIND_TOKEN: &str = "    find_token();\n";
 const PRELUDE: &str = include_str!("reproducer/prelude.c");
 const MAIN: &str = "int main(int argc, char **argv) {\n    RV rv;\n    load(argc, argv);\n";
 const END: &str = "    return the_same ? 1 : 0;\n}\n";

@@ -90,6 +90,9 @@ impl fmt::Display for Rv {
 
 macro_rules! names {
     ($( $code:ident )*) => {
+        /// The return values that have a name here.
+        pub const ALL: &[CK_RV] = &[ $( $code, )* ];
+
         /// The standard's name of a return value, or its number.
         pub fn name(code: CK_RV) -> String {
             match code {

@@ -428,6 +428,36 @@ fn memory_is_bounded() {
     assert_eq!(run.status.code(), Some(0), "an allocation that fails is the module's to handle: {text}");
 }
 
+/// A client written with a crate has its calls on record too, and a program of its own.
+#[test]
+fn an_ordinary_clients_calls_are_told_and_its_pin_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let options = ["--check", "client.random", "--json", json.to_str().unwrap()];
+    let run = run_stub_in(folder.path(), "PLAIN", &options, 3);
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    let report = read(&json);
+    let row = &report["checks"][0];
+    assert_eq!(row["seen"], "C_GenerateRandom: CKR_FUNCTION_NOT_SUPPORTED");
+    let calls = row["trace"]["calls"].as_array().unwrap();
+    let told: Vec<_> =
+        calls.iter().map(|call| (call["function"].as_str().unwrap(), &call["result"])).collect();
+    for function in ["C_Initialize", "C_GetSlotList", "C_OpenSession", "C_Login"] {
+        assert!(told.contains(&(function, &0.into())), "{function}: {told:?}");
+    }
+    assert_eq!(told.last().unwrap(), &("C_GenerateRandom", &0x54.into()));
+    assert!(row["trace"].to_string().contains("the user PIN") && !report.to_string().contains(PIN));
+
+    let (source, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
+    fs::write(&source, row["reproducer"].as_str().unwrap()).unwrap();
+    let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
+    let built = Command::new("gcc").args(flags).args([&program, &source]).arg("-ldl").status().unwrap();
+    assert!(built.success(), "{}", row["reproducer"]);
+    let run =
+        Command::new(&program).arg(folder.path().join("PLAIN.so")).env("P11_PIN", PIN).output().unwrap();
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stdout));
+}
+
 /// A run that cannot go on says so in every report, and everything else that it knows.
 fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
     let error = String::from_utf8_lossy(&run.stderr);

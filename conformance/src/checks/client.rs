@@ -1,14 +1,15 @@
 //! An ordinary application, written with the `cryptoki` crate as any Rust program would be.
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::error::Error;
+use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass};
-use cryptoki::session::{Session, UserType};
-use cryptoki::types::{AuthPin, Ulong};
+use cryptoki::slot::Slot;
+use cryptoki::types::Ulong;
 
 use crate::bench::{Bench, LABEL};
 use crate::check::{Stop, Verdict, ensure, table};
+use crate::client::{Client, ClientSession};
+use crate::raw::Function as F;
 
 table! {
     "client.info" Loaded info, "5.4.3, 5.5.2, 5.5.3", "library, slot and token describe themselves";
@@ -21,34 +22,29 @@ table! {
     "client.token-key" Loaded token_key, "5.7, 5.13", "a token key is found by the next session and signs" => token_objects;
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::fail("CKR_OK", error.to_string())
-    }
-}
-
 /// Starts the module as an application would, does something in a logged-in session, and stops it.
-fn application(bench: &Bench, needs: &[MechanismType], act: impl FnOnce(&Session) -> Verdict) -> Verdict {
+fn application(
+    bench: &Bench,
+    needs: &[MechanismType],
+    act: impl FnOnce(&ClientSession<'_>) -> Verdict,
+) -> Verdict {
     starts_plainly(bench)?;
-    let pin = AuthPin::new(String::from_utf8_lossy(&bench.pin()?).into_owned().into());
-    let context = Pkcs11::new(&bench.target.module)?;
-    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
-    let slots = context.get_slots_with_initialized_token()?;
+    let pin = bench.pin()?;
+    let client = Client::start(bench)?;
     let label = bench.target.token_label.as_deref();
-    let wanted = |slot: &_| {
-        let info = context.get_token_info(*slot);
+    let wanted = |slot: &Slot| {
+        let info = client.ask(F::C_GetTokenInfo, Some(*slot), |context| context.get_token_info(*slot));
         info.is_ok_and(|info| label.is_none_or(|label| info.label() == label))
     };
-    let slot = slots.into_iter().find(wanted).ok_or_else(|| Stop::fail("a token", "none"))?;
-    let offered = context.get_mechanism_list(slot)?;
+    let slot = client.slots()?.into_iter().find(wanted).ok_or_else(|| Stop::fail("a token", "none"))?;
+    let offered = client.mechanisms(slot)?;
     if needs.iter().any(|mechanism| !offered.contains(mechanism)) {
         return Err(Stop::NotOffered);
     }
-    let session = context.open_rw_session(slot)?;
-    session.login(UserType::User, Some(&pin))?;
+    let session = client.log_in(slot, &pin)?;
     act(&session)?;
     session.close()?;
-    Ok(context.finalize()?)
+    client.stop()
 }
 
 /// An ordinary client gives `C_Initialize` no string.
@@ -65,18 +61,17 @@ fn label() -> Attribute {
 
 fn info(bench: &Bench) -> Verdict {
     starts_plainly(bench)?;
-    let context = Pkcs11::new(&bench.target.module)?;
-    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
-    let library = context.get_library_info()?;
+    let client = Client::start(bench)?;
+    let library = client.ask(F::C_GetInfo, None, Pkcs11::get_library_info)?;
     ensure(!library.library_description().is_empty(), "a description", "none")?;
-    for slot in context.get_slots_with_initialized_token()? {
-        context.get_slot_info(slot)?;
-        context.get_token_info(slot)?;
-        for mechanism in context.get_mechanism_list(slot)? {
-            context.get_mechanism_info(slot, mechanism)?;
+    for slot in client.slots()? {
+        client.ask(F::C_GetSlotInfo, Some(slot), |context| context.get_slot_info(slot))?;
+        client.ask(F::C_GetTokenInfo, Some(slot), |context| context.get_token_info(slot))?;
+        for mechanism in client.mechanisms(slot)? {
+            client.mechanism_info(slot, mechanism)?;
         }
     }
-    Ok(context.finalize()?)
+    client.stop()
 }
 
 fn ecdsa(bench: &Bench) -> Verdict {
@@ -90,7 +85,7 @@ fn ecdsa(bench: &Bench) -> Verdict {
         let private = [label(), Attribute::Token(false), Attribute::Sign(true)];
         let (public, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
         let signature = session.sign(&Mechanism::Ecdsa, private, &[7; 32])?;
-        Ok(session.verify(&Mechanism::Ecdsa, public, &[7; 32], &signature)?)
+        session.verify(&Mechanism::Ecdsa, public, &[7; 32], &signature)
     })
 }
 
@@ -108,7 +103,7 @@ fn rsa(bench: &Bench) -> Verdict {
         let (public, private) =
             session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)?;
         let signature = session.sign(&Mechanism::Sha256RsaPkcs, private, b"message")?;
-        Ok(session.verify(&Mechanism::Sha256RsaPkcs, public, b"message", &signature)?)
+        session.verify(&Mechanism::Sha256RsaPkcs, public, b"message", &signature)
     })
 }
 
@@ -146,24 +141,21 @@ fn find(bench: &Bench) -> Verdict {
         let seen = session.get_attributes(object, &[AttributeType::Label, AttributeType::Value])?;
         let expected = [Attribute::Label(b"other".to_vec()), Attribute::Value(b"value".to_vec())];
         ensure(seen == expected, "the new label and the old value", format!("{seen:?}"))?;
-        Ok(session.destroy_object(object)?)
+        session.destroy_object(object)
     })
 }
 
 fn digest(bench: &Bench) -> Verdict {
     application(bench, &[MechanismType::SHA256], |session| {
         let whole = session.digest(&Mechanism::Sha256, b"one and two")?;
-        session.digest_init(&Mechanism::Sha256)?;
-        session.digest_update(b"one")?;
-        session.digest_update(b" and two")?;
-        let parts = session.digest_final()?;
+        let parts = session.digest_parts(&Mechanism::Sha256, &[b"one", b" and two"])?;
         ensure(whole == parts, format!("{whole:02x?}"), format!("{parts:02x?}"))
     })
 }
 
 fn random(bench: &Bench) -> Verdict {
     application(bench, &[], |session| {
-        let (one, other) = (session.generate_random_vec(32)?, session.generate_random_vec(32)?);
+        let (one, other) = (session.random(32)?, session.random(32)?);
         ensure(one != other && one.len() == 32, "32 bytes, others each time", format!("{one:02x?}"))
     })
 }
@@ -190,6 +182,6 @@ fn token_key(bench: &Bench) -> Verdict {
         let signature = session.sign(&Mechanism::Ecdsa, private, &[7; 32])?;
         session.verify(&Mechanism::Ecdsa, public, &[7; 32], &signature)?;
         session.destroy_object(public)?;
-        Ok(session.destroy_object(private)?)
+        session.destroy_object(private)
     })
 }

@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod ciphers;
 pub mod client;
+pub mod conditions;
 pub mod derivation;
 pub mod digest;
 pub mod edwards;

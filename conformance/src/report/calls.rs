@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cryptoki_sys::{CKA_CLASS, CKA_KEY_TYPE};
+use cryptoki_sys::*;
 
 use crate::names;
 use crate::trace::{Attribute, Call, Content, Null, Value, hex_of};
@@ -56,16 +56,63 @@ impl fmt::Display for Value {
 
 impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = match &self.value {
-            Content::Memory(block) => block.bytes.as_slice().try_into().ok().map(u64::from_ne_bytes),
-            Content::Null(_) | Content::Secret(..) | Content::Unreadable(_) => None,
+        write!(f, "{} ", names::attribute(self.number))?;
+        let bytes = match &self.value {
+            Content::Memory(block) if block.length == block.bytes.len() as u64 => block.bytes.as_slice(),
+            Content::Memory(_) | Content::Null(_) | Content::Secret(..) | Content::Unreadable(_) => &[],
         };
-        match (self.number, number) {
-            (CKA_CLASS, Some(class)) => write!(f, "CKA_CLASS {}", names::class(class)),
-            (CKA_KEY_TYPE, Some(kind)) => write!(f, "CKA_KEY_TYPE {}", names::key_type(kind)),
-            (number, _) => write!(f, "{} {}", names::attribute(number), self.value),
+        let number = bytes.try_into().ok().map(CK_ULONG::from_ne_bytes);
+        match (self.number, number, bytes) {
+            (CKA_CLASS, Some(class), _) => write!(f, "{}", names::class(class)),
+            (CKA_KEY_TYPE, Some(kind), _) => write!(f, "{}", names::key_type(kind)),
+            (CKA_KEY_GEN_MECHANISM, Some(number), _) => write!(f, "{}", names::mechanism(number)),
+            (CKA_VALUE_LEN | CKA_MODULUS_BITS | CKA_CERTIFICATE_TYPE | CKA_PROFILE_ID, Some(number), _) => {
+                write!(f, "{number}")
+            }
+            (number, _, [0]) if is_bool(number) => write!(f, "false"),
+            (number, _, [1]) if is_bool(number) => write!(f, "true"),
+            (CKA_LABEL | CKA_APPLICATION | CKA_UNIQUE_ID, _, [_, ..]) if bytes.iter().all(is_letter) => {
+                write!(f, "\"{}\"", String::from_utf8_lossy(bytes))
+            }
+            _ => write!(f, "{}", self.value),
         }
     }
+}
+
+/// Whether a byte is shown as itself.
+fn is_letter(byte: &u8) -> bool {
+    (byte.is_ascii_graphic() || *byte == b' ') && *byte != b'"'
+}
+
+/// Whether an attribute is a `CK_BBOOL`.
+const fn is_bool(attribute: CK_ATTRIBUTE_TYPE) -> bool {
+    matches!(
+        attribute,
+        CKA_TOKEN
+            | CKA_PRIVATE
+            | CKA_TRUSTED
+            | CKA_SENSITIVE
+            | CKA_ENCRYPT
+            | CKA_DECRYPT
+            | CKA_WRAP
+            | CKA_UNWRAP
+            | CKA_SIGN
+            | CKA_SIGN_RECOVER
+            | CKA_VERIFY
+            | CKA_VERIFY_RECOVER
+            | CKA_DERIVE
+            | CKA_ENCAPSULATE
+            | CKA_DECAPSULATE
+            | CKA_EXTRACTABLE
+            | CKA_LOCAL
+            | CKA_NEVER_EXTRACTABLE
+            | CKA_ALWAYS_SENSITIVE
+            | CKA_MODIFIABLE
+            | CKA_COPYABLE
+            | CKA_DESTROYABLE
+            | CKA_ALWAYS_AUTHENTICATE
+            | CKA_WRAP_WITH_TRUSTED
+    )
 }
 
 impl fmt::Display for Content {
@@ -110,5 +157,21 @@ mod tests {
         };
         let line = "C_Sign(session 3, [2] 01ff, 2, → <plaintext, 9 bytes>, room 64 → 9) = CKR_OK";
         assert_eq!(call.to_string(), line);
+    }
+
+    #[test]
+    fn an_attribute_is_told_as_what_it_is() {
+        let told = |number, bytes: &[u8]| {
+            let value = Block { length: bytes.len() as u64, bytes: bytes.to_vec(), points: Vec::new() };
+            Attribute { number, value: Content::Memory(value) }.to_string()
+        };
+        assert_eq!(told(CKA_CLASS, &CKO_DATA.to_ne_bytes()), "CKA_CLASS CKO_DATA");
+        assert_eq!(told(CKA_TOKEN, &[1]), "CKA_TOKEN true");
+        assert_eq!(told(CKA_TOKEN, &[7]), "CKA_TOKEN [1] 07");
+        assert_eq!(told(CKA_ID, &[1]), "CKA_ID [1] 01");
+        assert_eq!(told(CKA_LABEL, b"my key"), "CKA_LABEL \"my key\"");
+        assert_eq!(told(CKA_LABEL, b"\x1b[2J"), "CKA_LABEL [4] 1b5b324a");
+        assert_eq!(told(CKA_MODULUS_BITS, &2048_u64.to_ne_bytes()), "CKA_MODULUS_BITS 2048");
+        assert_eq!(told(CKA_MODULUS_BITS, &[8]), "CKA_MODULUS_BITS [1] 08");
     }
 }

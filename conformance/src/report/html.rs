@@ -68,16 +68,20 @@ fn head(document: &Document) -> String {
     ];
     let links = links.iter().flatten().map(|(id, text)| format!("<a href=\"#{id}\">{text}</a>"));
     let links: String = links.collect();
+    let verdict = match (document.tally.failed, &document.incomplete) {
+        (1, None) => "1 finding".to_owned(),
+        (count @ 2.., None) => format!("{count} findings"),
+        (_, _) => document.verdict().to_owned(),
+    };
     let incomplete = document.incomplete.iter();
     let incomplete: String = incomplete
         .map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)))
         .collect();
     format!(
-        "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{}</span></h1>\
+        "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{verdict}</span></h1>\
          <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p>{incomplete}</header>\
          <nav class=\"top\">{links}</nav>",
         escape(file_name(&manifest.module)),
-        document.verdict(),
         escape(&survey.library),
         escape(&survey.library_version),
         escape(&survey.cryptoki_version),
@@ -200,7 +204,7 @@ fn shortened(text: &str) -> String {
 fn calls(trace: &Trace) -> String {
     let all: Vec<_> = trace.earlier.iter().chain(&trace.calls).collect();
     if all.is_empty() {
-        return "<p class=\"lead\">Made by an ordinary client, whose calls are not recorded.</p>".to_owned();
+        return "<p class=\"lead\">No call was made.</p>".to_owned();
     }
     let start = all.len().saturating_sub(CALLS);
     let note = match start + trace.left_out {
@@ -251,17 +255,24 @@ fn profiles(document: &Document) -> String {
             Standing::NotMet => "<span class=\"chip bad\">not met</span>",
             Standing::Unknown => "<span class=\"chip never\">not checked</span>",
         };
-        let failed =
+        let links =
             profile.failed.iter().map(|id| format!("<a href=\"#{0}\"><code>{0}</code></a> ", escape(id)));
-        let open = chips("bad", &profile.missing) + &chips("never", &profile.unchecked);
+        let failed = match profile.failed.len() {
+            0 => String::new(),
+            1 => format!("<p>A check about it failed: {}</p>", links.collect::<String>()),
+            count => format!(
+                "<details><summary>{count} checks about it failed</summary>{}</details>",
+                links.collect::<String>()
+            ),
+        };
         format!(
-            "<tr><td><code>{}</code><br>{}</td><td>{state}</td><td>{}</td><td class=\"number\">{}</td>\
-             <td class=\"wide\">{}</td></tr>",
+            "<tr><td><code>{}</code><br>{}</td><td>{state}</td><td class=\"number\">{}</td>\
+             <td class=\"wide\">{}{}{failed}</td></tr>",
             escape(&profile.name),
             escape(&profile.clause),
-            if open.is_empty() { "none" } else { &open },
             profile.passed,
-            failed.collect::<String>(),
+            chips("bad", &profile.missing),
+            chips("never", &profile.unchecked),
         )
     };
     let rows: String = document.profiles.iter().map(row).collect();
@@ -270,8 +281,8 @@ fn profiles(document: &Document) -> String {
          requirement, and the checks of the chapters that they come from. A profile is met if every requirement is, and \
          no such check failed.</p><p class=\"key\"><span><span class=\"chip bad\">NAME</span>required, not met</span>\
          <span><span class=\"chip never\">NAME</span>required, not checked in this run</span></p>\
-         <div class=\"scroll\"><table><tr><th>Profile</th><th>Verdict</th><th>Open requirements</th>\
-         <th class=\"number\">Passed</th><th>Findings</th></tr>{rows}</table></div></section>"
+         <div class=\"scroll\"><table><tr><th>Profile</th><th>Verdict</th><th class=\"number\">Passed</th>\
+         <th>Open requirements</th></tr>{rows}</table></div></section>"
     )
 }
 
