@@ -265,3 +265,55 @@ returns! {
     C_AsyncJoin: CALL SESSION OUTPUT;
         CKR_SAVED_STATE_INVALID CKR_SESSION_ASYNC_NOT_SUPPORTED CKR_TOKEN_NOT_PRESENT;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 5.1.6 says of these values which functions alone return them.
+    #[test]
+    fn a_value_of_few_functions_is_listed_for_these() {
+        let only: &[(CK_RV, &[Function])] = &[
+            (
+                CKR_ACTION_PROHIBITED,
+                &[Function::C_CopyObject, Function::C_DestroyObject, Function::C_SetAttributeValue],
+            ),
+            (CKR_CANT_LOCK, &[Function::C_Initialize]),
+            (CKR_CRYPTOKI_ALREADY_INITIALIZED, &[Function::C_Initialize]),
+            (CKR_FUNCTION_NOT_PARALLEL, &[Function::C_GetFunctionStatus, Function::C_CancelFunction]),
+            (CKR_KEY_CHANGED, &[Function::C_SetOperationState]),
+            (CKR_KEY_INDIGESTIBLE, &[Function::C_DigestKey]),
+            (CKR_NO_EVENT, &[Function::C_WaitForSlotEvent]),
+            (CKR_RANDOM_SEED_NOT_SUPPORTED, &[Function::C_SeedRandom]),
+            (CKR_SESSION_COUNT, &[Function::C_OpenSession]),
+            (CKR_SESSION_EXISTS, &[Function::C_InitToken]),
+            (CKR_USER_ALREADY_LOGGED_IN, &[Function::C_Login, Function::C_LoginUser]),
+            (CKR_WRAPPING_KEY_SIZE_RANGE, &[Function::C_WrapKey, Function::C_WrapKeyAuthenticated]),
+        ];
+        for (code, functions) in only {
+            for function in Function::ALL {
+                let name = function.name();
+                assert_eq!(of(*function).contains(code), functions.contains(function), "{name} {code:#x}");
+            }
+        }
+    }
+
+    /// 5.1.1, 5.1.2 and 5.1.6.
+    #[test]
+    fn what_every_function_returns_is_listed_for_all() {
+        let before = [
+            Function::C_Initialize,
+            Function::C_GetFunctionList,
+            Function::C_GetInterfaceList,
+            Function::C_GetInterface,
+        ];
+        for function in Function::ALL {
+            let (listed, name) = (of(*function), function.name());
+            assert!([CKR_OK, CKR_GENERAL_ERROR, CKR_HOST_MEMORY].iter().all(|code| listed.contains(code)));
+            assert_eq!(listed.contains(&CKR_CRYPTOKI_NOT_INITIALIZED), !before.contains(function), "{name}");
+            let in_session =
+                crate::signature::of(*function).first() == Some(&crate::signature::Kind::Session);
+            assert_eq!(listed.contains(&CKR_SESSION_HANDLE_INVALID), in_session, "{name}");
+        }
+    }
+}

@@ -413,3 +413,37 @@ fn judge(test: &Test, answer: Answer, job: &Job) -> Verdict {
         (Expected::Invalid, Answer::Wrong(seen)) => Err(Stop::graded(job.forgery, "a refusal", seen)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(job: &str, result: &str, flag: &str, answer: Answer) -> Option<Verdict> {
+        let job = JOBS.iter().find(|one| one.id == job)?;
+        let test = serde_json::json!({ "tcId": 1, "result": result, "flags": [flag] });
+        Some(judge(&serde_json::from_value(test).ok()?, answer, job))
+    }
+
+    #[test]
+    fn what_is_beyond_is_neither_passed_nor_failed() {
+        for result in ["valid", "acceptable", "invalid"] {
+            assert_eq!(judged("aes-gcm", result, "", Answer::Beyond), Some(Err(Stop::NotOffered)));
+        }
+    }
+
+    #[test]
+    fn a_short_signature_is_one_for_ecdsa_only() {
+        let accepted = |job, flag| judged(job, "invalid", flag, Answer::Right).map(|verdict| verdict.is_ok());
+        assert_eq!(accepted("ecdsa-p256-sha256", "SignatureSize"), Some(true));
+        assert_eq!(accepted("ecdsa-p256-sha256", "ModifiedSignature"), Some(false));
+        assert_eq!(accepted("dsa-2048-sha256", "SignatureSize"), Some(false));
+    }
+
+    #[test]
+    fn other_bytes_hide_a_refusal_and_are_no_answer() {
+        let passes = |result| {
+            judged("rsa-pkcs-decrypt-2048", result, "", Answer::Other(String::new())).map(|seen| seen.is_ok())
+        };
+        assert_eq!((passes("invalid"), passes("valid")), (Some(true), Some(false)));
+    }
+}
