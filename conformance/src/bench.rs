@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::check::{Check, Stop};
 use crate::marks::Effect;
+use crate::observations::{Measured, Observation};
 use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
@@ -63,14 +64,16 @@ pub enum Leftovers {
     Keep,
 }
 
-/// Whether the token still takes the user's PIN.
+/// How the token stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It does, as far as is known.
+    /// It is there and takes the user's PIN, as far as is known.
     #[default]
     Accepted,
-    /// It does not. No further try is made.
+    /// The module did not start, or did not show it.
+    Away,
+    /// It does not take the user's PIN any more. No further try is made.
     Refused,
 }
 
@@ -134,6 +137,7 @@ pub struct Bench {
     standing: Cell<Standing>,
     widest: Cell<Option<CK_FLAGS>>,
     random: RefCell<Seeded>,
+    observed: RefCell<Vec<(String, Measured)>>,
     desk: Option<Desk>,
 }
 
@@ -161,6 +165,7 @@ impl Bench {
             standing: Cell::default(),
             widest: Cell::default(),
             random: RefCell::new(Seeded::new(target.seed, "")),
+            observed: RefCell::default(),
             desk: target.socket.as_ref().map(|socket| Desk::at(socket, target.limit)).transpose()?,
             target,
             slot: Cell::new(None),
@@ -182,8 +187,8 @@ impl Bench {
         }
         while self.stage.get() < stage {
             let next = match self.stage.get() {
-                Stage::Loaded => self.initialize()?,
-                Stage::Initialized => self.find_token()?,
+                Stage::Loaded => self.seen(self.initialize())?,
+                Stage::Initialized => self.seen(self.find_token())?,
                 Stage::Token if stage == Stage::Public => Stage::Public,
                 Stage::Token | Stage::Public => self.log_in()?,
                 Stage::User => Stage::User,
@@ -204,6 +209,17 @@ impl Bench {
         self.random.borrow_mut()
     }
 
+    /// Keeps what was measured beside the check.
+    pub fn observe(&self, what: &str, measured: Measured) {
+        self.observed.borrow_mut().push((what.to_owned(), measured));
+    }
+
+    /// What was measured beside this check.
+    pub fn take_observations(&self, check: &str) -> Vec<Observation> {
+        let observed = self.observed.take().into_iter();
+        observed.map(|(what, measured)| Observation { check: check.to_owned(), what, measured }).collect()
+    }
+
     /// Where the network's faults are ordered.
     ///
     /// # Errors
@@ -212,7 +228,17 @@ impl Bench {
         self.desk.as_ref().ok_or_else(|| Stop::Skipped("no network was given (--network)".to_owned()))
     }
 
-    /// Whether the token still takes the user's PIN.
+    /// Notes whether the token is there.
+    fn seen(&self, reached: Result<Stage, Stop>) -> Result<Stage, Stop> {
+        self.standing.set(match (self.standing.get(), &reached) {
+            (Standing::Refused, _) => Standing::Refused,
+            (Standing::Accepted | Standing::Away, Ok(_)) => Standing::Accepted,
+            (Standing::Accepted | Standing::Away, Err(_)) => Standing::Away,
+        });
+        reached
+    }
+
+    /// How the token stands.
     pub fn standing(&self) -> Standing {
         self.standing.get()
     }
@@ -230,18 +256,25 @@ impl Bench {
     }
 
     /// Destroys the token objects that the suite made, and finalises the module.
-    pub fn leave(&self) {
+    ///
+    /// # Errors
+    /// What keeps it from knowing that none is left.
+    pub fn leave(&self) -> Result<(), Stop> {
         let may_destroy = self.target.leftovers == Leftovers::Destroy
             && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
-        if may_destroy && self.target.pin.is_some() && self.prepare(Stage::User).is_ok() {
-            if let Ok(session) = self.session() {
-                for object in session.find(&Template::new().bytes(CKA_LABEL, LABEL)).unwrap_or_default() {
-                    let _destroyed = session.destroy(object);
-                }
-            }
-            self.conclude();
-        }
+        let swept = if may_destroy && self.target.pin.is_some() { self.sweep() } else { Ok(()) };
         self.reset(Stage::Loaded);
+        swept
+    }
+
+    fn sweep(&self) -> Result<(), Stop> {
+        self.prepare(Stage::User)?;
+        let session = self.session()?;
+        let ours = Template::new().bytes(CKA_LABEL, LABEL);
+        for object in session.find(&ours)? {
+            session.destroy(object).ok()?;
+        }
+        Ok(())
     }
 
     /// Sees whether the module can be initialised, shows the token and takes the PINs that were given. Each costs one

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use crate::check::Outcome;
+use crate::performance::Figure;
 use crate::report::{Document, Row};
 
 /// What differs.
@@ -14,6 +15,8 @@ pub struct Comparison<'a> {
     pub mended: Vec<&'a Row>,
     /// Checks that one made and the other did not, or that came to something else: id, first, second.
     pub other: Vec<(&'a str, &'static str, &'static str)>,
+    /// What both measured: first, second.
+    pub speed: Vec<(&'a Figure, &'a Figure)>,
 }
 
 /// Compares two documents.
@@ -22,7 +25,8 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
         document.checks.iter().map(|row| (row.id.as_str(), row)).collect()
     };
     let (before, after) = (by_id(first), by_id(second));
-    let mut comparison = Comparison { new: Vec::new(), mended: Vec::new(), other: Vec::new() };
+    let speed = pairs(&first.performance, &second.performance);
+    let mut comparison = Comparison { new: Vec::new(), mended: Vec::new(), other: Vec::new(), speed };
     for (id, row) in &after {
         let earlier = before.get(id).copied();
         if row.is_finding() && !earlier.is_some_and(Row::is_finding) {
@@ -44,6 +48,18 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
         }
     }
     comparison
+}
+
+/// Measurements of the same, in the order in which they were made.
+fn pairs<'a>(first: &'a [Figure], second: &'a [Figure]) -> Vec<(&'a Figure, &'a Figure)> {
+    let mut rest: Vec<&Figure> = second.iter().collect();
+    let mut pairs = Vec::new();
+    for figure in first {
+        if let Some(place) = rest.iter().position(|other| other.measures_as(figure)) {
+            pairs.push((figure, rest.remove(place)));
+        }
+    }
+    pairs
 }
 
 fn word(row: &Row) -> &'static str {
@@ -70,6 +86,11 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
             manifest.module, survey.library, survey.library_version, manifest.began, document.tally.failed
         )?;
     }
+    for (name, document) in [("A", first), ("B", second)] {
+        if let Some(why) = &document.incomplete {
+            writeln!(output, "{name} is INCOMPLETE: {why}")?;
+        }
+    }
     for row in &comparison.new {
         if let Outcome::Fail { severity, seen, .. } = &row.outcome {
             writeln!(output, "NEW    {:<44} {:<13} {seen}", row.id, severity.word())?;
@@ -80,6 +101,22 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
     }
     for (id, before, after) in &comparison.other {
         writeln!(output, "OTHER  {id:<44} {before} → {after}")?;
+    }
+    if !comparison.speed.is_empty() {
+        writeln!(output, "SPEED  {:<36} {:>7} {:>21} {:>21}", "", "threads", "a second", "99 %, µs")?;
+    }
+    for (a, b) in &comparison.speed {
+        let times = b.per_second as f64 / (a.per_second as f64).max(1.0);
+        writeln!(
+            output,
+            "SPEED  {:<36} {:>7} {:>9} → {:>9} {:>9} → {:>9}  × {times:.2}",
+            a.title(),
+            a.threads,
+            a.per_second,
+            b.per_second,
+            a.p99,
+            b.p99
+        )?;
     }
     writeln!(
         output,

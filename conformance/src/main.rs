@@ -11,10 +11,12 @@ mod check;
 mod checks;
 mod compare;
 mod coverage;
+mod interrupt;
 mod manifest;
 mod marks;
 mod mechanisms;
 mod names;
+mod observations;
 mod options;
 mod oracle;
 mod performance;
@@ -49,6 +51,7 @@ use clap::Parser;
 use crate::bench::Target;
 use crate::check::{Check, all};
 use crate::checks::network::certificates::Probe;
+use crate::interrupt::Interrupt;
 use crate::manifest::Manifest;
 use crate::marks::Tag;
 use crate::options::{Network, Options, Task};
@@ -81,6 +84,9 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         return list(&chosen).map_err(|error| error.to_string());
     }
     let target = options.target()?;
+    if options.is_child() {
+        runner::child::follow_parent()?;
+    }
     let done = |()| ExitCode::SUCCESS;
     if options.probe {
         return Probe::make(target).map(done);
@@ -92,11 +98,12 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         options.refuse_missing_folders()?;
         return probe::show(target, file, &mut io::stdout().lock()).map(done);
     }
-    match (options.child, options.preflight, options.sweep) {
-        (true, _, _) => runner::child::make_checks(target).map(done),
-        (_, true, _) => runner::child::preflight(target).map(done),
-        (_, _, true) => runner::child::sweep(target).map(done),
-        (false, false, false) => check(options, &chosen, &target),
+    match (options.child, options.preflight, options.look, options.sweep) {
+        (true, _, _, _) => runner::child::make_checks(target).map(done),
+        (_, true, _, _) => runner::child::preflight(target).map(done),
+        (_, _, true, _) => runner::child::look(target).map(done),
+        (_, _, _, true) => runner::child::sweep(target).map(done),
+        (false, false, false, false) => check(options, &chosen, &target),
     }
 }
 
@@ -113,19 +120,28 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         seed: target.seed,
         folder: folder.path().to_owned(),
         secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
+        interrupt: Interrupt::listen()?,
     };
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
     let since = Instant::now();
     let survey = runner.preflight()?;
     proxy.as_ref().map(refuse_bypassed).transpose()?;
-    let results = runner.run(chosen)?;
+    let mut results = runner.run(chosen)?;
     manifest.seconds = since.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     waivers::apply(&waivers, &manifest::today(), &mut rows);
-    let mut document = Document::new(manifest, survey, &results, rows);
-    document.performance = if options.performance { runner.measure()? } else { Vec::new() };
+    let figures =
+        if options.performance && results.incomplete.is_none() { runner.measure() } else { Ok(vec![]) };
+    let performance = figures.unwrap_or_else(|reason| {
+        results.incomplete = Some(reason);
+        Vec::new()
+    });
+    let document = Document { performance, ..Document::new(manifest, survey, &results, rows) };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
+    if let Some(why) = document.incomplete {
+        return Err(format!("the run is incomplete: {why}"));
+    }
     Ok(match (document.tally.failed, document.tally.passed + document.tally.waived) {
         (0, 0) => ExitCode::from(2),
         (0, _) => ExitCode::SUCCESS,

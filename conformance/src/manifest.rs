@@ -75,7 +75,7 @@ pub fn write(document: &Document, file: &Path, key: Option<&Ed25519KeyPair>) -> 
         manifest: &document.manifest,
         token: &document.survey.token,
         serial: &document.survey.serial,
-        verdict: document.tally.verdict(),
+        verdict: document.verdict(),
         tally: &document.tally,
         report_sha256: hex_of(digest(&SHA256, &document.json()?).as_ref()),
     };

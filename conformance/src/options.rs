@@ -135,6 +135,9 @@ pub struct Options {
     /// Destroy what checks left, in this process
     #[arg(long, hide = true)]
     pub sweep: bool,
+    /// See whether the module still starts and shows the token, in this process
+    #[arg(long, hide = true)]
+    pub look: bool,
     /// Measure how fast the module is, in this process
     #[arg(long, hide = true)]
     pub measure: bool,
@@ -187,6 +190,11 @@ impl Options {
                 || named
                 || self.profile.iter().any(asked)
                 || self.group.iter().any(|group| belongs(check, group)))
+    }
+
+    /// Whether this process works for another one, which started it.
+    pub const fn is_child(&self) -> bool {
+        self.child || self.preflight || self.look || self.sweep || self.measure || self.probe
     }
 
     /// The seed that was given, or one from the clock.

@@ -7,6 +7,7 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::key_wrap::{self, AesKek, KeyWrapPadded as _};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{
     KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey,
@@ -316,6 +317,13 @@ pub fn oaep_encrypt(hash: Hash, modulus: &[u8], message: &[u8]) -> Option<Vec<u8
     let key = OaepPublicEncryptingKey::new(PublicEncryptingKey::from_der(&der).ok()?).ok()?;
     let mut room = vec![0; key.ciphertext_size()];
     key.encrypt(oaep_algorithm(hash), message, &mut room, None).ok().map(|text| text.to_vec())
+}
+
+/// A key wrapped by AES with 256 bits and padding (RFC 5649).
+pub fn wrap_padded(key: &[u8; 32], plain: &[u8]) -> Option<Vec<u8>> {
+    let mut room = vec![0; plain.len() + 16];
+    let kek = AesKek::new(&key_wrap::AES_256, key).ok()?;
+    kek.wrap_with_padding(plain, &mut room).ok().map(|blob| blob.to_vec())
 }
 
 /// A mode of AES.

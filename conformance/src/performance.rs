@@ -75,6 +75,19 @@ impl Figure {
     }
 }
 
+impl Figure {
+    /// What was done, and among how many objects.
+    pub fn title(&self) -> String {
+        let among = self.objects.map_or_else(String::new, |objects| format!(" among {objects}"));
+        format!("{}{among}", self.what)
+    }
+
+    /// Whether another measurement is of the same.
+    pub fn measures_as(&self, other: &Self) -> bool {
+        (&self.what, self.threads, self.objects) == (&other.what, other.threads, other.objects)
+    }
+}
+
 /// Writes the figures as a table.
 ///
 /// # Errors
@@ -89,8 +102,7 @@ pub fn write(figures: &[Figure], output: &mut dyn Write) -> io::Result<()> {
         "performance", "threads", "a second"
     )?;
     for figure in figures {
-        let among = figure.objects.map_or_else(String::new, |objects| format!(" among {objects}"));
-        let what = format!("{}{among}", figure.what);
+        let what = figure.title();
         let Figure { threads, per_second, p50, p90, p99, max, .. } = figure;
         writeln!(output, "{what:<36} {threads:>7} {per_second:>9}  {p50:>9} {p90:>9} {p99:>9} {max:>9}")?;
     }

@@ -5,6 +5,8 @@
 
 pub mod transcripts;
 
+use std::fmt;
+
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
 
@@ -238,15 +240,37 @@ impl Profile {
     }
 }
 
+/// Whether a module has a profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Every requirement is met, and no check about it failed.
+    Met,
+    /// Something speaks against it.
+    NotMet,
+    /// Nothing does, but not every requirement was checked.
+    #[default]
+    Unknown,
+}
+
 /// What a profile comes to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Judgement {
     /// `CKP_`.
     pub name: String,
-    /// Where it stands.
+    /// Where it stands in the standard.
     pub clause: String,
+    /// Whether the module has it.
+    #[serde(default)]
+    pub standing: Standing,
     /// What it asks for and the module does not have.
     pub missing: Vec<String>,
+    /// What it asks for and was not checked.
+    #[serde(default)]
+    pub unchecked: Vec<String>,
+    /// How many requirements are met.
+    #[serde(default)]
+    pub met: usize,
     /// Checks about it that failed.
     pub failed: Vec<String>,
     /// Checks about it that passed.
@@ -258,20 +282,58 @@ impl Profile {
     pub fn judge(&self, rows: &[Row]) -> Judgement {
         let mine =
             || rows.iter().filter(|row| self.owns(&row.id) || self.chapters.contains(&row.group.as_str()));
-        let outcome = |requirement: &Requirement| {
-            let id = self.id_of(*requirement);
-            rows.iter().find(|row| row.id == id).map(|row| &row.outcome)
-        };
-        let is_unmet = |requirement: &Requirement| match outcome(requirement) {
-            Some(Outcome::NotOffered | Outcome::Fail { .. }) => true,
-            Some(Outcome::Pass | Outcome::Skipped { .. }) | None => false,
+        let (mut met, mut missing, mut unchecked) = (0, Vec::new(), Vec::new());
+        for requirement in self.all() {
+            let (id, name) = (self.id_of(requirement), requirement.name().to_owned());
+            match rows.iter().find(|row| row.id == id).map(|row| &row.outcome) {
+                Some(Outcome::Pass) => met += 1,
+                Some(Outcome::NotOffered | Outcome::Fail { .. }) => missing.push(name),
+                Some(Outcome::Skipped { .. }) | None => unchecked.push(name),
+            }
+        }
+        let failed: Vec<String> = mine().filter(|row| row.is_finding()).map(|row| row.id.clone()).collect();
+        let standing = match (missing.is_empty() && failed.is_empty(), unchecked.is_empty()) {
+            (true, true) => Standing::Met,
+            (true, false) => Standing::Unknown,
+            (false, _) => Standing::NotMet,
         };
         Judgement {
             name: self.name.to_owned(),
             clause: self.clause.to_owned(),
-            missing: self.all().filter(is_unmet).map(|requirement| requirement.name().to_owned()).collect(),
-            failed: mine().filter(|row| row.is_finding()).map(|row| row.id.clone()).collect(),
+            standing,
+            missing,
+            unchecked,
+            met,
+            failed,
             passed: mine().filter(|row| matches!(row.outcome, Outcome::Pass)).count(),
+        }
+    }
+}
+
+impl Judgement {
+    /// Whether any of its requirements was checked.
+    pub fn was_looked_at(&self) -> bool {
+        self.met > 0 || !self.missing.is_empty()
+    }
+}
+
+impl fmt::Display for Judgement {
+    /// The verdict, and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let checks = |ids: &[String]| match ids.len() {
+            0 => String::new(),
+            count => format!("{count} findings in checks about it"),
+        };
+        match self.standing {
+            Standing::Met => write!(f, "met: all {} requirements", self.met),
+            Standing::Unknown => {
+                write!(f, "not known: {} requirements were not checked", self.unchecked.len())
+            }
+            Standing::NotMet => {
+                let reasons = [self.missing.join(", "), checks(&self.failed)];
+                let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
+                write!(f, "not met: {}", reasons.join("; "))
+            }
         }
     }
 }

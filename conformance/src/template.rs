@@ -314,6 +314,11 @@ impl Out {
         self.buffer.as_deref().unwrap_or_default().iter().all(|byte| *byte == UNTOUCHED)
     }
 
+    /// Whether these bytes stand in the buffer, wherever.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        self.buffer.as_deref().unwrap_or_default().windows(bytes.len().max(1)).any(|part| part == bytes)
+    }
+
     /// The two arguments that a call takes for it.
     pub fn args(&mut self) -> [Arg<'_>; 2] {
         let buffer = self.buffer.as_deref_mut().map_or(Arg::NULL, Arg::slice_mut);

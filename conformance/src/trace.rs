@@ -162,6 +162,11 @@ impl Recorder {
         self.is_paused.store(true, Ordering::Relaxed);
     }
 
+    /// Records again.
+    pub fn resume(&self) {
+        self.is_paused.store(false, Ordering::Relaxed);
+    }
+
     /// Whether calls are not recorded.
     pub fn is_paused(&self) -> bool {
         self.is_paused.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! The suite catches every fault: SoftHSM2 behind the mutant (`mutant/`), which misbehaves in one way at a time.
+//! The suite catches every fault: SoftHSM2 or NSS behind the mutant (`mutant/`), which misbehaves in one way at a time.
 //!
-//! Each row of the mutant's table names the checks that must fail, and the same checks pass on SoftHSM2 itself.
-//! Needs SoftHSM2 (`cargo xtask test` installs it).
+//! Each row of the mutant's table names the checks that must fail, and the same checks pass on the real module itself.
+//! Needs both modules and certutil (`cargo xtask test` installs them).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
-use strongroom_mutant::faults::{self, Fault};
+use strongroom_mutant::faults::{self, Behind, Fault};
 
 const PIN: &str = "1234-user";
 const SO_PIN: &str = "1234-officer";
@@ -33,10 +33,16 @@ const VIOLENT: &[&str] = &[
     "refusal-keeps-lock",
 ];
 
-fn softhsm() -> &'static Path {
-    let places = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
-    let found = places.map(Path::new).into_iter().find(|path| path.exists());
-    found.expect("SoftHSM2 is installed (package softhsm2)")
+/// The real module.
+fn real(behind: Behind) -> PathBuf {
+    let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let name = match behind {
+        Behind::SoftHsm | Behind::Newer => "softhsm/libsofthsm2.so",
+        Behind::Nss => "libsoftokn3.so",
+    };
+    let folders = [triplet.as_str(), "/usr/lib64", "/usr/lib"];
+    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not installed (packages softhsm2, libnss3)"))
 }
 
 /// Cargo puts the mutant beside the test that depends on it.
@@ -47,15 +53,36 @@ fn mutant() -> PathBuf {
     module
 }
 
-/// A folder of tokens that is copied for each mutant.
+/// A folder with the token of a real module, which is copied for each mutant.
 struct Tokens {
     folder: tempfile::TempDir,
+    behind: Behind,
 }
 
 impl Tokens {
+    fn new(behind: Behind) -> Self {
+        match behind {
+            Behind::SoftHsm | Behind::Newer => Self::softhsm(behind),
+            Behind::Nss => Self::nss(),
+        }
+    }
+
+    /// A database with a PIN.
+    fn nss() -> Self {
+        let tokens = Self::empty(Behind::Nss);
+        let pin = tokens.folder.path().join("pin");
+        std::fs::write(&pin, PIN).unwrap();
+        let run = Command::new("certutil")
+            .args(["-N", "-d", &format!("sql:{}", tokens.place().display()), "-f", pin.to_str().unwrap()])
+            .output()
+            .expect("certutil is installed (package libnss3-tools)");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        tokens
+    }
+
     /// One token with both PINs.
-    fn new() -> Self {
-        let tokens = Self::empty();
+    fn softhsm(behind: Behind) -> Self {
+        let tokens = Self::empty(behind);
         let run = Command::new("softhsm2-util")
             .args(["--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN])
             .env("SOFTHSM2_CONF", tokens.settings())
@@ -65,13 +92,17 @@ impl Tokens {
         tokens
     }
 
-    fn empty() -> Self {
-        let tokens = Self { folder: tempfile::tempdir().unwrap() };
-        let place = tokens.folder.path().join("tokens");
-        std::fs::create_dir(&place).unwrap();
-        let settings = format!("directories.tokendir = {}\nlog.level = ERROR\n", place.display());
+    fn empty(behind: Behind) -> Self {
+        let tokens = Self { folder: tempfile::tempdir().unwrap(), behind };
+        std::fs::create_dir(tokens.place()).unwrap();
+        let settings = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.place().display());
         std::fs::write(tokens.settings(), settings).unwrap();
         tokens
+    }
+
+    /// Where the files of the tokens are.
+    fn place(&self) -> PathBuf {
+        self.folder.path().join("tokens")
     }
 
     fn settings(&self) -> PathBuf {
@@ -79,17 +110,27 @@ impl Tokens {
     }
 
     fn copy(&self) -> Self {
-        let copy = Self::empty();
-        for token in std::fs::read_dir(self.folder.path().join("tokens")).unwrap() {
-            let token = token.unwrap();
-            let place = copy.folder.path().join("tokens").join(token.file_name());
-            std::fs::create_dir(&place).unwrap();
-            for file in std::fs::read_dir(token.path()).unwrap() {
-                let file = file.unwrap();
-                std::fs::copy(file.path(), place.join(file.file_name())).unwrap();
-            }
-        }
+        let copy = Self::empty(self.behind);
+        copy_files(&self.place(), &copy.place());
         copy
+    }
+
+    /// What the suite is told of the token.
+    fn options(&self) -> Vec<String> {
+        let place = self.place();
+        let options: &[&str] = match self.behind {
+            Behind::SoftHsm | Behind::Newer => &["--token-label", LABEL],
+            Behind::Nss => &[
+                "--token-label",
+                "NSS Certificate DB",
+                "--init-string",
+                &format!(
+                    "configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=",
+                    place.display()
+                ),
+            ],
+        };
+        options.iter().map(|option| (*option).to_owned()).collect()
     }
 
     /// Makes checks, and gives what came of each. A fault may spoil a check more than once.
@@ -97,13 +138,21 @@ impl Tokens {
         let json = self.folder.path().join("report.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_p11-conformance"));
         command
-            .args(["--module", module.to_str().unwrap(), "--token-label", LABEL, "--timeout", "8"])
+            .args(["--module", module.to_str().unwrap(), "--timeout", "8"])
+            .args(self.options())
             .args(["--json", json.to_str().unwrap()])
             .args(checks.iter().flat_map(|check| ["--check", check]))
             .env("P11_CONFORMANCE_PIN", PIN)
-            .env("P11_CONFORMANCE_SO_PIN", SO_PIN)
             .env("SOFTHSM2_CONF", self.settings())
-            .env("MUTANT_MODULE", softhsm());
+            .env("MUTANT_MODULE", real(self.behind));
+        match self.behind {
+            Behind::SoftHsm | Behind::Newer => command.env("P11_CONFORMANCE_SO_PIN", SO_PIN),
+            Behind::Nss => command.env_remove("P11_CONFORMANCE_SO_PIN"),
+        };
+        match self.behind {
+            Behind::Newer => command.env("MUTANT_NEWER", "1"),
+            Behind::SoftHsm | Behind::Nss => command.env_remove("MUTANT_NEWER"),
+        };
         match fault {
             Some(fault) => command.env("MUTANT_FAULT", fault),
             None => command.env_remove("MUTANT_FAULT"),
@@ -125,6 +174,19 @@ impl Tokens {
     }
 }
 
+/// Copies a folder with the folders in it.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).unwrap();
+        if from.is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_files(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    }
+}
+
 /// By the check's id: outcome and what was seen.
 type Outcomes = BTreeMap<String, Vec<(String, String)>>;
 
@@ -132,9 +194,10 @@ fn comes_to(outcomes: &Outcomes, check: &str, expected: &str) -> bool {
     outcomes.get(check).is_some_and(|seen| seen.iter().any(|(outcome, _)| outcome == expected))
 }
 
-/// Every check that must fail for some fault.
-fn killers() -> Vec<&'static str> {
-    let all: BTreeSet<_> = faults::all().flat_map(|fault| fault.killed_by).copied().collect();
+/// Every check that must fail for some fault in front of this module.
+fn killers(behind: Behind) -> Vec<&'static str> {
+    let faults = faults::all().filter(|fault| fault.behind == behind);
+    let all: BTreeSet<_> = faults.flat_map(|fault| fault.killed_by).copied().collect();
     all.into_iter().collect()
 }
 
@@ -154,7 +217,7 @@ fn survivor(tokens: &Tokens, fault: &Fault) -> Option<String> {
 
 #[test]
 fn every_mutant_is_killed() {
-    let tokens = Tokens::new();
+    let [softhsm, nss, newer] = [Behind::SoftHsm, Behind::Nss, Behind::Newer].map(Tokens::new);
     let all: Vec<&Fault> = faults::all().collect();
     let (next, survivors) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let workers = thread::available_parallelism().map_or(2, usize::from).min(8);
@@ -162,7 +225,12 @@ fn every_mutant_is_killed() {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(fault) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    survivors.lock().unwrap().extend(survivor(&tokens, fault));
+                    let tokens = match fault.behind {
+                        Behind::SoftHsm => &softhsm,
+                        Behind::Nss => &nss,
+                        Behind::Newer => &newer,
+                    };
+                    survivors.lock().unwrap().extend(survivor(tokens, fault));
                 }
             });
         }
@@ -171,24 +239,50 @@ fn every_mutant_is_killed() {
     assert!(survivors.is_empty(), "{} of {} live:\n{}", survivors.len(), all.len(), survivors.join("\n"));
 }
 
-/// What kills a mutant is the fault: the same checks pass on SoftHSM2, and behind a mutant without a fault.
-#[test]
-fn the_checks_that_kill_pass_without_a_fault() {
-    let tokens = Tokens::new();
-    let killers = killers();
-    assert!(killers.len() >= 400, "only {} checks are shown to be able to fail", killers.len());
-    let bare = tokens.copy().check(softhsm(), None, &killers).unwrap();
+/// What kills a mutant is the fault: the same checks pass on the real module, and behind a mutant without a fault.
+fn pass_without_a_fault(module: Behind) {
+    let tokens = Tokens::new(module);
+    let killers = killers(module);
+    let bare = tokens.copy().check(&real(module), None, &killers).unwrap();
     let behind = tokens.copy().check(&mutant(), None, &killers).unwrap();
     for check in killers {
-        let expected = if check.starts_with(ONLY_BEHIND_THE_MUTANT) { "not-offered" } else { "pass" };
-        assert!(comes_to(&bare, check, expected), "{check} on SoftHSM2: {:?}", bare.get(check));
+        let made = match module {
+            Behind::SoftHsm => check.starts_with(ONLY_BEHIND_THE_MUTANT),
+            Behind::Nss => false,
+            Behind::Newer => true,
+        };
+        let expected = if made { "not-offered" } else { "pass" };
+        assert!(comes_to(&bare, check, expected), "{check} on {module:?}: {:?}", bare.get(check));
         assert!(comes_to(&behind, check, "pass"), "{check} behind the mutant: {:?}", behind.get(check));
     }
 }
 
 #[test]
+fn the_checks_that_kill_on_softhsm_pass_without_a_fault() {
+    pass_without_a_fault(Behind::SoftHsm);
+}
+
+#[test]
+fn the_checks_that_kill_on_nss_pass_without_a_fault() {
+    pass_without_a_fault(Behind::Nss);
+}
+
+/// SoftHSM2 does not offer what the mutant adds.
+#[test]
+fn the_checks_that_kill_what_the_mutant_adds_pass_without_a_fault() {
+    pass_without_a_fault(Behind::Newer);
+}
+
+#[test]
+fn many_checks_are_shown_to_be_able_to_fail() {
+    let count: usize =
+        [Behind::SoftHsm, Behind::Nss, Behind::Newer].map(|behind| killers(behind).len()).iter().sum();
+    assert!(count >= 500, "only {count} checks");
+}
+
+#[test]
 fn a_mutant_that_cannot_work_says_why() {
-    let tokens = Tokens::new();
+    let tokens = Tokens::new(Behind::SoftHsm);
     let error = tokens.check(&mutant(), Some("no-such-fault"), &["random.exact"]).unwrap_err();
     assert!(error.contains("MUTANT_FAULT=no-such-fault: there is no such fault"), "{error}");
 }

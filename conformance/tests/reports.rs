@@ -7,10 +7,13 @@ mod support;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use support::{LABEL, PIN, SO_PIN, Token, module, stub};
 
 /// A check that SoftHSM2 fails by answering, one that it fails by accepting, one that it dies of, one that it passes.
@@ -49,6 +52,13 @@ fn every_report_tells_the_same() {
     assert_eq!((&json["tally"]["failed"], &json["tally"]["passed"]), (&3.into(), &1.into()));
     let figures = json["performance"].as_array().unwrap();
     assert!(figures.iter().any(|figure| figure["threads"] == 64), "{figures:?}");
+    let itself = token.path("json");
+    let compared = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["compare".as_ref(), itself.as_os_str(), itself.as_os_str()])
+        .output()
+        .unwrap();
+    let compared = String::from_utf8_lossy(&compared.stdout);
+    assert_eq!(compared.matches("× 1.00").count(), figures.len(), "{compared}");
 
     let junit = fs::read_to_string(token.path("junit")).unwrap();
     assert!(
@@ -71,6 +81,9 @@ fn every_report_tells_the_same() {
         assert!(!page.contains(outside), "the page loads nothing: {outside}");
     }
     assert!(page.contains("id=\"login.logout-first\"") && page.contains("C_Logout(session"));
+    for table in ["One thread", "Scaling over threads", "Search for one object"] {
+        assert!(page.contains(table), "{table}");
+    }
     for text in [page, junit, sarif.to_string(), json.to_string()] {
         assert!(!text.contains(PIN) && !text.contains(SO_PIN));
     }
@@ -86,6 +99,37 @@ fn every_report_tells_the_same() {
     };
     assert_eq!(manifest["sha256"], sha256(module()));
     assert_eq!(manifest["report_sha256"], sha256(&token.path("json")));
+}
+
+/// What is measured decides nothing: the check passes, and each report has the figures.
+#[test]
+fn observations_stand_beside_the_checks() {
+    let token = Token::new();
+    let (json, html) = (token.path("report.json"), token.path("report.html"));
+    let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let run = token.check(&[&["--check", "ciphers.cbc-pad-oracle"], &files[..]].concat());
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{text}");
+    let report = read(&json);
+    let schema = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json"));
+    assert_eq!(wrong(&schema, &schema, &report, "$"), Vec::<String>::new());
+    let observations = report["observations"].as_array().unwrap();
+    assert_eq!(observations.len(), 2, "{text}");
+    let page = fs::read_to_string(html).unwrap();
+    for observation in observations {
+        assert_eq!(
+            (&observation["check"], &observation["kind"]),
+            (&json!("ciphers.cbc-pad-oracle"), &json!("times"))
+        );
+        for sample in ["first", "second"] {
+            assert!(observation[sample]["samples"].as_u64().unwrap() > 90, "{observation}");
+        }
+        let what = observation["what"].as_str().unwrap();
+        assert!(
+            text.contains(&format!("SEEN ciphers.cbc-pad-oracle: {what}: ")) && page.contains(what),
+            "{text}"
+        );
+    }
 }
 
 /// Where a value is not what a JSON Schema says; the words that report.schema.json uses, and no others.
@@ -143,6 +187,7 @@ fn is_type(name: &str, value: &Value) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "integer" => value.is_u64(),
+        "number" => value.is_number(),
         "null" => value.is_null(),
         other => panic!("the schema uses the type {other:?}"),
     }
@@ -251,15 +296,19 @@ fn two_reports_are_compared() {
     assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
 }
 
+/// Puts a key with this label on the token.
+fn plant(token: &Token, label: &str) {
+    let key = token.path("key");
+    fs::write(&key, [7; 32]).unwrap();
+    let named = ["--token", LABEL, "--label", label, "--id", "01", "--pin", PIN];
+    token.util(&[&["--import", key.to_str().unwrap(), "--aes"], &named[..]].concat());
+}
+
 #[test]
 fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
     let token = Token::new();
-    fs::write(token.path("key"), [7; 32]).unwrap();
-    let key = token.path("key");
-    for label in ["p11-conformance", "mine"] {
-        let named = ["--token", LABEL, "--label", label, "--id", "01", "--pin", PIN];
-        token.util(&[&["--import", key.to_str().unwrap(), "--aes"], &named[..]].concat());
-    }
+    plant(&token, "p11-conformance");
+    plant(&token, "mine");
     let left = |option: &str| {
         token.check(&["--check", "random.exact", option]);
         token.objects().len()
@@ -271,17 +320,25 @@ fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
 
 fn run_stub(flaw: &str, options: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("pin"), if flaw == "PROTECTED" { "" } else { PIN }).unwrap();
+    run_stub_in(folder.path(), flaw, options, 2)
+}
+
+/// Runs the suite on a flawed module in a folder, in which so many files are in the end.
+fn run_stub_in(folder: &Path, flaw: &str, options: &[&str], files: usize) -> Output {
+    fs::write(folder.join("pin"), if flaw == "PROTECTED" { "" } else { PIN }).unwrap();
     Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
-        .args(["--module", stub(folder.path(), flaw).to_str().unwrap()])
-        .args(["--pin-file", folder.path().join("pin").to_str().unwrap()])
+        .args(["--module", stub(folder, flaw).to_str().unwrap()])
+        .args(["--pin-file", folder.join("pin").to_str().unwrap()])
         .args(options)
-        .env("TMPDIR", folder.path())
+        .env("TMPDIR", folder)
         .env_remove("P11_CONFORMANCE_SO_PIN")
         .output()
         .inspect(|_| {
-            let left = fs::read_dir(folder.path()).unwrap().count();
-            assert_eq!(left, 2, "the module and the PIN: the suite leaves no file behind");
+            let left = fs::read_dir(folder).unwrap().count();
+            assert_eq!(
+                left, files,
+                "the suite leaves no file behind but the module, the PIN and what the test asks for"
+            );
         })
         .unwrap()
 }
@@ -369,4 +426,73 @@ fn memory_is_bounded() {
     let run = run_stub("HOG", &["--check", "general.info", "--memory", "300"]);
     let text = String::from_utf8_lossy(&run.stdout);
     assert_eq!(run.status.code(), Some(0), "an allocation that fails is the module's to handle: {text}");
+}
+
+/// A run that cannot go on says so in every report, and everything else that it knows.
+fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
+    let error = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("the run is incomplete: ") && error.contains(why), "{error}");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains("INCOMPLETE ") && text.contains(": incomplete: "), "{text}");
+    let report = read(json);
+    assert!(report["incomplete"].as_str().unwrap().contains(why), "{}", report["incomplete"]);
+    report
+}
+
+#[test]
+fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_report() {
+    let checks = ["general.info", "slots.token-info", "slots.token-limits", "sessions.info-public"];
+    for (flaw, why, failed) in [
+        ("HANGS", "the module does not start any more, or does not show the token: no answer within 2 s", 1),
+        ("VANISHES", "shows no initialised token", 0),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("report.json");
+        let named = checks.iter().flat_map(|id| ["--check", id]);
+        let options: Vec<&str> = named.chain(["--timeout", "1", "--json", json.to_str().unwrap()]).collect();
+        let run = run_stub_in(folder.path(), flaw, &options, 5);
+        let report = is_incomplete(&run, &json, why);
+        let made = report["checks"].as_array().unwrap().len();
+        assert!((1..checks.len()).contains(&made), "{flaw}: {made}");
+        assert_eq!(report["tally"]["failed"], failed, "{flaw}");
+        assert!(report["incomplete"].as_str().unwrap().contains("may be left on the token"), "{flaw}");
+    }
+}
+
+/// Ctrl-C as soon as checks are made, on a token with an object that an earlier run left.
+#[test]
+fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
+    let token = Token::new();
+    plant(&token, "p11-conformance");
+    let files = files(&token, &["--json", "--html", "--junit", "--sarif", "--manifest"]);
+    let mut command = token.command();
+    let named = files.iter().flat_map(|(option, file)| [*option, file.to_str().unwrap()]);
+    let folder = token.path("tmp");
+    fs::create_dir(&folder).unwrap();
+    command.args(named).env("TMPDIR", &folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let checks_are_made = || {
+        let runs = fs::read_dir(&folder).unwrap();
+        runs.flatten().any(|run| run.path().join("calls-1").exists())
+    };
+    while !checks_are_made() {
+        assert!(Instant::now() < deadline, "no check is made");
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let run = child.wait_with_output().unwrap();
+    let report = is_incomplete(&run, &token.path("json"), "interrupted");
+    let rows = report["checks"].as_array().unwrap();
+    let is_signal = |row: &Value| row["seen"].as_str().is_some_and(|seen| seen.contains("signal"));
+    assert!(!rows.iter().any(is_signal), "the check in hand has no blame");
+    assert!(token.objects().is_empty(), "{:?}", token.objects());
+    let page = fs::read_to_string(token.path("html")).unwrap();
+    assert!(page.contains("This run is incomplete: interrupted"), "the page says so");
+    let junit = fs::read_to_string(token.path("junit")).unwrap();
+    assert!(junit.contains("errors=\"1\"") && junit.contains("<error message=\"interrupted"), "{junit}");
+    let sarif = read(&token.path("sarif"));
+    assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], false);
+    assert_eq!(read(&token.path("manifest"))["verdict"], "incomplete");
 }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use serde_json::Value;
+use strongroom_identity::MandateKey;
 use strongroom_server::{
     certificates::{Authority, identity, pem},
     config::{Config, Isolation},
@@ -45,10 +46,12 @@ fn main() -> ExitCode {
     if env::var_os("AS_HSMCTL").is_some() {
         return hsmctl::main(initialise);
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 10] = [
         ("init_makes_a_server_and_never_over_another", init_makes_a_server_and_never_over_another),
         ("an_administrators_day", an_administrators_day),
         ("clients_get_folders_that_work", clients_get_folders_that_work),
+        ("clients_sign_mandates_with_a_key_of_their_own", clients_sign_mandates_with_a_key_of_their_own),
+        ("a_folder_made_before_gets_its_key", a_folder_made_before_gets_its_key),
         ("certificates_are_renewed", certificates_are_renewed),
         ("whatever_fails_says_what_to_do", whatever_fails_says_what_to_do),
         ("a_silent_server_is_not_waited_for", a_silent_server_is_not_waited_for),
@@ -85,6 +88,7 @@ struct Toy {
     ca: Authority,
     partitions: Mutex<BTreeMap<String, (String, bool)>>,
     clients: Mutex<Vec<(ClientInfo, Vec<u8>)>>,
+    admitted: Mutex<Vec<AdmitClient>>,
     /// How many audit records there are.
     records: u64,
 }
@@ -205,14 +209,25 @@ impl Toy {
                     fingerprint: client.fingerprint.clone(),
                     ..*client
                 });
+                let admitted = self.admitted.lock().unwrap();
+                let admitted = admitted.iter().map(|admitted| AdmittedKey {
+                    name: admitted.name.clone(),
+                    partition: admitted.partition.clone(),
+                    key: admitted.key.clone(),
+                });
                 encode_reply::<ListClients>(
                     out,
                     header.id,
-                    &Clients { clients: clients.collect(), admitted: None },
+                    &Clients { clients: clients.collect(), admitted: Some(admitted.collect()) },
                 );
+            }
+            CallId::AdmitClient => {
+                self.admitted.lock().unwrap().push(read(rest));
+                encode_reply::<AdmitClient>(out, header.id, &Done {});
             }
             CallId::RevokeClient => {
                 let name = read::<RevokeClient>(rest).name;
+                self.admitted.lock().unwrap().retain(|admitted| admitted.name != name);
                 for (client, certificate) in self.clients.lock().unwrap().iter_mut() {
                     if client.name == name {
                         client.revoked = true;
@@ -362,7 +377,14 @@ impl House {
         let echo = Echo::default();
         echo.let_in(&file("admin.der"));
         let ca = Authority::load(&file("ca.der"), &file("ca.key")).unwrap();
-        let toy = Toy { echo, ca, partitions: Mutex::default(), clients: Mutex::default(), records };
+        let toy = Toy {
+            echo,
+            ca,
+            partitions: Mutex::default(),
+            clients: Mutex::default(),
+            admitted: Mutex::default(),
+            records,
+        };
         let front = listening(&config);
         let keeper = Keeper::new(Arc::new(toy), &config).unwrap();
         front.link((0..front.lane_count()).map(|_| Link::InProcess(keeper.clone())).collect());
@@ -514,6 +536,74 @@ fn clients_get_folders_that_work() {
     assert!(house.run(&words).stderr.is_empty());
     let settings = fs::read_to_string(Path::new(&remote).join("strongroom.toml")).unwrap();
     assert!(settings.contains("server = \"hsm.example:7373\"\nserver_name = \"hsm.example\""), "{settings}");
+}
+
+/// The first bytes of the key for mandates in a client's folder, as lists show it.
+fn mandate_key(folder: &str) -> String {
+    let key = MandateKey::read(&Path::new(folder).join("mandate.key")).unwrap().public();
+    key[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn clients_sign_mandates_with_a_key_of_their_own() {
+    let house = House::new();
+    let (out, shared) = (house.path("alice"), house.path("shared"));
+    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out]);
+    assert_eq!(mode(&Path::new(&out).join("mandate.key")), 0o600);
+    let settings = fs::read_to_string(Path::new(&out).join("strongroom.toml")).unwrap();
+    assert!(settings.ends_with("key = \"client.key\"\nmandate_key = \"mandate.key\"\n"), "{settings}");
+    let listed = house.ask_json(&["client", "list"]);
+    assert_eq!(listed[0]["mandate_keys"], mandate_key(&out));
+    assert!(house.ask(&["client", "list"]).contains(&mandate_key(&out)));
+
+    let key = format!("{out}/mandate.key");
+    let add = ["client", "add", "alice", "--partition", "payments", "--out", &shared, "--mandate-key", &key];
+    house.ask(&add);
+    assert_eq!(mandate_key(&shared), mandate_key(&out));
+    let error =
+        not_done(&house.run(&[&add[..5], &["--out", &house.path("x"), "--mandate-key", "/none"]].concat()));
+    assert!(error.contains("/none"), "{error}");
+    let administrator = ["client", "add", "a", "--admin", "--out", &house.path("a"), "--mandate-key", &key];
+    assert_eq!(house.run(&administrator).status.code(), Some(2));
+
+    house.ask(&["client", "revoke", "alice"]);
+    assert!(house.ask_json(&["client", "list"])[0]["mandate_keys"].is_null());
+    // Of a client that has its certificate from another server there is only the key.
+    let told = house.ask_json(&["client", "admit", &out]);
+    assert_eq!((&told["name"], &told["partition"]), (&"alice".into(), &"payments".into()));
+    assert_eq!(told["mandate_key"], mandate_key(&out));
+    assert!(house.ask(&["client", "revoke", "alice"]).contains("revoked alice"));
+    assert!(house.ask(&["client", "revoke", "alice"]).contains("already revoked"));
+}
+
+fn a_folder_made_before_gets_its_key() {
+    let house = House::new();
+    let out = house.path("alice");
+    house.ask(&["client", "add", "alice", "--partition", "payments", "--out", &out]);
+    let file = |name: &str| Path::new(&out).join(name);
+    let named = fs::read_to_string(file("strongroom.toml")).unwrap();
+    let before = named.replace("mandate_key = \"mandate.key\"\n", "");
+    fs::write(file("strongroom.toml"), &before).unwrap();
+    fs::remove_file(file("mandate.key")).unwrap();
+    house.ask(&["client", "admit", &out]);
+    assert_eq!(fs::read_to_string(file("strongroom.toml")).unwrap(), named);
+    assert_eq!(mode(&file("mandate.key")), 0o600);
+    let key = mandate_key(&out);
+    house.ask(&["client", "admit", &out]);
+    assert_eq!(mandate_key(&out), key, "it has one now");
+
+    // Several tables are for whoever wrote them; the key is there, and stays.
+    fs::write(file("strongroom.toml"), [before.as_str(), before.as_str()].concat()).unwrap();
+    let error = not_done(&house.run(&["client", "admit", &out]));
+    assert!(error.contains("each [[token]]"), "{error}");
+    assert_eq!(mandate_key(&out), key);
+    let admin = house.state.join("admin");
+    let error = not_done(&house.run(&["client", "admit", admin.to_str().unwrap()]));
+    assert!(error.contains("only applications"), "{error}");
+    assert!(not_done(&house.run(&["client", "admit", "/none"])).contains("client add --partition"));
+    assert!(
+        not_done(&hsmctl(&["key", "generate", "--client", "/none", "--kind", "BIP340", "--label", "k"]))
+            .contains("client add --partition")
+    );
 }
 
 fn certificates_are_renewed() {

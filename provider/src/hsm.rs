@@ -5,7 +5,9 @@
 //! connection, until an answer comes or the deadline passes: a restarted server is invisible to the application.
 //!
 //! **Deadlines.** The link must come up, or come back, within `deadline_ms`; the answer must come within it too,
-//! or within `generation_deadline_ms` for calls that make keys or check PINs ([`Pace::Patient`]).
+//! or within `generation_deadline_ms` for calls that make keys or check PINs ([`Pace::Patient`]). While such a call waits,
+//! its connection may die without a word, so after a silence it is sent again over a new one: a server that is there
+//! says that it is at work on the first copy, or what came of it, and one that is not is found out.
 
 use std::{
     fmt,
@@ -239,13 +241,28 @@ impl Hsm {
             now + if call.pace() == Pace::Patient { self.deadlines.generation } else { self.deadlines.call };
         let mut limits = Limits { link: now + self.deadlines.call, answer };
         let mut pause = Duration::from_millis(5);
+        // How long a connection that stands may be silent. It doubles: a server that is there is asked seldom.
+        let mut silence = self.deadlines.call;
+        let mut was_silent = false;
         loop {
             reply.clear();
-            let failure = match self.transport.exchange(frame, reply, limits) {
+            let turn = Limits { answer: (limits.link + silence).min(answer), ..limits };
+            let failure = match self.transport.exchange(frame, reply, turn) {
                 Ok(()) => match unavailable(reply) {
                     None => return Ok(()),
-                    Some(fault) => Error::Fault(fault),
+                    Some(fault) => {
+                        if was_silent {
+                            limits.link = self.comeback(answer);
+                        }
+                        Error::Fault(fault)
+                    }
                 },
+                // The connection stood, and nothing came by it.
+                Err(Link::TimedOut) if turn.answer < answer && Instant::now() >= turn.answer => {
+                    (was_silent, silence) = (true, silence * 2);
+                    limits.link = self.comeback(answer);
+                    continue;
+                }
                 // At once, and once per dead connection at most: a transport forgets its other idle ones with it.
                 Err(Link::Stale(_)) => {
                     limits.link = self.comeback(answer);

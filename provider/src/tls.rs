@@ -275,6 +275,10 @@ impl Transport for Tls {
                 self.forget_idle();
                 Err(Link::Stale(why))
             }
+            Err(Link::TimedOut) => {
+                self.forget_idle();
+                Err(Link::TimedOut)
+            }
             Err(link) => Err(link),
         }
     }

@@ -2,7 +2,7 @@
 //! conformance suite can show that its checks can fail.
 //!
 //! `MUTANT_MODULE` names the real module's file, `MUTANT_FAULT` a row of [`faults::all`]; without a fault the mutant
-//! is as good as the module behind it. It is never shipped.
+//! is as good as the module behind it, or has more functions (`newer.rs`). It is never shipped.
 //!
 //! A call comes in at `functions.rs`, passes the fault if it is about that function (`faults/`), and goes on to the
 //! real module (`real.rs`) with what [`call::Call`] carries. All faults are safe code over `memory.rs`.
@@ -14,6 +14,7 @@ pub mod faults;
 pub mod functions;
 mod lists;
 mod memory;
+mod newer;
 mod real;
 
 use std::io::{self, Write};

@@ -6,12 +6,13 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cryptoki_sys::*;
 
 use crate::functions::{Function, count, entries};
 use crate::memory;
+use crate::newer;
 use crate::real::{Real, real};
 
 /// A function list: the version, and the functions in order.
@@ -70,14 +71,27 @@ pub fn fresh_list(theirs: usize, gap: Option<Function>) -> usize {
     memory::address(Box::leak(Box::new(List { version, functions })))
 }
 
+/// A list of 3.2 of all functions.
+fn newest_list() -> usize {
+    static LIST: OnceLock<usize> = OnceLock::new();
+    *LIST.get_or_init(|| {
+        let list = List { version: CK_VERSION { major: 3, minor: 2 }, functions: entries() };
+        memory::address(Box::leak(Box::new(list)))
+    })
+}
+
 /// The real module's interfaces.
 fn theirs(real: &Real) -> Result<Vec<CK_INTERFACE>, CK_RV> {
     let mut count: CK_ULONG = 0;
     match real.exported("C_GetInterfaceList", &[0, memory::address(&mut count)]) {
         None => {
-            let pInterfaceName = NAME.as_ptr().cast_mut();
-            let pFunctionList = std::ptr::with_exposed_provenance_mut(real.classic);
-            Ok(vec![CK_INTERFACE { pInterfaceName, pFunctionList, flags: 0 }])
+            let of_list = |list: usize| CK_INTERFACE {
+                pInterfaceName: NAME.as_ptr().cast_mut(),
+                pFunctionList: std::ptr::with_exposed_provenance_mut(list),
+                flags: 0,
+            };
+            let added = newer::is_on().then(|| of_list(newest_list()));
+            Ok(std::iter::once(of_list(real.classic)).chain(added).collect())
         }
         Some(CKR_OK) => {
             let mut all = vec![
@@ -144,12 +158,14 @@ fn interface(real: &Real, name: usize, version: usize, place: usize, flags: usiz
     CKR_OK
 }
 
-/// The interface made of a function list of 2.40, if that is what is asked for.
+/// The interface made of a function list, if that is what is asked for; of 2.40, if no version is.
 fn made(real: &Real, name: usize, version: usize, flags: usize) -> Option<CK_INTERFACE> {
     let asked_name = memory::read::<[u8; 8]>(name).is_none_or(|name| name == *NAME);
-    let own: CK_VERSION = memory::read(real.classic)?;
-    let asked_version = memory::read::<CK_VERSION>(version)
-        .is_none_or(|version| (version.major, version.minor) == (own.major, own.minor));
-    let list = theirs(real).ok()?;
-    list.first().copied().filter(|_| asked_name && asked_version && flags == 0)
+    let asked = memory::read::<CK_VERSION>(version);
+    let is_asked = |interface: &CK_INTERFACE| {
+        let own: CK_VERSION = memory::read(interface.pFunctionList.expose_provenance()).unwrap_or_default();
+        asked.is_none_or(|asked| (asked.major, asked.minor) == (own.major, own.minor))
+    };
+    let all = theirs(real).ok()?;
+    all.into_iter().find(is_asked).filter(|_| asked_name && flags == 0)
 }

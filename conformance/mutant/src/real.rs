@@ -9,6 +9,7 @@ use libloading::Library;
 
 use crate::functions::{Function, count};
 use crate::memory;
+use crate::newer;
 
 /// A loaded module with the largest function list that it has. It stays loaded until the process ends.
 pub struct Real {
@@ -71,6 +72,7 @@ impl Real {
         match self.functions.get(function as usize).filter(|address| **address != 0) {
             // SAFETY: the words are those of a call of this function, from our caller or from a fault.
             Some(address) => unsafe { invoke(*address, words) },
+            None if newer::is_on() => newer::answer(self, function, words),
             None => CKR_FUNCTION_NOT_SUPPORTED,
         }
     }

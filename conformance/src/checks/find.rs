@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::template::Template;
 
 table! {
+    all operations;
     "find.by-attributes" User by_attributes, "5.7.7 C_FindObjectsInit", "an object is found by what it has, and not by what it has not";
     "find.all" User all, "5.7.7 C_FindObjectsInit", "an empty template finds every object";
     "find.one-by-one" User one_by_one, "5.7.8 C_FindObjects", "one at a time, every object comes once";

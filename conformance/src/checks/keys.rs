@@ -8,6 +8,7 @@ use crate::session::{ED25519, P256, aes, ec_public, edwards_public, private, rsa
 use crate::template::{Mechanism, Template};
 
 table! {
+    all arguments;
     "keys.aes" User aes_sizes, "6.10 AES key generation", "AES keys of 16, 24 and 32 bytes are made, each another";
     "keys.aes-no-length" User aes_no_length, "5.18.1 C_GenerateKey", "an AES key without CKA_VALUE_LEN is incomplete";
     "keys.aes-odd-length" User aes_odd_length, "5.18.1 C_GenerateKey", "AES keys of other lengths are refused";
@@ -33,12 +34,12 @@ table! {
     "keys.edwards-wrong-curve" User edwards_wrong_curve, "6.3 Edwards curves", "CKM_EC_EDWARDS_KEY_PAIR_GEN makes no key on P-256";
     "keys.rsa" User rsa, "6.1 RSA", "an RSA key pair has exactly the bits and the exponent asked for" => randomness high patience(60);
     "keys.rsa-no-bits" User rsa_no_bits, "5.18.2 C_GenerateKeyPair", "an RSA key pair without CKA_MODULUS_BITS is incomplete";
-    "keys.rsa-too-small" User rsa_too_small, "5.5.6 C_GetMechanismInfo", "a modulus below the least is refused";
+    "keys.rsa-too-small" User rsa_too_small, "5.5.6 C_GetMechanismInfo", "a modulus below the least is refused" => randomness;
     "keys.rsa-too-large" User rsa_too_large, "5.5.6 C_GetMechanismInfo", "a modulus above the most is refused" => patience(60);
     "keys.rsa-bad-exponent" User rsa_bad_exponent, "6.1 RSA", "a public exponent of 0, 1 or 4 is refused" => randomness high;
     "keys.rsa-with-modulus" User rsa_with_modulus, "5.18.2 C_GenerateKeyPair", "a generated key is not given its modulus";
-    "keys.import-aes-lengths" User import_aes_lengths, "5.7.1 C_CreateObject", "AES keys of other lengths are not brought in";
-    "keys.import-ec-curve" User import_ec_curve, "5.7.1 C_CreateObject", "a public key on a curve that does not exist is not brought in";
+    "keys.import-aes-lengths" User import_aes_lengths, "5.7.1 C_CreateObject", "AES keys of other lengths are not brought in" => randomness;
+    "keys.import-ec-curve" User import_ec_curve, "5.7.1 C_CreateObject", "a public key on a curve that does not exist is not brought in" => randomness;
     "keys.import-ec-off-curve" User import_ec_off_curve, "5.7.1 C_CreateObject", "a public point that is not on its curve is not brought in, or not used" => randomness high;
     "keys.import-ec-zero" User import_ec_zero, "5.7.1 C_CreateObject", "an EC private key of zero is not brought in, or not used" => randomness high;
     "keys.import-rsa-incomplete" User import_rsa_incomplete, "5.7.1 C_CreateObject", "an RSA public key without a modulus is incomplete";

@@ -2,7 +2,7 @@
 
 use cryptoki_sys::*;
 
-use crate::bench::{Bench, LABEL};
+use crate::bench::{Bench, LABEL, Stage};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
@@ -15,8 +15,14 @@ table! {
     "login.right" Token right, "5.6.8 C_Login", "the right PIN changes the state of every session";
     "login.wrong" Token wrong, "5.6.8 C_Login", "a wrong PIN is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
     "login.count-low" Token count_low, "3.2 CKF_USER_PIN_COUNT_LOW", "a wrong PIN raises the flag and the right one lowers it" => pins;
+    "login.locks" Token locks, "3.2 CKF_USER_PIN_LOCKED", "after wrong PINs the PIN is locked, the right one too, and stays so when the module starts again" => lockout patience(120);
+    "login.so-wrong" Token so_wrong, "5.6.8 C_Login", "a wrong PIN of the SO is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
+    "login.private-guessed" Token private_guessed, "5.6.8 C_Login, 5.7.5", "nobody who guesses handles reads a private object without a login" => high token_objects;
     "login.too-long" Token too_long, "5.6.8 C_Login", "a PIN that is too long is refused" => pins;
     "login.empty" Token empty, "5.6.8 C_Login", "an empty PIN is refused" => pins critical;
+    "login.named" Token named, "5.6.9 C_LoginUser (3.0)", "C_LoginUser with an empty name is C_Login";
+    "login.named-wrong" Token named_wrong, "5.6.9 C_LoginUser (3.0)", "so is a wrong PIN CKR_PIN_INCORRECT, and nobody is logged in" => pins critical;
+    "login.named-twice" Token named_twice, "5.6.9 C_LoginUser (3.0)", "and the second login CKR_USER_ALREADY_LOGGED_IN";
     "login.user-type" Token user_type, "5.6.8 C_Login", "a user type that does not exist is CKR_USER_TYPE_INVALID";
     "login.twice" Token twice, "5.6.8 C_Login", "the second login is CKR_USER_ALREADY_LOGGED_IN, in any session";
     "login.other-user" Token other_user, "5.6.8 C_Login", "the SO does not log in while the user is";
@@ -73,6 +79,83 @@ fn wrong(bench: &Bench) -> Verdict {
     session.login(CKU_USER, &pin).ok()?;
     rv.is(CKR_PIN_INCORRECT)?;
     ensure(seen == CKS_RW_PUBLIC_SESSION, "a public session", format!("state {seen}"))
+}
+
+/// `C_LoginUser` as the user, whose name is empty.
+fn login_user(session: &Session<'_>, pin: &[u8]) -> Result<Rv, Stop> {
+    let (length, name) = (Arg::number(pin.len() as CK_ULONG), Arg::slice(b"none"));
+    let arguments = [Arg::number(CKU_USER), Arg::slice(pin), length, name, Arg::number(0)];
+    match session.call(F::C_LoginUser, &arguments) {
+        rv if rv.was(CKR_FUNCTION_NOT_SUPPORTED) => Err(Stop::NotOffered),
+        rv => Ok(rv),
+    }
+}
+
+fn named(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.pin()?);
+    login_user(&session, &pin)?.ok()?;
+    state(&session, CKS_RW_USER_FUNCTIONS)?;
+    session.logout().ok()
+}
+
+fn named_wrong(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.pin()?);
+    let rv = login_user(&session, WRONG)?;
+    let seen = session.info()?.state;
+    session.login(CKU_USER, &pin).ok()?;
+    rv.is(CKR_PIN_INCORRECT)?;
+    ensure(seen == CKS_RW_PUBLIC_SESSION, "a public session", format!("state {seen}"))
+}
+
+fn named_twice(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.pin()?);
+    login_user(&session, &pin)?.ok()?;
+    login_user(&session, &pin)?.is(CKR_USER_ALREADY_LOGGED_IN)
+}
+
+fn so_wrong(bench: &Bench) -> Verdict {
+    let (session, pin) = (bench.session()?, bench.so_pin()?);
+    let rv = session.login(CKU_SO, WRONG);
+    let seen = session.info()?.state;
+    session.login(CKU_SO, &pin).ok()?;
+    rv.is(CKR_PIN_INCORRECT)?;
+    ensure(seen == CKS_RW_PUBLIC_SESSION, "a public session", format!("state {seen}"))
+}
+
+/// How many wrong PINs a token may take before it locks the PIN.
+const MOST_TRIES: usize = 100;
+
+/// The SO sets the PIN again, whatever came of it.
+fn locks(bench: &Bench) -> Verdict {
+    let (pin, so_pin) = (bench.pin()?, bench.so_pin()?);
+    let verdict = stays_locked(bench, &pin);
+    bench.reset(Stage::Token);
+    let session = bench.session()?;
+    session.login(CKU_SO, &so_pin).ok()?;
+    session.feed(F::C_InitPIN, &pin).ok()?;
+    session.logout().ok()?;
+    session.login(CKU_USER, &pin).ok()?;
+    verdict
+}
+
+fn stays_locked(bench: &Bench, pin: &[u8]) -> Verdict {
+    let session = bench.session()?;
+    let mut tries = 0;
+    loop {
+        let rv = session.login(CKU_USER, WRONG);
+        if rv.was(CKR_PIN_LOCKED) {
+            break;
+        }
+        rv.is(CKR_PIN_INCORRECT)?;
+        tries += 1;
+        ensure(tries < MOST_TRIES, "CKR_PIN_LOCKED at last", format!("{tries} wrong PINs, and no end"))?;
+    }
+    session.login(CKU_USER, pin).is(CKR_PIN_LOCKED)?;
+    bench.reset(Stage::Loaded);
+    bench.prepare(Stage::Token)?;
+    let flags = bench.token_info(bench.slot()?)?.flags;
+    ensure(flags & CKF_USER_PIN_LOCKED != 0, "CKF_USER_PIN_LOCKED", format!("flags {flags:#x}"))?;
+    bench.session()?.login(CKU_USER, pin).is(CKR_PIN_LOCKED)
 }
 
 fn count_low(bench: &Bench) -> Verdict {
@@ -234,6 +317,31 @@ fn private_hidden(bench: &Bench) -> Verdict {
     }
     ensure(!found.contains(&object), "no private object", format!("{found:?}"))?;
     ensure(!found_again.is_empty(), "the object, after the next login", "nothing")
+}
+
+/// How many handles are guessed from the first one on.
+const GUESSES: CK_ULONG = 1024;
+
+/// The handle that it had, those with one bit turned over, and those that a module counts from one.
+fn private_guessed(bench: &Bench) -> Verdict {
+    let session = login(bench)?;
+    let object = private_object(&session, |template| template.without(CKA_TOKEN).bool(CKA_TOKEN, true))?;
+    session.logout().ok()?;
+    let near = (0..CK_ULONG::BITS).map(|bit| object ^ (1 << bit)).chain([object]);
+    let is_shown = |handle: &CK_OBJECT_HANDLE| {
+        let mut asked = Template::new().room(CKA_LABEL, LABEL.len());
+        session.query(*handle, &mut asked).was(CKR_OK) && asked.value(0) == LABEL
+    };
+    let shown: Vec<CK_OBJECT_HANDLE> = near.chain(1..GUESSES).filter(is_shown).collect();
+    session.login(CKU_USER, &bench.pin()?).ok()?;
+    for object in session.find(&Template::new().bytes(CKA_LABEL, LABEL))? {
+        session.destroy(object).ok()?;
+    }
+    ensure(
+        shown.is_empty(),
+        "CKR_OBJECT_HANDLE_INVALID",
+        format!("the label of a private object behind {shown:?}"),
+    )
 }
 
 fn private_handle(bench: &Bench) -> Verdict {

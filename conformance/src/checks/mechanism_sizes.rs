@@ -51,6 +51,7 @@ const SIZE: &[CK_RV] = &[
     CKR_TEMPLATE_INCONSISTENT,
     CKR_CURVE_NOT_SUPPORTED,
     CKR_DOMAIN_PARAMS_INVALID,
+    CKR_PUBLIC_KEY_INVALID,
 ];
 
 /// The checks of mechanisms whose keys have sizes that the suite can choose.

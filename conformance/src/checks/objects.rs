@@ -8,6 +8,7 @@ use crate::session::Session;
 use crate::template::{Template, UNAVAILABLE};
 
 table! {
+    all arguments;
     "objects.create-data" User create_data, "4.5 Data objects", "a data object has what it was given, and the defaults";
     "objects.create-empty" User create_empty, "4.1.1 Creating objects", "a template without anything is incomplete";
     "objects.create-no-class" User create_no_class, "4.1.1 Creating objects", "a template without a class is incomplete";
@@ -44,17 +45,17 @@ table! {
     "objects.set-unknown" User set_unknown, "5.7.6 C_SetAttributeValue", "an attribute that does not exist is CKR_ATTRIBUTE_TYPE_INVALID";
     "objects.set-at-once" User set_at_once, "4.1.2 Modifying objects", "a refused change changes nothing";
     "objects.set-behind-refused" User set_behind_refused, "4.1.2 Modifying objects", "what stands behind a refused attribute is not changed";
-    "objects.set-unmodifiable" User set_unmodifiable, "4.1.2 Modifying objects", "CKA_MODIFIABLE false is CKR_ACTION_PROHIBITED" => high;
+    "objects.set-unmodifiable" User set_unmodifiable, "4.1.2 Modifying objects", "CKA_MODIFIABLE false is CKR_ACTION_PROHIBITED" => key_separation high;
     "objects.set-unknown-handle" User set_unknown_handle, "5.7.6 C_SetAttributeValue", "a handle that is no object's is refused";
-    "objects.set-read-only-session" User set_read_only_session, "5.7.6 C_SetAttributeValue", "a read-only session changes and destroys no token object" => token_objects high;
-    "objects.copy" User copy, "5.7.2 C_CopyObject", "a copy has the original's attributes and the template's, and its own life";
-    "objects.copy-class" User copy_class, "4.1.3 Copying objects", "a copy is not of another class";
-    "objects.copy-uncopyable" User copy_uncopyable, "4.1.3 Copying objects", "CKA_COPYABLE false is CKR_ACTION_PROHIBITED" => high;
-    "objects.copy-unknown-handle" User copy_unknown_handle, "5.7.2 C_CopyObject", "a handle that is no object's is refused";
+    "objects.set-read-only-session" User set_read_only_session, "5.7.6 C_SetAttributeValue", "a read-only session changes and destroys no token object" => key_separation token_objects high;
+    "objects.copy" User copy, "5.7.2 C_CopyObject", "a copy has the original's attributes and the template's, and its own life" => key_separation;
+    "objects.copy-class" User copy_class, "4.1.3 Copying objects", "a copy is not of another class" => key_separation;
+    "objects.copy-uncopyable" User copy_uncopyable, "4.1.3 Copying objects", "CKA_COPYABLE false is CKR_ACTION_PROHIBITED" => key_separation high;
+    "objects.copy-unknown-handle" User copy_unknown_handle, "5.7.2 C_CopyObject", "a handle that is no object's is refused" => key_separation;
     "objects.handle-not-reused" User handle_not_reused, "5.7.3 C_DestroyObject (use after free)", "the handle of a destroyed object is not given to the next" => informational;
-    "objects.destroy" User destroy, "5.7.3 C_DestroyObject", "a destroyed object's handle is dead" => high;
-    "objects.destroy-indestructible" User destroy_indestructible, "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is CKR_ACTION_PROHIBITED" => high;
-    "objects.destroy-unknown-handle" User destroy_unknown_handle, "5.7.3 C_DestroyObject", "a handle that is no object's is refused";
+    "objects.destroy" User destroy, "5.7.3 C_DestroyObject", "a destroyed object's handle is dead" => key_separation high;
+    "objects.destroy-indestructible" User destroy_indestructible, "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is CKR_ACTION_PROHIBITED" => key_separation high;
+    "objects.destroy-unknown-handle" User destroy_unknown_handle, "5.7.3 C_DestroyObject", "a handle that is no object's is refused" => key_separation;
 }
 
 /// Handles that no object has.

@@ -36,14 +36,14 @@ macro_rules! schemes {
         #[doc = concat!("The checks of ", $section, ".")]
         pub const $table: &[Check] = schemes!(@each $scheme $name $section $each);
     )* };
-    (@each $scheme:ident $name:literal $section:literal { $( $id:literal $run:ident, $title:literal $( => $mark:ident )?; )* }) => {
+    (@each $scheme:ident $name:literal $section:literal { $( $id:literal $run:ident, $title:literal $( => $( $mark:ident )+ )?; )* }) => {
         &[ $( Check::new(
             concat!("signatures.", $name, "-", $id),
             Stage::User,
             |bench| $run(bench, Scheme::$scheme),
             concat!($section, " and 5.15.2"),
             $title,
-        )$( .$mark() )?, )* ]
+        )$( $( .$mark() )+ )?, )* ]
     };
 }
 
@@ -57,13 +57,13 @@ schemes! {
     HMAC Hmac "hmac" "6.22 CKM_SHA256_HMAC";
     => {
         "round-trip" round_trip, "a signature verifies and has the length of its mechanism";
-        "corrupted" corrupted, "a signature with any byte changed is CKR_SIGNATURE_INVALID" => critical;
-        "other-message" other_message, "a signature of another message is CKR_SIGNATURE_INVALID" => critical;
-        "wrong-length" wrong_length, "a signature of another length is CKR_SIGNATURE_LEN_RANGE" => critical;
-        "over" over, "a failed verification is over";
-        "stray-parameter" stray_parameter, "a parameter that the mechanism does not take is refused";
-        "other-key" other_key, "a key of another type is CKR_KEY_TYPE_INCONSISTENT";
-        "public-key-signs" public_key_signs, "a public key does not sign";
+        "corrupted" corrupted, "a signature with any byte changed is CKR_SIGNATURE_INVALID" => randomness critical;
+        "other-message" other_message, "a signature of another message is CKR_SIGNATURE_INVALID" => randomness critical;
+        "wrong-length" wrong_length, "a signature of another length is CKR_SIGNATURE_LEN_RANGE" => randomness critical;
+        "over" over, "a failed verification is over" => operations;
+        "stray-parameter" stray_parameter, "a parameter that the mechanism does not take is refused" => arguments;
+        "other-key" other_key, "a key of another type is CKR_KEY_TYPE_INCONSISTENT" => arguments;
+        "public-key-signs" public_key_signs, "a public key does not sign" => arguments;
     }
 }
 
@@ -76,12 +76,12 @@ table! {
     "signatures.eddsa-empty" User eddsa_empty, "6.3 EdDSA (RFC 8032)", "an empty message is signed and verified";
     "signatures.eddsa-null-context" User eddsa_null_context, "6.3 CK_EDDSA_PARAMS", "a null context with a length is refused" => arguments;
     "signatures.eddsa-context" User eddsa_context, "6.3 CK_EDDSA_PARAMS (RFC 8032)", "a signature with a context is none without it, or is refused" => high;
-    "signatures.rsa-too-long" User rsa_too_long, "6.1 CKM_RSA_PKCS", "data longer than the modulus allows is CKR_DATA_LEN_RANGE";
-    "signatures.pss-no-parameter" User pss_no_parameter, "6.1 PSS", "PSS without a parameter is CKR_MECHANISM_PARAM_INVALID";
-    "signatures.pss-wrong-hash" User pss_wrong_hash, "6.1 PSS", "a hash other than the mechanism's is CKR_MECHANISM_PARAM_INVALID" => high;
-    "signatures.pss-unknown" User pss_unknown, "6.1 PSS", "a hash or mask that does not exist is CKR_MECHANISM_PARAM_INVALID";
-    "signatures.pss-long-salt" User pss_long_salt, "6.1 PSS", "a salt longer than the key allows is refused";
-    "signatures.pss-digest-length" User pss_digest_length, "6.1 CKM_RSA_PKCS_PSS", "a hash value of the wrong length is CKR_DATA_LEN_RANGE";
+    "signatures.rsa-too-long" User rsa_too_long, "6.1 CKM_RSA_PKCS", "data longer than the modulus allows is CKR_DATA_LEN_RANGE" => arguments;
+    "signatures.pss-no-parameter" User pss_no_parameter, "6.1 PSS", "PSS without a parameter is CKR_MECHANISM_PARAM_INVALID" => arguments;
+    "signatures.pss-wrong-hash" User pss_wrong_hash, "6.1 PSS", "a hash other than the mechanism's is CKR_MECHANISM_PARAM_INVALID" => arguments high;
+    "signatures.pss-unknown" User pss_unknown, "6.1 PSS", "a hash or mask that does not exist is CKR_MECHANISM_PARAM_INVALID" => arguments;
+    "signatures.pss-long-salt" User pss_long_salt, "6.1 PSS", "a salt longer than the key allows is refused" => arguments;
+    "signatures.pss-digest-length" User pss_digest_length, "6.1 CKM_RSA_PKCS_PSS", "a hash value of the wrong length is CKR_DATA_LEN_RANGE" => arguments;
     "signatures.hmac-vector" User hmac_vector, "6.22 CKM_SHA256_HMAC", "HMAC-SHA-256 gives the values of RFC 4231" => high;
 }
 

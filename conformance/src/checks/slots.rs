@@ -9,6 +9,7 @@ use crate::raw::{Arg, Function as F};
 use crate::template::{Mechanism, Template, UNAVAILABLE};
 
 table! {
+    all arguments;
     "slots.list" Token list, "5.5.1 C_GetSlotList", "the slots with a token are among all slots, and none stands twice";
     "slots.list-small" Token list_small, "5.5.1 C_GetSlotList", "a list that does not fit is CKR_BUFFER_TOO_SMALL with the number needed";
     "slots.info" Token info, "5.5.2 C_GetSlotInfo", "texts are padded, flags are the standard's, a token's slot says that it is there" => low;
@@ -23,7 +24,7 @@ table! {
     "slots.mechanism-digests" Public mechanism_digests, "5.5.6 C_GetMechanismInfo", "what has CKF_DIGEST digests, and what has not is refused";
     "slots.mechanism-unlisted" User mechanism_unlisted, "5.5.5 C_GetMechanismList", "a digest or MAC that is not listed is refused, and has no info";
     "slots.mechanism-other-uses" User mechanism_other_uses, "5.5.6 C_GetMechanismInfo", "a mechanism without the flag of a use is refused for that use";
-    "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT";
+    "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT" => sessions;
 }
 
 /// The checks after all others: a module that fails them has lost its token.
@@ -31,7 +32,7 @@ pub mod last {
     use super::init_token_in_use;
 
     crate::check::table! {
-        "slots.init-token-in-use" Public init_token_in_use, "5.5.7 C_InitToken", "a token with a session is not initialised (the PIN given is wrong)" => pins high;
+        "slots.init-token-in-use" Public init_token_in_use, "5.5.7 C_InitToken", "a token with a session is not initialised (the PIN given is wrong)" => authentication pins high;
     }
 }
 

@@ -7,6 +7,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, each, ensure, table};
+use crate::checks::timing;
 use crate::raw::Function as F;
 use crate::rv::Rv;
 use crate::session::{Session, private, rsa_public};
@@ -14,20 +15,21 @@ use crate::template::{Mechanism, Out, Template};
 
 table! {
     all key_separation;
-    "attacks.a02-wrap-and-decrypt-rsa" User wrap_and_decrypt_rsa, "4.8 CKA_WRAP (Clulow 2003)", "an RSA pair that wraps a sensitive key does not decrypt it" => critical patience(60);
+    "attacks.a02-wrap-and-decrypt-rsa" User wrap_and_decrypt_rsa, "beyond 4.8 CKA_WRAP (Clulow 2003)", "an RSA pair that wraps a sensitive, extractable key does not decrypt it, although the standard allows it" => informational patience(60);
     "attacks.a09-wrap-not-permitted" User wrap_not_permitted, "5.18.3 C_WrapKey", "a key without CKA_WRAP wraps nothing" => high;
     "attacks.a09-unwrap-not-permitted" User unwrap_not_permitted, "5.18.4 C_UnwrapKey", "a key without CKA_UNWRAP unwraps nothing" => high;
+    "attacks.a12-weaker-key" User weaker_key, "beyond 5.18.3 C_WrapKey (SP 800-57 part 1, 5.6.3)", "a key does not leave under a weaker one, although the standard allows it: not under DES or RSA with 1024 bits, and hardly under AES with 128" => informational;
     "attacks.a13-unextractable" User unextractable, "4.10 CKA_EXTRACTABLE", "an unextractable key is not wrapped" => critical;
     "attacks.a14-untrusted" User untrusted, "4.10 CKA_WRAP_WITH_TRUSTED", "a key that only trusted keys wrap is not wrapped by another" => critical;
-    "attacks.a15-halves" User halves, "6.11 AES-ECB (Clulow 2003)", "a wrapped key whose halves are swapped is not unwrapped" => high;
+    "attacks.a15-halves" User halves, "beyond 6.11 AES-ECB (Clulow 2003)", "a key wrapped with ECB whose halves are swapped is not unwrapped, although the standard allows ECB" => informational;
     "attacks.a16-random-blobs" User random_blobs, "5.18.4 C_UnwrapKey (RFC 3394, 2.2.3)", "no random bytes are unwrapped as a key" => high;
     "attacks.a16-changed-blobs" User changed_blobs, "5.18.4 C_UnwrapKey (RFC 3394, 2.2.3)", "a wrapped key with any byte changed is not unwrapped" => high;
     "attacks.a17-history" User history, "5.18.4 C_UnwrapKey", "an unwrapped key is not local, nor always sensitive, nor never extractable" => high;
     "attacks.a17-other-type" User other_type, "5.18.4 C_UnwrapKey", "a wrapped key of 17 bytes is not unwrapped as an AES key";
-    "attacks.a20-exponent-one" User exponent_one, "6.1 RSA", "an RSA key with the public exponent 1 is not brought in, or wraps nothing" => critical;
+    "attacks.a20-exponent-one" User exponent_one, "6.1 RSA (RFC 8017, 3.1: an exponent is at least 3)", "an RSA key with the public exponent 1 is not brought in, or wraps nothing" => high;
     "attacks.a29-unwrap-oracle" User unwrap_oracle, "6.1 CKM_RSA_PKCS (Bleichenbacher 1998; Bardou and others 2012)", "bad padding of a wrapped key is refused in one way, however it is bad" => oracles high patience(60);
-    "attacks.a30-decrypt-oracle" User decrypt_oracle, "6.1 CKM_RSA_PKCS (Bleichenbacher 1998)", "bad padding of a ciphertext is refused in one way, however it is bad" => oracles high patience(60);
-    "attacks.a31-oaep-oracle" User oaep_oracle, "6.1 CKM_RSA_PKCS_OAEP (Manger 2001)", "bad OAEP is refused in one way, however it is bad" => oracles high patience(60);
+    "attacks.a30-decrypt-oracle" User decrypt_oracle, "6.1 CKM_RSA_PKCS (Bleichenbacher 1998)", "bad padding of a ciphertext is refused in one way, however it is bad" => oracles high patience(60) alone;
+    "attacks.a31-oaep-oracle" User oaep_oracle, "6.1 CKM_RSA_PKCS_OAEP (Manger 2001)", "bad OAEP is refused in one way, however it is bad" => oracles high patience(60) alone;
 }
 
 /// The mechanisms that wrap with authentication.
@@ -104,6 +106,49 @@ fn unwrap_not_permitted(bench: &Bench) -> Verdict {
         let other = without(session, CKA_UNWRAP)?;
         session.unwrap(mechanism, other, &blob, &unwrapped()).0.is(CKR_KEY_FUNCTION_NOT_PERMITTED)
     })
+}
+
+/// Keys that wrap and are weaker than what they wrap: broken, too short, or only shorter.
+fn weaker_key(bench: &Bench) -> Verdict {
+    let session = bench.session()?;
+    let shorter = |key_type: CK_KEY_TYPE, bytes: usize| {
+        let value: Vec<u8> = (1..=bytes).map(|place| u8::try_from(2 * place).unwrap_or(0) ^ 1).collect();
+        let template = Template::secret(key_type, &value).bool(CKA_PRIVATE, true);
+        session.try_create(&template.usages(&[CKA_SENSITIVE, CKA_WRAP])).1
+    };
+    let rsa = || {
+        let (public, generate) = (rsa_public(1024).usages(&[CKA_WRAP]), CKM_RSA_PKCS_KEY_PAIR_GEN);
+        session.try_generate_pair(&Mechanism::plain(generate), &public, &private()).1.public
+    };
+    let (rsa, aes) = (rsa(), shorter(CKK_AES, 16));
+    let weaker = [
+        (CKM_DES_CBC_PAD, shorter(CKK_DES, 8)),
+        (CKM_RSA_PKCS, rsa),
+        (CKM_RSA_PKCS_OAEP, rsa),
+        (CKM_AES_KEY_WRAP, aes),
+        (CKM_AES_KEY_WRAP_KWP, aes),
+    ];
+    each(
+        weaker,
+        |(number, _)| format!("mechanism {number:#x}"),
+        |(number, key)| {
+            bench.offers(*number, CKF_WRAP)?;
+            if *key == 0 {
+                return Ok(());
+            }
+            let mechanism = match *number {
+                CKM_DES_CBC_PAD => Mechanism::bytes(*number, &[7; 8]),
+                CKM_RSA_PKCS_OAEP => Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1),
+                other => Mechanism::plain(other),
+            };
+            let (rv, blob) = session.wrap(&mechanism, *key, sensitive(&session)?);
+            if blob.is_empty() {
+                return rv.refused();
+            }
+            let seen = format!("{rv}: 256 bits are as strong as the key around them");
+            Err(Stop::fail("CKR_WRAPPING_KEY_SIZE_RANGE or CKR_KEY_NOT_WRAPPABLE", seen))
+        },
+    )
 }
 
 fn unextractable(bench: &Bench) -> Verdict {
@@ -265,24 +310,26 @@ fn exponent_one(bench: &Bench) -> Verdict {
     rv.refused()
 }
 
+/// An encoded message as long as a modulus of 2048 bits, with these first bytes and a zero in this place.
+fn padded(start: [u8; 2], zero: Option<usize>) -> Vec<u8> {
+    let mut message = vec![0x5a; 256];
+    for (place, byte) in message.iter_mut().zip(start) {
+        *place = byte;
+    }
+    if let Some(byte) = zero.and_then(|zero| message.get_mut(zero)) {
+        *byte = 0;
+    }
+    message
+}
+
 /// Encoded messages of PKCS #1 that are no such thing, each in another way (RFC 8017, 7.2.2).
-fn bad_paddings(length: usize) -> Vec<(&'static str, Vec<u8>)> {
-    let message = |start: [u8; 2], zero: Option<usize>| {
-        let mut message = vec![0x5a; length];
-        for (place, byte) in message.iter_mut().zip(start) {
-            *place = byte;
-        }
-        if let Some(byte) = zero.and_then(|zero| message.get_mut(zero)) {
-            *byte = 0;
-        }
-        message
-    };
+fn bad_paddings() -> Vec<(&'static str, Vec<u8>)> {
     vec![
-        ("a first byte of 1", message([1, 2], Some(length - 33))),
-        ("a block type of 1", message([0, 1], Some(length - 33))),
-        ("no zero", message([0, 2], None)),
-        ("seven bytes of padding", message([0, 2], Some(9))),
-        ("no padding", message([0, 2], Some(2))),
+        ("a first byte of 1", padded([1, 2], Some(223))),
+        ("a block type of 1", padded([0, 1], Some(223))),
+        ("no zero", padded([0, 2], None)),
+        ("seven bytes of padding", padded([0, 2], Some(9))),
+        ("no padding", padded([0, 2], Some(2))),
     ]
 }
 
@@ -312,11 +359,30 @@ fn decrypted(bench: &Bench, mechanism: &Mechanism, ciphertext: &[u8]) -> Result<
     Ok(session.run(F::C_Decrypt, ciphertext, &mut Out::room(512)))
 }
 
+/// Observes how the times of decryptions of two of these differ.
+fn timed(bench: &Bench, mechanism: &Mechanism, what: &str, two: [&(&'static str, Vec<u8>); 2]) {
+    let (Ok(pair), Ok(session)) = (bench.rsa(), bench.session()) else { return };
+    timing::compare(bench, what, two.map(|(name, _)| *name), |kind| {
+        let (_, ciphertext) = two.get(kind)?;
+        let mut out = Out::room(512);
+        let begun = session.init(F::C_DecryptInit, mechanism, Some(pair.private)).was(CKR_OK);
+        let (took, _) = timing::of(|| session.run(F::C_Decrypt, ciphertext, &mut out));
+        begun.then_some(took)
+    });
+}
+
 fn decrypt_oracle(bench: &Bench) -> Verdict {
     bench.offers(CKM_RSA_PKCS, CKF_DECRYPT)?;
+    let mechanism = Mechanism::plain(CKM_RSA_PKCS);
     let mut answers = Vec::new();
-    for (name, ciphertext) in encrypted(bench, bad_paddings(256))? {
-        answers.push((name, decrypted(bench, &Mechanism::plain(CKM_RSA_PKCS), &ciphertext)?));
+    let bad = encrypted(bench, bad_paddings())?;
+    for (name, ciphertext) in &bad {
+        answers.push((*name, decrypted(bench, &mechanism, ciphertext)?));
+    }
+    let good = encrypted(bench, vec![("good padding", padded([0, 2], Some(223)))])?;
+    if let ([good], [first, _, none, ..]) = (good.as_slice(), bad.as_slice()) {
+        timed(bench, &mechanism, "C_Decrypt, CKM_RSA_PKCS, good and bad padding", [good, none]);
+        timed(bench, &mechanism, "C_Decrypt, CKM_RSA_PKCS, two kinds of bad padding", [first, none]);
     }
     one_answer(&answers)
 }
@@ -330,10 +396,14 @@ fn oaep_oracle(bench: &Bench) -> Verdict {
         ("another hash", message(0, 0x5a)),
         ("yet another hash", message(0, 0x77)),
     ];
+    let mechanism = Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1);
     let mut answers = Vec::new();
-    for (name, ciphertext) in encrypted(bench, bad)? {
-        let mechanism = Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1);
-        answers.push((name, decrypted(bench, &mechanism, &ciphertext)?));
+    let bad = encrypted(bench, bad)?;
+    for (name, ciphertext) in &bad {
+        answers.push((*name, decrypted(bench, &mechanism, ciphertext)?));
+    }
+    if let [first, hash, ..] = bad.as_slice() {
+        timed(bench, &mechanism, "C_Decrypt, CKM_RSA_PKCS_OAEP, two kinds of bad padding", [first, hash]);
     }
     one_answer(&answers)
 }
@@ -349,7 +419,7 @@ fn unwrap_oracle(bench: &Bench) -> Verdict {
         return Err(Stop::NotOffered);
     }
     let mut answers = Vec::new();
-    for (name, message) in bad_paddings(256) {
+    for (name, message) in bad_paddings() {
         let raw = Mechanism::plain(CKM_RSA_X_509);
         let blob = session.transform(F::C_EncryptInit, F::C_Encrypt, &raw, pair.public, &message)?;
         let (rv, _) = session.unwrap(&Mechanism::plain(CKM_RSA_PKCS), pair.private, &blob, &unwrapped());

@@ -3,6 +3,7 @@
 use cryptoki_sys::*;
 
 use super::{Row, Shape};
+use crate::marks::Severity;
 use crate::session::{KeyPair, Session};
 use crate::template::{Mechanism, Word};
 
@@ -219,9 +220,43 @@ pub fn can_have(shape: Shape, flaw: Flaw) -> bool {
     }
 }
 
-/// Mechanisms with the flaw, and what they are, out of good parameters.
-pub fn flawed(row: &Row, flaw: Flaw, good: &[Parameter]) -> Vec<(String, Mechanism)> {
-    let structure = good.iter().rfind(|one| **one != Parameter::Absent).unwrap_or(&Parameter::Absent);
+/// A mechanism with a flaw.
+pub struct Flawed {
+    /// What it is.
+    pub what: String,
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    /// How bad it is at most to take it: that nothing more than the parameter may come along, the standard does not say.
+    pub most: Severity,
+    /// What refuses it.
+    pub refusals: &'static [CK_RV],
+}
+
+/// What refuses a parameter.
+const BAD_PARAMETER: &[CK_RV] = &[CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD];
+
+/// What refuses a hash in it, which is a mechanism.
+const BAD_HASH: &[CK_RV] = &[CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD, CKR_MECHANISM_INVALID];
+
+/// Mechanisms with the flaw, out of a good parameter.
+pub fn flawed(row: &Row, flaw: Flaw, structure: &Parameter) -> Vec<Flawed> {
+    let is_optional = matches!(row.shape, Shape::Optional | Shape::Eddsa | Shape::Context);
+    let made = |(what, mechanism): (String, Mechanism)| {
+        let harmless = flaw == Flaw::Stray || what == LONGER || (flaw == Flaw::Null && is_optional);
+        Flawed {
+            mechanism,
+            most: if harmless { Severity::Low } else { Severity::Medium },
+            refusals: if what.starts_with("a hash") { BAD_HASH } else { BAD_PARAMETER },
+            what,
+        }
+    };
+    mechanisms(row, flaw, structure).into_iter().map(made).collect()
+}
+
+/// A parameter with something behind it.
+const LONGER: &str = "longer";
+
+fn mechanisms(row: &Row, flaw: Flaw, structure: &Parameter) -> Vec<(String, Mechanism)> {
     let length = structure.length();
     match flaw {
         Flaw::Stray => {
@@ -239,7 +274,7 @@ pub fn flawed(row: &Row, flaw: Flaw, good: &[Parameter]) -> Vec<(String, Mechani
             .map(|short| {
                 (format!("{short} bytes of {length}"), structure.mechanism(row.number).of_length(short))
             })
-            .chain([("longer".to_owned(), structure.longer().mechanism(row.number))])
+            .chain([(LONGER.to_owned(), structure.longer().mechanism(row.number))])
             .collect(),
         Flaw::Inner => inner_places(row.shape)
             .iter()

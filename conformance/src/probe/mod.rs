@@ -82,7 +82,7 @@ pub fn show(target: Target, file: &Path, output: &mut impl Write) -> Result<(), 
     let session = bench.session().map_err(bench::reason)?;
     let model = experiment::learn(&session).map_err(bench::reason)?;
     bench.conclude();
-    bench.leave();
+    bench.reset(Stage::Loaded);
     let searches: Vec<Search> = VICTIMS.iter().map(|(name, flags)| Search::of(&model, name, flags)).collect();
     let mut text = model.to_string();
     text.extend(searches.iter().map(Search::text));

@@ -6,9 +6,10 @@ use std::fmt::Write;
 use crate::check::Outcome;
 use crate::coverage::{FunctionRow, MechanismRow, State, Use, UseState};
 use crate::marks::Severity;
-use crate::profiles::Judgement;
+use crate::observations::{Measured, Observation};
+use crate::profiles::{Judgement, Standing};
 use crate::report::markup::escape;
-use crate::report::{Document, Row};
+use crate::report::{Document, Row, performance};
 use crate::trace::Trace;
 
 /// Calls that a finding shows.
@@ -30,6 +31,8 @@ pub fn text(document: &Document) -> String {
         profiles(document),
         mechanisms(document),
         functions(document),
+        observations(document),
+        performance::section(&document.performance),
         manifest(document),
         format!(
             "</main><footer>p11-conformance {} · report format {}</footer>",
@@ -40,7 +43,7 @@ pub fn text(document: &Document) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{name}: {} · PKCS#11 conformance</title>\n<style>\n{}</style>\n</head>\n<body>\n{}\n</body>\n</html>\n",
-        document.tally.verdict(),
+        document.verdict(),
         include_str!("page.css"),
         parts.join("\n")
     )
@@ -52,21 +55,29 @@ fn file_name(path: &str) -> &str {
 
 fn head(document: &Document) -> String {
     let (survey, manifest) = (&document.survey, &document.manifest);
-    let class = if document.tally.failed == 0 { "clean" } else { "findings" };
+    let is_clean = document.tally.failed == 0 && document.incomplete.is_none();
+    let class = if is_clean { "clean" } else { "findings" };
     let links = [
-        ("findings", "Findings"),
-        ("profiles", "Profiles"),
-        ("mechanisms", "Mechanisms"),
-        ("functions", "Return values"),
-        ("manifest", "Manifest"),
+        Some(("findings", "Findings")),
+        Some(("profiles", "Profiles")),
+        Some(("mechanisms", "Mechanisms")),
+        Some(("functions", "Return values")),
+        Some(("performance", "Performance")).filter(|_| !document.performance.is_empty()),
+        Some(("observations", "Observations")),
+        Some(("manifest", "Manifest")),
     ];
-    let links: String = links.map(|(id, text)| format!("<a href=\"#{id}\">{text}</a>")).concat();
+    let links = links.iter().flatten().map(|(id, text)| format!("<a href=\"#{id}\">{text}</a>"));
+    let links: String = links.collect();
+    let incomplete = document.incomplete.iter();
+    let incomplete: String = incomplete
+        .map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)))
+        .collect();
     format!(
         "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{}</span></h1>\
-         <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p></header>\
+         <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p>{incomplete}</header>\
          <nav class=\"top\">{links}</nav>",
         escape(file_name(&manifest.module)),
-        document.tally.verdict(),
+        document.verdict(),
         escape(&survey.library),
         escape(&survey.library_version),
         escape(&survey.cryptoki_version),
@@ -231,26 +242,24 @@ fn not_made(document: &Document) -> String {
 }
 
 fn profiles(document: &Document) -> String {
+    let chips = |class: &str, names: &[String]| -> String {
+        names.iter().map(|name| format!("<span class=\"chip {class}\">{}</span>", escape(name))).collect()
+    };
     let row = |profile: &Judgement| {
-        let met = profile.missing.is_empty() && profile.failed.is_empty() && profile.passed > 0;
-        let state = match (met, profile.passed) {
-            (true, _) => "<span class=\"chip seen\">nothing against it</span>",
-            (false, 0) => "<span class=\"chip never\">not checked</span>",
-            (false, _) => "<span class=\"chip bad\">not met</span>",
+        let state = match profile.standing {
+            Standing::Met => "<span class=\"chip seen\">met</span>",
+            Standing::NotMet => "<span class=\"chip bad\">not met</span>",
+            Standing::Unknown => "<span class=\"chip never\">not checked</span>",
         };
-        let missing: String = profile
-            .missing
-            .iter()
-            .map(|name| format!("<span class=\"chip bad\">{}</span>", escape(name)))
-            .collect();
         let failed =
             profile.failed.iter().map(|id| format!("<a href=\"#{0}\"><code>{0}</code></a> ", escape(id)));
-        let missing = if missing.is_empty() { "none".to_owned() } else { missing };
+        let open = chips("bad", &profile.missing) + &chips("never", &profile.unchecked);
         format!(
-            "<tr><td><code>{}</code><br>{}</td><td>{state}</td><td>{missing}</td><td class=\"number\">{}</td>\
+            "<tr><td><code>{}</code><br>{}</td><td>{state}</td><td>{}</td><td class=\"number\">{}</td>\
              <td class=\"wide\">{}</td></tr>",
             escape(&profile.name),
             escape(&profile.clause),
+            if open.is_empty() { "none" } else { &open },
             profile.passed,
             failed.collect::<String>(),
         )
@@ -258,9 +267,11 @@ fn profiles(document: &Document) -> String {
     let rows: String = document.profiles.iter().map(row).collect();
     format!(
         "<section id=\"profiles\"><h2>Profiles</h2><p class=\"lead\">What PKCS#11 Profiles asks of a provider: each \
-         requirement, and the checks of the chapters that they come from.</p><div class=\"scroll\"><table><tr>\
-         <th>Profile</th><th>Verdict</th><th>Not met</th><th class=\"number\">Passed</th><th>Findings</th></tr>\
-         {rows}</table></div></section>"
+         requirement, and the checks of the chapters that they come from. A profile is met if every requirement is, and \
+         no such check failed.</p><p class=\"key\"><span><span class=\"chip bad\">NAME</span>required, not met</span>\
+         <span><span class=\"chip never\">NAME</span>required, not checked in this run</span></p>\
+         <div class=\"scroll\"><table><tr><th>Profile</th><th>Verdict</th><th>Open requirements</th>\
+         <th class=\"number\">Passed</th><th>Findings</th></tr>{rows}</table></div></section>"
     )
 }
 
@@ -330,6 +341,33 @@ fn functions(document: &Document) -> String {
          <span><span class=\"chip odd\">CODE</span>seen, not listed for this function</span></p><table><tr><th>Function</th>\
          <th>Return values</th></tr>{}</table></section>",
         document.functions.iter().map(row).collect::<String>()
+    )
+}
+
+fn observations(document: &Document) -> String {
+    let row = |Observation { check, what, measured }: &Observation| {
+        let class = match measured {
+            Measured::Times(times) if times.differ() => "odd",
+            Measured::Times(_) | Measured::Values { .. } | Measured::Vectors { .. } => "seen",
+        };
+        format!(
+            "<tr><td><code>{}</code></td><td>{}</td><td class=\"wide\"><span class=\"chip {class}\">{}</span></td></tr>",
+            escape(check),
+            escape(what),
+            escape(&measured.sentence())
+        )
+    };
+    let rows: String = document.observations.iter().map(row).collect();
+    if rows.is_empty() {
+        return "<section id=\"observations\"><h2>Observations</h2><p class=\"lead\">No check that was made measures \
+                anything.</p></section>"
+            .to_owned();
+    }
+    format!(
+        "<section id=\"observations\"><h2>Observations</h2><p class=\"lead\">What was measured beside the checks. It decides \
+         nothing: times are those of one machine in one hour, compared by Welch's t-test; beyond a t of 4.5 the difference is \
+         not chance, and whether anybody can use it depends on its size and on who can measure it.</p><div class=\"scroll\">\
+         <table><tr><th>Check</th><th>What</th><th>Seen</th></tr>{rows}</table></div></section>"
     )
 }
 

@@ -1,4 +1,5 @@
-//! JUnit XML, as build servers read it: a suite for each chapter, a case for each check.
+//! JUnit XML, as build servers read it: a suite for each chapter, a case for each check. A run that is incomplete has
+//! an error, so that no build passes by it.
 
 use std::fmt::Write;
 
@@ -10,11 +11,12 @@ use crate::report::{Document, Row};
 pub fn text(document: &Document) -> String {
     let tally = &document.tally;
     let seconds = document.manifest.seconds;
-    let all = document.checks.len();
+    let errors = usize::from(document.incomplete.is_some());
+    let all = document.checks.len() + errors;
     let skipped = tally.skipped + tally.not_offered + tally.waived;
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"p11-conformance\" tests=\"{all}\" \
-         failures=\"{}\" skipped=\"{skipped}\" errors=\"0\" time=\"{seconds}\">\n",
+         failures=\"{}\" skipped=\"{skipped}\" errors=\"{errors}\" time=\"{seconds}\">\n",
         tally.failed
     );
     for chapter in document.chapters() {
@@ -33,6 +35,15 @@ pub fn text(document: &Document) -> String {
         );
         rows.iter().for_each(|row| case(row, &mut text));
         text.push_str("  </testsuite>\n");
+    }
+    if let Some(why) = &document.incomplete {
+        let _infallible = writeln!(
+            text,
+            "  <testsuite name=\"run\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\" time=\"0.000\">\n    \
+             <testcase classname=\"run\" name=\"complete\" time=\"0.000\"><error message=\"{}\"/></testcase>\n  \
+             </testsuite>",
+            escape(why)
+        );
     }
     text.push_str("</testsuites>\n");
     text

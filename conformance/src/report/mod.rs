@@ -4,6 +4,7 @@ pub mod calls;
 pub mod html;
 pub mod junit;
 mod markup;
+mod performance;
 pub mod sarif;
 pub mod text;
 
@@ -16,6 +17,7 @@ use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
 use crate::manifest::Manifest;
 use crate::marks::{Effect, Severity, Tag};
+use crate::observations::Observation;
 use crate::performance::Figure;
 use crate::profiles::{Judgement, PROFILES};
 use crate::reproducer::{self, Story};
@@ -24,7 +26,7 @@ use crate::survey::Survey;
 use crate::trace::Trace;
 
 /// The format of the document: its version changes when a reader of the old one would go wrong.
-pub const FORMAT: &str = "p11-conformance-report/1";
+pub const FORMAT: &str = "p11-conformance-report/2";
 
 /// A document, whose form `report.schema.json` describes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub struct Document {
     pub manifest: Manifest,
     /// What the module says of itself.
     pub survey: Survey,
+    /// Why the run ended before all checks were made, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
     /// How many checks came to what.
     pub tally: Tally,
     /// Every check that was made.
@@ -47,6 +52,8 @@ pub struct Document {
     pub mechanisms: Vec<MechanismRow>,
     /// Every profile.
     pub profiles: Vec<Judgement>,
+    /// What was measured beside the checks, and decides nothing.
+    pub observations: Vec<Observation>,
     /// How fast the module is, if that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub performance: Vec<Figure>,
@@ -156,15 +163,6 @@ impl Tally {
         }
         tally
     }
-
-    /// The verdict in a word or two.
-    pub const fn verdict(&self) -> &'static str {
-        match (self.failed, self.passed + self.waived) {
-            (0, 0) => "nothing was checked",
-            (0, _) => "no findings",
-            (_, _) => "findings",
-        }
-    }
 }
 
 impl Document {
@@ -174,13 +172,25 @@ impl Document {
             format: FORMAT.to_owned(),
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
+            incomplete: results.incomplete.clone(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),
             profiles: PROFILES.iter().map(|profile| profile.judge(&checks)).collect(),
             survey,
             checks,
+            observations: results.observations.clone(),
             performance: Vec::new(),
+        }
+    }
+
+    /// The verdict in a few words.
+    pub const fn verdict(&self) -> &'static str {
+        match (self.tally.failed, self.tally.passed + self.tally.waived) {
+            _ if self.incomplete.is_some() => "incomplete",
+            (0, 0) => "nothing was checked",
+            (0, _) => "no findings",
+            (_, _) => "findings",
         }
     }
 

@@ -17,6 +17,10 @@ pub fn text(document: &Document) -> Result<String, String> {
     let results: Vec<Value> =
         failed.iter().enumerate().map(|(place, row)| result(document, row, place)).collect();
     let manifest = &document.manifest;
+    let incomplete = document.incomplete.iter();
+    let notifications: Vec<Value> = incomplete
+        .map(|why| json!({ "level": "error", "message": { "text": format!("incomplete: {why}") } }))
+        .collect();
     let log = json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
@@ -32,9 +36,10 @@ pub fn text(document: &Document) -> Result<String, String> {
                 "length": manifest.bytes,
             }],
             "invocations": [{
-                "executionSuccessful": true,
+                "executionSuccessful": document.incomplete.is_none(),
                 "startTimeUtc": manifest.began,
                 "arguments": manifest.options,
+                "toolExecutionNotifications": notifications,
             }],
             "columnKind": "utf16CodeUnits",
             "results": results,

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::check::Outcome;
+use crate::observations;
 use crate::performance;
 use crate::report::Document;
 
@@ -26,11 +27,18 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
         let checks = if count == 1 { "check" } else { "checks" };
         writeln!(output, "SKIP {count} {checks}: {why}")?;
     }
+    for profile in document.profiles.iter().filter(|profile| profile.was_looked_at()) {
+        writeln!(output, "PROFILE {:<32} {profile}", profile.name)?;
+    }
+    observations::write(&document.observations, output)?;
     performance::write(&document.performance, output)?;
     for (severity, count) in document.by_severity() {
         if count > 0 {
             writeln!(output, "{count:>4} {:<13} {}", severity.word(), severity.meaning())?;
         }
+    }
+    if let Some(why) = &document.incomplete {
+        writeln!(output, "INCOMPLETE {why}")?;
     }
     let tally = &document.tally;
     let waived = if tally.waived > 0 { format!(", {} waived", tally.waived) } else { String::new() };
@@ -38,7 +46,7 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
         output,
         "{}: {}: {} passed, {} failed{waived}, {} skipped, {} not offered",
         document.manifest.module,
-        tally.verdict(),
+        document.verdict(),
         tally.passed,
         tally.failed,
         tally.skipped,

@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Bench, Stage, Standing, Target};
+use crate::bench::{Bench, Stage, Standing, Target, reason};
 use crate::check::{Check, Outcome, by_id};
 use crate::marks::Severity;
+use crate::observations::Observation;
 use crate::performance;
+use crate::proxy::desk::Desk;
 use crate::runner::process::tell;
 use crate::survey::Survey;
 use crate::trace::{Answer, Trace};
@@ -29,8 +31,10 @@ pub struct Line {
     pub trace: Option<Trace>,
     /// What functions answered that they had not answered in this child before.
     pub answers: Vec<Answer>,
-    /// How the PIN stands.
+    /// How the token stands.
     pub standing: Standing,
+    /// What was measured beside it.
+    pub observations: Vec<Observation>,
 }
 
 /// Makes the checks that the input names.
@@ -47,7 +51,8 @@ pub fn make_checks(target: Target) -> Result<(), String> {
         let trace = matches!(outcome, Outcome::Fail { .. }).then(|| bench.module.recorder().trace());
         bench.conclude();
         let answers = bench.module.recorder().take_answers();
-        tell(&Line { id: name, outcome, trace, answers, standing: bench.standing() })?;
+        let observations = bench.take_observations(&name);
+        tell(&Line { id: name, outcome, trace, answers, standing: bench.standing(), observations })?;
     }
     bench.reset(Stage::Loaded);
     Ok(())
@@ -81,12 +86,36 @@ pub fn preflight(target: Target) -> Result<(), String> {
     Ok(())
 }
 
+/// Sees whether the module still starts and shows the token.
+///
+/// # Errors
+/// A sentence, when the parent does not listen.
+pub fn look(target: Target) -> Result<(), String> {
+    limit_memory(target.memory);
+    let seen = Bench::new(target).and_then(|bench| {
+        // A check that was ended in bad weather could not see to it.
+        let _no_network = bench.desk().and_then(Desk::heal);
+        bench.prepare(Stage::Token).map_err(reason)
+    });
+    tell(&seen)
+}
+
 /// Destroys what checks left on the token.
 ///
 /// # Errors
-/// A sentence, when the module cannot be loaded.
+/// A sentence, when something may be left.
 pub fn sweep(target: Target) -> Result<(), String> {
-    Bench::new(target).map(|bench| bench.leave())
+    let bench = Bench::new(target)?;
+    let _no_network = bench.desk().and_then(Desk::heal);
+    bench.leave().map_err(reason)
+}
+
+/// Ends this process with its parent.
+///
+/// # Errors
+/// A sentence, when the system refuses.
+pub fn follow_parent() -> Result<(), String> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())
 }
 
 /// Measures how fast the module is.

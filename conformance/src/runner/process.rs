@@ -1,8 +1,8 @@
-//! Child processes: how they are started, heard and ended, and what their death is called.
+//! Child processes: how they are started, heard and ended, and what their death is called. None outlives its parent.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -24,6 +24,8 @@ const MARK: &str = "p11-conformance: ";
 pub enum Task {
     /// To see whether the token can be checked.
     Preflight,
+    /// To see whether the module still starts and shows the token.
+    Look,
     /// To make checks.
     Checks,
     /// To destroy what checks left on the token.
@@ -36,6 +38,7 @@ impl Task {
     const fn option(self) -> &'static str {
         match self {
             Self::Preflight => "--preflight",
+            Self::Look => "--look",
             Self::Checks => "--child",
             Self::Sweep => "--sweep",
             Self::Measure => "--measure",
@@ -55,6 +58,8 @@ pub fn spawn(task: Task, seed: u64, calls: &Path, checks: &[&'static Check]) -> 
             .args(["--child-seed", &seed.to_string()])
             .arg("--calls")
             .arg(calls)
+            // Ctrl-C is for the parent, which ends its children when they have been heard.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(words_of(calls))?)

@@ -45,15 +45,19 @@ impl Token {
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }
 
-    pub fn check(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+    /// The suite, on this token.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_p11-conformance"));
+        command
             .args(["--module", module().to_str().unwrap(), "--token-label", LABEL])
             .args(["--pin-file", self.path("pin").to_str().unwrap()])
             .args(["--so-pin-file", self.path("so-pin").to_str().unwrap()])
-            .args(arguments)
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .output()
-            .unwrap()
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"));
+        command
+    }
+
+    pub fn check(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).output().unwrap()
     }
 
     /// The files of the token's objects, with what is in them.

@@ -6,18 +6,19 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs, pki_types::ServerName,
     sign::SingleCertAndKey,
 };
-use strongroom_identity::{Claim, PairError};
+use strongroom_identity::{Claim, MandateKey, PairError};
 use strongroom_shared::{
     fault::Fault,
-    message::{Caller, Hello, InstanceId, RenewCertificate},
-    wire::{self, ALPN, Call, CallId, HEADER, Header, Kind, MINOR, decode_body, encode_request},
+    mandate::{Mandate, Mandated},
+    message::{Caller, Hello, InstanceId, Login, Pin, RenewCertificate, User},
+    wire::{self, ALPN, Call, CallId, HEADER, Header, Kind, MINOR, Pace, decode_body, encode_request},
 };
 
 use super::{
@@ -35,8 +36,12 @@ const STARTING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long it may take where nodes make a key together.
+const PATIENT_ANSWER: Duration = Duration::from_secs(90);
 /// How long it may take where the server reads its whole log first.
 const LONG_ANSWER: Duration = Duration::from_secs(600);
+/// For how long a mandate is good, in seconds: the clocks may differ by as much.
+const MANDATE: u64 = 60;
 /// The longest answer that is read, in bytes.
 const LIMIT: u32 = 64 << 20;
 
@@ -48,6 +53,8 @@ pub struct Connection {
     server: Server,
     caller: Caller,
     last: u64,
+    /// The partition that the certificate names, if it names one, and the server's cluster, if it is in one.
+    place: (Option<String>, Option<[u8; 16]>),
 }
 
 /// Every run is an application of its own, so that its request numbers are nobody else's.
@@ -77,9 +84,11 @@ impl Connection {
             server,
             caller: caller()?,
             last: 0,
+            place: (None, None),
         };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
         let welcome = connection.call(&Hello { minor: MINOR, client })?;
+        connection.place = (welcome.partition, welcome.cluster.map(Into::into));
         if welcome.renew_in == Some(0)
             && let Err(error) = connection.renew(token)
         {
@@ -131,6 +140,45 @@ impl Connection {
         shown.and_then(|certificate| life(certificate).ok()).map_or(0, |life| life.not_after)
     }
 
+    /// Logs in as the normal user of the certificate's partition.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn log_in(&mut self, pin: Pin) -> Result<(), CtlError> {
+        self.caller = Caller { session: 1, read_write: true, ..self.caller.clone() };
+        let login = self.call(&Login { user: User::Normal, pin })?;
+        self.caller.ticket = Some(login.ticket);
+        Ok(())
+    }
+
+    /// A mandate for a call, signed with a client's key.
+    ///
+    /// # Errors
+    /// The server is in no cluster, or the certificate is not an application's.
+    pub fn mandate<C: Call>(&self, key: &MandateKey, call: &C) -> Result<Mandated, CtlError> {
+        let (Some(partition), Some(cluster)) = self.place.clone() else {
+            return Err(CtlError::new(format!("{} is in no cluster", self.server.address))
+                .advise("only nodes of a cluster share keys: see `hsmctl cluster`"));
+        };
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| CtlError::new(error.to_string()))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_err(|error| CtlError::new(error.to_string()))?.as_secs();
+        let text = |error: minicbor::encode::Error<_>| CtlError::new(error.to_string());
+        let mandate = Mandate {
+            cluster,
+            partition,
+            key: key.public(),
+            nonce,
+            expires: now + MANDATE,
+            call: C::ID as u16,
+            body: minicbor::to_vec(call).map_err(text)?,
+        };
+        let text = minicbor::to_vec(&mandate).map_err(text)?;
+        let signature = key.sign(&Mandate::to_sign(&text));
+        Ok(Mandated { text, signature })
+    }
+
     /// Makes a call and waits for its answer.
     ///
     /// # Errors
@@ -139,7 +187,11 @@ impl Connection {
         self.last += 1;
         let mut frame = Vec::new();
         encode_request(&mut frame, self.last, &self.caller, call);
-        let patience = if C::ID == CallId::VerifyAudit { LONG_ANSWER } else { ANSWER };
+        let patience = match (C::ID, C::ID.pace()) {
+            (CallId::VerifyAudit, _) => LONG_ANSWER,
+            (_, Pace::Patient) => PATIENT_ANSWER,
+            (_, Pace::Quick | Pace::ByKey | Pace::Slow) => ANSWER,
+        };
         let (header, body) = self.exchange(&frame, patience).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.silent(C::ID, patience),
             _ => self.broken(&error),

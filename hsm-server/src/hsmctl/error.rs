@@ -24,6 +24,12 @@ impl CtlError {
         Self { advice: Some(advice), ..self }
     }
 
+    /// The same without advice, where the usual one does not fit.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { advice: None, ..self }
+    }
+
     /// The same, told apart as a server that is gone and may come back.
     #[must_use]
     pub fn lost(self) -> Self {

@@ -16,6 +16,11 @@ use serde::Deserialize;
 
 use super::error::CtlError;
 
+/// What a folder is described by.
+pub const SETTINGS: &str = "strongroom.toml";
+/// The file of a client's key for mandates.
+pub const MANDATE_KEY: &str = "mandate.key";
+
 /// Where a client finds its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -54,6 +59,8 @@ pub struct Token {
     pub certificate: PathBuf,
     /// The key that goes with it, PEM.
     pub key: PathBuf,
+    /// The key that signs mandates, PEM.
+    pub mandate_key: Option<PathBuf>,
 }
 
 impl Token {
@@ -62,16 +69,28 @@ impl Token {
     /// # Errors
     /// The folder is not a client's.
     pub fn read(folder: &Path) -> Result<Self, CtlError> {
-        let path = folder.join("strongroom.toml");
-        let text = fs::read_to_string(&path).map_err(|error| {
-            CtlError::file(&path, error).advise(
-                "name an administrator's folder with --admin DIR or STRONGROOM_ADMIN; `hsmctl init` made one",
-            )
-        })?;
+        Self::read_or_advise(
+            folder,
+            "name an administrator's folder with --admin DIR or STRONGROOM_ADMIN; `hsmctl init` made one",
+        )
+    }
+
+    /// The same, of an application's folder.
+    ///
+    /// # Errors
+    /// The folder is not a client's.
+    pub fn read_client(folder: &Path) -> Result<Self, CtlError> {
+        Self::read_or_advise(folder, "name a folder that `hsmctl client add --partition` made")
+    }
+
+    fn read_or_advise(folder: &Path, advice: &'static str) -> Result<Self, CtlError> {
+        let path = folder.join(SETTINGS);
+        let text = fs::read_to_string(&path).map_err(|error| CtlError::file(&path, error).advise(advice))?;
         let settings: Settings = toml::from_str(&text).map_err(|error| CtlError::file(&path, error))?;
         let mut token =
             settings.token.into_iter().next().ok_or_else(|| CtlError::file(&path, "no [[token]] in it"))?;
-        for path in [&mut token.ca, &mut token.certificate, &mut token.key] {
+        let paths = [&mut token.ca, &mut token.certificate, &mut token.key];
+        for path in paths.into_iter().chain(&mut token.mandate_key) {
             *path = folder.join(&*path);
         }
         Ok(token)
@@ -83,6 +102,12 @@ impl Token {
         let name = if self.server_name.is_empty() { host } else { &self.server_name };
         Server { address: self.server.clone(), name: name.into() }
     }
+}
+
+/// Whether this text of a `strongroom.toml` names a key for mandates in each of its tables.
+pub fn names_mandate_keys(text: &str) -> bool {
+    let settings: Result<Settings, _> = toml::from_str(text);
+    settings.is_ok_and(|settings| settings.token.iter().all(|token| token.mandate_key.is_some()))
 }
 
 /// A folder in the making: it gets its name when it is complete, and is removed if it never is.
@@ -142,14 +167,18 @@ impl NewFolder {
         write_new(&self.path().join(name), bytes, 0o600)
     }
 
-    /// Writes what a client needs beside its key, `client.key`.
+    /// Writes what a client needs beside its keys, `client.key` and, if it has one, `mandate.key`.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write_client(&self, certificate: &str, authority: &str, server: &Server) -> Result<(), CtlError> {
         self.write("client.pem", certificate)?;
         self.write("ca.pem", authority)?;
-        self.write("strongroom.toml", &settings(server))
+        let mut text = settings(server);
+        if self.path().join(MANDATE_KEY).exists() {
+            text += &format!("mandate_key = \"{MANDATE_KEY}\"\n");
+        }
+        self.write(SETTINGS, &text)
     }
 
     /// Gives the folder its name.

@@ -1,4 +1,4 @@
-//! Partitions, clients, keys, policies, switches and status.
+//! Partitions, policies, switches and status.
 
 use std::{
     fs,
@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, Subcommand};
 use strongroom_shared::{
     message::{
-        AddClient, CreatePartition, DeletePartition, Freeze, KeyInfo, ListClients, ListKeys, ListPartitions,
-        PartitionInfo, ReadPolicy, ReadStatus, RenewServer, RevokeClient, SetPolicy, Thaw,
+        CreatePartition, DeletePartition, Freeze, ListPartitions, PartitionInfo, ReadPolicy, ReadStatus,
+        RenewServer, SetPolicy, Thaw,
     },
     object::ObjectId,
 };
@@ -18,11 +18,8 @@ use strongroom_shared::{
 use super::{
     client::Connection,
     error::CtlError,
-    folder::{self, NewFolder},
-    known::Pin,
-    output::{Cell, For, Format, Table, note, put, say},
+    output::{Cell, For, Format, Table, put, say},
 };
-use crate::certificates::{self, pem};
 
 /// `hsmctl partition`
 #[derive(Debug, Subcommand)]
@@ -81,220 +78,6 @@ impl Partition {
                     .advise("say --yes if that is what you want"))
             }
         }
-    }
-}
-
-/// `hsmctl client`
-#[derive(Debug, Subcommand)]
-pub enum Client {
-    /// Makes a client: a folder with a new key, its certificate, the CA and strongroom.toml.
-    Add(Add),
-    /// Lists the clients.
-    List,
-    /// Ends a client's access, open connections included.
-    Revoke {
-        /// Its name.
-        name: String,
-    },
-}
-
-/// `hsmctl client add`
-#[derive(Debug, Args)]
-pub struct Add {
-    /// 1 to 32 of a-z, 0-9, - and _.
-    name: String,
-    #[command(flatten)]
-    role: Role,
-    /// The folder to make.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// For how many days the certificate, and those that renew it, are to be good: 30 for an application, which
-    /// renews it while it runs, 365 for an administrator, who may not come often.
-    #[arg(long)]
-    days: Option<u32>,
-    /// Where this client reaches the server, if not where you do.
-    #[arg(long, value_name = "HOST:PORT")]
-    server: Option<String>,
-    /// The name that it finds in the server's certificate, if not the one that you do.
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Role {
-    /// The partition that the client may use.
-    #[arg(long, value_name = "NAME")]
-    partition: Option<String>,
-    /// Makes an administrator.
-    #[arg(long = "admin")]
-    administrator: bool,
-}
-
-const CLIENTS: &[(&str, For)] = &[
-    ("name", For::All),
-    ("role", For::All),
-    ("not_after", For::All),
-    ("revoked", For::All),
-    ("certificate", For::All),
-    ("fingerprint", For::Machines),
-];
-
-impl Client {
-    /// Carries the command out.
-    ///
-    /// # Errors
-    /// The server refused or cannot be reached, or the new folder cannot be made.
-    pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
-        match self {
-            Self::Add(add) => add.run(folder, server, format),
-            Self::List => {
-                let rows = server.call(&ListClients {})?.clients.into_iter().map(|client| {
-                    let role =
-                        client.partition.map_or("administrator".into(), |name| format!("partition {name}"));
-                    vec![
-                        Cell::text(client.name),
-                        Cell::text(role),
-                        Cell::seconds(client.not_after),
-                        Cell::Flag(client.revoked),
-                        // What audit records name it by.
-                        Cell::bytes(client.fingerprint.get(..8).unwrap_or(&client.fingerprint)),
-                        Cell::bytes(&client.fingerprint),
-                    ]
-                });
-                told(Table::new(CLIENTS).rows(rows).print(format))
-            }
-            Self::Revoke { name } => {
-                let mut clients = server.call(&ListClients {})?.clients;
-                clients.retain(|client| client.name == *name);
-                if !clients.is_empty() && clients.iter().all(|client| client.revoked) {
-                    return told(say(format, &format!("{name} is already revoked")));
-                }
-                server.call(&RevokeClient { name: name.clone() })?;
-                told(say(format, &format!("revoked {name}")))
-            }
-        }
-    }
-}
-
-/// The life of an application's certificate, in days. It is renewed in the last third, so a program has to run
-/// within these ten days; one that runs once a month needs 100.
-const APPLICATION_DAYS: u32 = 30;
-/// The life of an administrator's certificate, in days: if all of them end, nobody can let one in.
-const ADMINISTRATOR_DAYS: u32 = 365;
-
-const ADDED: &[(&str, For)] = &[("name", For::All), ("folder", For::All), ("not_after", For::All)];
-
-impl Add {
-    fn run(&self, administrator: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
-        let malformed = |error: certificates::CertificateError| CtlError::new(error.to_string());
-        // The folder first: if it cannot be made, no certificate is.
-        let folder = NewFolder::start(&self.out)?;
-        let (key, request) = certificates::request(&self.name).map_err(malformed)?;
-        folder.write_secret("client.key", pem("PRIVATE KEY", &key).as_bytes())?;
-        if self.role.administrator
-            && let Some(pin) = Pin::read(administrator)?
-        {
-            pin.write(folder.path())?;
-        }
-
-        let partition = self.role.partition.clone();
-        let days = self.days.unwrap_or(match &partition {
-            Some(_) => APPLICATION_DAYS,
-            None => ADMINISTRATOR_DAYS,
-        });
-        let made = server.call(&AddClient { name: self.name.clone(), partition, request, days })?;
-        let unfinished =
-            |error: CtlError| error.advise("the certificate was made: `hsmctl client revoke` it");
-        let place = folder::Server {
-            address: self.server.clone().unwrap_or_else(|| server.server().address.clone()),
-            name: self.server_name.clone().unwrap_or_else(|| server.server().name.clone()),
-        };
-        if place.is_this_machine() {
-            note(&format!(
-                "this folder leads to {}, which is the machine that it is used on; for another machine say --server \
-                 HOST:PORT",
-                place.address
-            ));
-        }
-        folder.write_client(&made.certificate, &made.authority, &place).map_err(unfinished)?;
-        folder.finish().map_err(unfinished)?;
-
-        let not_after = pem::parse(&made.certificate)
-            .ok()
-            .and_then(|pem| certificates::life(pem.contents()).ok())
-            .map_or(Cell::Empty, |life| Cell::seconds(life.not_after));
-        let row = [Cell::text(&self.name), Cell::text(self.out.display().to_string()), not_after];
-        told(Table::new(ADDED).row(row).print_one(format))
-    }
-}
-
-/// `hsmctl key`
-#[derive(Debug, Subcommand)]
-pub enum Key {
-    /// Lists a partition's token keys; never their values.
-    List {
-        /// The partition's name.
-        partition: String,
-    },
-}
-
-const KEYS: &[(&str, For)] = &[
-    ("id", For::All),
-    ("class", For::All),
-    ("type", For::All),
-    ("bits", For::All),
-    ("label", For::All),
-    ("cka_id", For::All),
-    ("frozen", For::All),
-    ("private", For::Machines),
-    ("size", For::Machines),
-];
-
-fn key_row(key: KeyInfo) -> Vec<Cell> {
-    let KeyInfo { object, label, id, frozen } = key;
-    vec![
-        Cell::text(object.id.to_string()),
-        Cell::text(class(object.class)),
-        object.key_type.map_or(Cell::Empty, |kind| Cell::text(key_type(kind))),
-        Cell::Number(object.bits.into()),
-        Cell::text(label),
-        Cell::bytes(&id),
-        Cell::Flag(frozen),
-        Cell::Flag(object.private),
-        Cell::Number(object.size.into()),
-    ]
-}
-
-fn class(class: u64) -> String {
-    match class {
-        pkcs11_sys::CKO_PUBLIC_KEY => "public".into(),
-        pkcs11_sys::CKO_PRIVATE_KEY => "private".into(),
-        pkcs11_sys::CKO_SECRET_KEY => "secret".into(),
-        other => format!("{other:#x}"),
-    }
-}
-
-fn key_type(kind: u64) -> String {
-    match kind {
-        pkcs11_sys::CKK_RSA => "RSA".into(),
-        pkcs11_sys::CKK_EC => "EC".into(),
-        pkcs11_sys::CKK_EC_EDWARDS => "Edwards".into(),
-        pkcs11_sys::CKK_AES => "AES".into(),
-        pkcs11_sys::CKK_GENERIC_SECRET => "generic".into(),
-        other => format!("{other:#x}"),
-    }
-}
-
-impl Key {
-    /// Carries the command out.
-    ///
-    /// # Errors
-    /// The server refused or cannot be reached.
-    pub fn run(&self, server: &mut Connection, format: Format) -> Result<(), CtlError> {
-        let Self::List { partition } = self;
-        let keys = server.call(&ListKeys { partition: partition.clone() })?.keys;
-        told(Table::new(KEYS).rows(keys.into_iter().map(key_row)).print(format))
     }
 }
 

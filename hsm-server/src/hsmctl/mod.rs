@@ -4,10 +4,13 @@
 
 mod audit;
 mod client;
+mod clients;
 mod cluster;
 mod error;
 mod folder;
+mod generate;
 pub mod init;
+mod keys;
 mod known;
 mod manage;
 mod output;
@@ -52,10 +55,10 @@ enum Command {
     Partition(manage::Partition),
     /// Makes, lists and revokes clients' certificates.
     #[command(subcommand)]
-    Client(manage::Client),
-    /// Lists keys.
+    Client(clients::Client),
+    /// Lists keys, and makes them as an application.
     #[command(subcommand)]
-    Key(manage::Key),
+    Key(keys::Key),
     /// Shows and sets what a partition's keys may be used for.
     #[command(subcommand)]
     Policy(manage::Policy),
@@ -93,16 +96,20 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
     if let Command::Init(init) = &arguments.command {
         return init.run(format, initialise);
     }
+    if let Command::Key(keys::Key::Generate(generate)) = &arguments.command {
+        return generate.run(format);
+    }
     let folder = arguments.folder.as_deref().ok_or_else(|| {
         CtlError::new("which server?")
             .advise("name an administrator's folder: --admin DIR or STRONGROOM_ADMIN")
     })?;
     let server = &mut Connection::open(folder)?;
     match &arguments.command {
-        Command::Init(_) => Ok(()),
+        // Done above: they are no administrator's.
+        Command::Init(_) | Command::Key(keys::Key::Generate(_)) => Ok(()),
         Command::Partition(command) => command.run(server, format),
         Command::Client(command) => command.run(folder, server, format),
-        Command::Key(command) => command.run(server, format),
+        Command::Key(keys::Key::List { partition }) => keys::list(partition, server, format),
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),
         Command::Thaw(target) => target.thaw(server, format),

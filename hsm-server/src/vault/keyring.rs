@@ -1,4 +1,4 @@
-//! A partition's objects, in locked memory: token objects, and the session objects of its applications.
+//! A partition's objects, in locked memory: those built in, token objects, and the session objects of its applications.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,14 @@ use strongroom_shared::{
     object::{ObjectId, Template},
 };
 
-use super::{applications::ApplicationId, attributes, error::Error, login::Role};
+use super::{applications::ApplicationId, attributes, error::Error, login::Role, profiles};
 use crate::crypto::Key;
 
 /// Who an object lives for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
+    /// An object of every token, not kept in the store: for ever.
+    BuiltIn,
     /// A token object: for ever.
     Token,
     /// A session object: for this session of this application.
@@ -64,7 +66,7 @@ impl Object {
         Ok(self.key.get_or_init(|| key))
     }
 
-    /// Whether it is a token object.
+    /// Whether it is a token object that somebody made.
     pub fn is_token(&self) -> bool {
         self.owner == Owner::Token
     }
@@ -73,7 +75,7 @@ impl Object {
     fn session_bytes(&self) -> usize {
         const EACH: usize = 48;
         match self.owner {
-            Owner::Token => 0,
+            Owner::BuiltIn | Owner::Token => 0,
             Owner::Session(..) => {
                 self.attributes.iter().map(|attribute| attribute.value.length() + EACH).sum()
             }
@@ -89,7 +91,7 @@ impl Object {
     /// the application that made them.
     pub fn is_visible(&self, to: ApplicationId, role: Role) -> bool {
         let mine = match self.owner {
-            Owner::Token => true,
+            Owner::BuiltIn | Owner::Token => true,
             Owner::Session(owner, _) => owner == to,
         };
         mine && (role == Role::User || self.attributes.bool(CKA_PRIVATE) == Some(false))
@@ -108,7 +110,7 @@ impl Object {
 const SESSION_BYTES: usize = 64 << 20;
 
 /// The objects of a partition, by id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keyring {
     objects: RwLock<BTreeMap<ObjectId, Arc<Object>>>,
     /// What its session objects occupy, about.
@@ -116,6 +118,12 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// What every token has, and nothing else.
+    pub fn new() -> Self {
+        let built_in = profiles::objects().map(|object| (object.id, Arc::new(object)));
+        Self { objects: RwLock::new(built_in.collect()), session_bytes: AtomicUsize::default() }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<Object>>> {
         self.objects.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -181,13 +189,13 @@ impl Keyring {
                 self.session_bytes.fetch_sub(object.session_bytes(), Ordering::Relaxed);
                 false
             }
-            Owner::Token | Owner::Session(..) => true,
+            Owner::BuiltIn | Owner::Token | Owner::Session(..) => true,
         });
     }
 
-    /// Removes everything.
+    /// Removes everything that somebody made.
     pub fn clear(&self) {
-        self.write().clear();
+        self.write().retain(|_, object| object.owner == Owner::BuiltIn);
         self.session_bytes.store(0, Ordering::Relaxed);
     }
 
@@ -210,16 +218,18 @@ impl Keyring {
             .collect()
     }
 
-    /// Every token object.
+    /// Every token object that somebody made.
     pub fn token_objects(&self) -> Vec<Arc<Object>> {
         self.read().values().filter(|object| object.is_token()).cloned().collect()
     }
 
-    /// How many token objects and how many session objects there are.
+    /// How many token objects and how many session objects there are that somebody made.
     pub fn count(&self) -> (u64, u64) {
-        let all = self.read();
-        let token = all.values().filter(|object| object.is_token()).count();
-        (token as u64, (all.len() - token) as u64)
+        self.read().values().fold((0, 0), |(token, session), object| match object.owner {
+            Owner::BuiltIn => (token, session),
+            Owner::Token => (token + 1, session),
+            Owner::Session(..) => (token, session + 1),
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod mandates;
 mod nodes;
 mod object;
 mod partition;
+mod profiles;
 mod random;
 mod readers;
 mod record;

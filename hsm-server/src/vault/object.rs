@@ -170,6 +170,7 @@ impl<P: Platform> Handle<DestroyObject> for Vault<P> {
                 self.change(context, Change::new().delete(Path::Object(partition.id, object.id)))?
             }
             Owner::Session(..) => self.record_done(context)?,
+            Owner::BuiltIn => return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE)),
         }
         partition.keyring.remove(object.id);
         Ok(Done {})
@@ -223,6 +224,7 @@ impl<P: Platform> Handle<WriteAttributes> for Vault<P> {
                 self.change(context, Change::new().put(Path::Object(partition.id, object.id), &record))?;
             }
             Owner::Session(..) => self.record_done(context)?,
+            Owner::BuiltIn => return Err(Error::attribute(FaultCode::ActionProhibited, CKA_MODIFIABLE)),
         }
         partition.keyring.put([Object::new(object.id, changed, object.owner, object.lineage)]);
         Ok(Done {})

@@ -53,7 +53,7 @@ impl Partition {
     pub fn new(id: PartitionId, rules: Rules, roles: RolesRecord, shared: SharedKeys) -> Self {
         Self {
             id,
-            keyring: Keyring::default(),
+            keyring: Keyring::new(),
             shared,
             ledger: Ledger::default(),
             login: Mutex::default(),

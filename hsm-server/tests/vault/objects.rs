@@ -51,7 +51,8 @@ fn session_objects_belong_to_their_application_and_private_ones_to_the_user() {
     let session_key = world.ask(&vault, &client, &aes(false)).unwrap().id;
     let token_key = world.ask(&vault, &client, &aes(true)).unwrap().id;
     let mut other = world.connect(&vault, &certificate, 2);
-    let find = || FindObjects { template: Template::new(), after: None };
+    let keys = Template::new().with(CKA_CLASS, Value::Ulong(CKO_SECRET_KEY));
+    let find = || FindObjects { template: keys.clone(), after: None };
     assert_eq!(world.ask(&vault, &other, &find()).unwrap().objects.len(), 0);
     world.login(&vault, &mut other, User::Normal, USER_PIN).unwrap();
     let found: Vec<_> =
@@ -155,4 +156,42 @@ fn keys_do_only_what_their_attributes_permit() {
     call.private.set(CKA_ALLOWED_MECHANISMS, Value::Mechanisms(vec![CKM_ECDSA]));
     let pair = world.ask(&vault, &client, &call).unwrap();
     assert_eq!(code(world.ask(&vault, &client, &sign(pair.private.id))), FaultCode::MechanismInvalid);
+}
+
+#[test]
+fn the_profiles_are_there_for_everybody_and_for_ever() {
+    let world = World::new();
+    let vault = world.vault();
+    let (certificate, client) = world.desk(&vault);
+    let nobody = world.connect(&vault, &certificate, 2);
+    let class = Template::new().with(CKA_CLASS, Value::Ulong(CKO_PROFILE));
+    let find = |template: Template| FindObjects { template, after: None };
+    let all = world.ask(&vault, &nobody, &find(Template::new())).unwrap().objects;
+    let found = world.ask(&vault, &nobody, &find(class)).unwrap().objects;
+    assert_eq!(found, all, "they are found as any object is");
+    let baseline = Template::new().with(CKA_PROFILE_ID, Value::Ulong(CKP_BASELINE_PROVIDER));
+    let baseline = world.ask(&vault, &nobody, &find(baseline)).unwrap().objects;
+    let [object] = baseline.as_slice() else { panic!("{baseline:?}") };
+    assert!(object.token && !object.private);
+    let object = object.id;
+    let read = ReadAttributes { object, kinds: vec![CKA_UNIQUE_ID, CKA_VALUE] };
+    let unique = Answer::Value(Value::bytes(object.to_string()));
+    assert_eq!(world.ask(&vault, &nobody, &read).unwrap().answers, [unique, Answer::Absent]);
+
+    let template = || Template::new().with(CKA_LABEL, Value::bytes(*b"mine"));
+    let write = WriteAttributes { object, template: template() };
+    assert_eq!(code(world.ask(&vault, &client, &write)), FaultCode::ActionProhibited);
+    let copy = CopyObject { object, template: template() };
+    assert_eq!(code(world.ask(&vault, &client, &copy)), FaultCode::ActionProhibited);
+    assert_eq!(code(world.ask(&vault, &client, &DestroyObject { object })), FaultCode::ActionProhibited);
+    let forged = CreateObject {
+        template: Template::new()
+            .with(CKA_CLASS, Value::Ulong(CKO_PROFILE))
+            .with(CKA_PROFILE_ID, Value::Ulong(CKP_COMPLETE_PROVIDER)),
+    };
+    assert_eq!(code(world.ask(&vault, &client, &forged)), FaultCode::AttributeValueInvalid);
+
+    let init = InitToken { pin: Pin::new(SO_PIN), label: "again".into() };
+    world.ask(&vault, &nobody, &init).unwrap();
+    assert_eq!(world.ask(&vault, &nobody, &find(Template::new())).unwrap().objects, all);
 }

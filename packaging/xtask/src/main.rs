@@ -9,6 +9,7 @@ use xtask::{Outcome, demo, test, workspace};
 const USAGE: &str = "\
 cargo xtask demo [--keep]     start a server, make keys, sign, verify with OpenSSL; --keep leaves it running
                               each demo stops an earlier kept server and wipes its state
+cargo xtask demo --threshold  three servers share a key, sign with two of them and not with one
 cargo xtask test              install what the tests need and run every check and test
 cargo xtask bench [options]   measure beside SoftHSM2 and the floor; `bench --help` lists the options";
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["demo"] => demo::run(demo::Afterwards::Stop),
         ["demo", "--keep"] => demo::run(demo::Afterwards::Keep),
+        ["demo", "--threshold"] => demo::threshold::run(),
         ["test"] => test::run(),
         ["bench", options @ ..] => bench(options),
         [] | ["help" | "--help" | "-h"] | ["demo" | "test", "--help" | "-h"] => {

@@ -36,9 +36,25 @@ impl Server {
     /// # Errors
     /// `hsmctl init` failed.
     pub fn create(shell: &Shell, artefacts: &Artefacts, state: &Path) -> Outcome<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
-        shell.run(&[&artefacts.hsmctl(), "init", "--state", &shown(state), "--listen", &address])?;
+        Self::create_on(shell, artefacts, state, free_ports(1)?.first().copied().unwrap_or_default(), &[])
+    }
+
+    /// Makes a new state folder for a server on this port, which may call others on these.
+    ///
+    /// # Errors
+    /// `hsmctl init` failed.
+    pub fn create_on(
+        shell: &Shell,
+        artefacts: &Artefacts,
+        state: &Path,
+        port: u16,
+        cluster: &[u16],
+    ) -> Outcome<Self> {
+        let (tool, state_shown, address) = (artefacts.hsmctl(), shown(state), format!("127.0.0.1:{port}"));
+        let ports: Vec<_> = cluster.iter().map(u16::to_string).collect();
+        let ports = ports.iter().flat_map(|port| ["--cluster-port", port.as_str()]);
+        let init = [tool.as_str(), "init", "--state", &state_shown, "--listen", &address];
+        shell.run(&init.into_iter().chain(ports).collect::<Vec<_>>())?;
         Ok(Self {
             shell: shell.clone(),
             artefacts: artefacts.clone(),
@@ -69,6 +85,17 @@ impl Server {
             .into()
     }
 
+    /// Kills it, as a power failure would.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn kill(&mut self) -> Outcome {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        kill_process(Pid::from_child(&child), Signal::KILL)?;
+        child.wait()?;
+        Ok(())
+    }
+
     /// The id of the process that was started.
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
@@ -77,6 +104,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its state folder.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The folder of its first administrator.
+    pub fn admin(&self) -> PathBuf {
+        self.state.join("admin")
     }
 
     /// Its configuration file.
@@ -89,8 +126,20 @@ impl Server {
     /// # Errors
     /// It failed.
     pub fn hsmctl(&self, words: &[&str]) -> Outcome<String> {
+        self.administer(&self.shell, words)
+    }
+
+    /// The same, unseen.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn ask(&self, words: &[&str]) -> Outcome<String> {
+        self.administer(&self.shell.silent(), words)
+    }
+
+    fn administer(&self, shell: &Shell, words: &[&str]) -> Outcome<String> {
         let (tool, admin) = (self.artefacts.hsmctl(), shown(&self.state.join("admin")));
-        let told = self.shell.run(&[&[tool.as_str(), "--admin", &admin], words].concat());
+        let told = shell.run(&[&[tool.as_str(), "--admin", &admin], words].concat());
         told.map_err(|error| self.with_log(&*error))
     }
 
@@ -136,6 +185,15 @@ impl Drop for Server {
             eprintln!("{error}");
         }
     }
+}
+
+/// So many ports that were free a moment ago.
+///
+/// # Errors
+/// There are none.
+pub fn free_ports(count: usize) -> Outcome<Vec<u16>> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 fn await_listener(child: &mut Child, port: u16) -> Outcome {

@@ -43,6 +43,12 @@ impl Shell {
         shell
     }
 
+    /// The same shell, whose commands nobody sees.
+    #[must_use]
+    pub fn silent(&self) -> Self {
+        Self { echo: Echo::Nothing, ..self.clone() }
+    }
+
     /// Exports a variable and says so.
     pub fn export(&mut self, name: &str, value: &str) {
         self.say(&format!("export {name}={}", quoted(value)));

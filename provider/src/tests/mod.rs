@@ -5,6 +5,7 @@ pub(crate) mod vault;
 
 mod cipher;
 mod links;
+mod mandates;
 mod objects;
 mod renewal;
 mod resend;

@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::FaultCode,
-    message::{Caller, GenerateRandom, ReadToken},
+    message::{Caller, GenerateRandom, InitPin, Pin, ReadToken},
     wire::CallId,
 };
 
 use super::{
     opened, secret_key,
-    vault::{Event, ScriptedVault},
+    vault::{Event, InProcess, PIN, ScriptedVault},
 };
 use crate::{
+    config::Deadlines,
     hsm::{Link, Patience},
+    module::{Module, Way},
     object,
     rv::Error,
 };
@@ -36,6 +38,32 @@ fn a_lost_answer_is_fetched_and_the_act_not_repeated() {
     object::create(&context, secret_key(CKK_AES, &[0; 16])).unwrap();
     assert_eq!((vault.acts(), vault.objects()), (1, 1));
     assert_eq!(vault.calls(), vec![CallId::CreateObject; 3]);
+}
+
+/// A call that may take a minute, over connections that die without a word.
+#[test]
+fn a_patient_call_asks_again_after_a_silence_and_a_server_that_is_gone_is_found_out() {
+    let vault = std::sync::Arc::new(ScriptedVault::default());
+    let deadlines = Deadlines { call: Duration::from_millis(100), generation: Duration::from_secs(60) };
+    let transport = Box::new(InProcess(vault.clone())) as _;
+    let module = Module::over([Way::new("in process", transport)], deadlines).unwrap();
+    let hsm = &module.slot(0).unwrap().hsm;
+    let set_pin = || InitPin { pin: Pin::new(PIN) };
+    let start = Instant::now();
+    // At work on the first copy, for longer than a link may be down.
+    let busy = (0..20).map(|_| Event::Fault(FaultCode::Unavailable));
+    vault.will([Event::Silence, Event::Silence].into_iter().chain(busy));
+    hsm.call(&Caller::default(), &set_pin()).unwrap();
+    assert_eq!((vault.acts(), vault.calls()), (1, vec![CallId::InitPin; 3]));
+    // Nobody there: the next connection does not come about.
+    vault.will([Event::Silence, Event::Lost(Link::TimedOut)]);
+    let result = hsm.call(&Caller::default(), &set_pin());
+    assert_eq!(result.unwrap_err(), Error::Link(Link::TimedOut));
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    // Other calls are not sent again, whose deadline has passed.
+    vault.will([Event::Silence]);
+    let result = hsm.call(&Caller::default(), &ReadToken {});
+    assert_eq!(result.unwrap_err(), Error::Link(Link::TimedOut));
 }
 
 #[test]

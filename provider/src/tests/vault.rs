@@ -10,9 +10,10 @@ use aws_lc_rs::{cipher, digest, hmac};
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    mandate::{Mandate, Mandated},
     mechanism::{Mechanism, Params},
     message::*,
-    object::{ObjectId, ObjectInfo, Template, Usage, Value},
+    object::{CKA_STRONGROOM_THRESHOLD, ObjectId, ObjectInfo, Shares, Template, Usage, Value},
     wire::{self, Call, CallId, DEFAULT_LIMIT, HEADER, Header, Retry},
 };
 use zeroize::Zeroizing;
@@ -43,6 +44,8 @@ struct State {
     renew_in: Option<u64>,
     issuer: Option<Issuer>,
     administrator: bool,
+    cluster: Option<[u8; 16]>,
+    mandates: Vec<Mandated>,
 }
 
 /// Makes a certificate (PEM) for a request (DER).
@@ -55,6 +58,8 @@ pub(crate) enum Event {
     Lost(Link),
     /// It is carried out, but the answer does not come.
     AnswerLost(Link),
+    /// It is carried out, and its connection is silent for as long as anybody listens.
+    Silence,
     /// It is refused.
     Fault(FaultCode),
     /// The answer is these bytes.
@@ -114,6 +119,16 @@ impl ScriptedVault {
         self.state().life = Some(seconds);
     }
 
+    /// From here on it is a node of this cluster.
+    pub fn joins(&self, cluster: [u8; 16]) {
+        self.state().cluster = Some(cluster);
+    }
+
+    /// The mandates that came, in order.
+    pub fn mandates(&self) -> Vec<Mandated> {
+        self.state().mandates.clone()
+    }
+
     /// Changes an object behind the provider's back.
     pub fn change(&self, kind: CK_ATTRIBUTE_TYPE, value: Value) {
         self.state().objects.values_mut().for_each(|(template, _, _)| template.set(kind, value.clone()));
@@ -151,7 +166,7 @@ impl ScriptedVault {
 pub(crate) struct InProcess(pub Arc<ScriptedVault>);
 
 impl Transport for InProcess {
-    fn exchange(&self, frame: &[u8], reply: &mut Vec<u8>, _limits: Limits) -> Result<(), Link> {
+    fn exchange(&self, frame: &[u8], reply: &mut Vec<u8>, limits: Limits) -> Result<(), Link> {
         let event = self.0.state().script.pop_front();
         match event {
             None => self.0.handle(frame, reply),
@@ -159,6 +174,12 @@ impl Transport for InProcess {
             Some(Event::AnswerLost(link)) => {
                 self.0.handle(frame, reply);
                 return Err(link);
+            }
+            Some(Event::Silence) => {
+                self.0.handle(frame, reply);
+                reply.clear();
+                std::thread::sleep(limits.answer.saturating_duration_since(std::time::Instant::now()));
+                return Err(Link::TimedOut);
             }
             Some(Event::Fault(code)) => {
                 let header = Header::decode(frame.first_chunk().unwrap(), DEFAULT_LIMIT).unwrap();
@@ -204,7 +225,7 @@ impl State {
                     server,
                     partition,
                     renew_in: self.renew_in,
-                    cluster: None,
+                    cluster: self.cluster.map(Into::into),
                 })
             }),
             CallId::RenewCertificate => {
@@ -282,6 +303,21 @@ impl State {
             CallId::Sign => answer::<Sign>(out, id, body, |call| {
                 Ok(Signature { bytes: mac(&self.key(call.key)?, &call.input) })
             }),
+            CallId::SignShared => answer::<SignShared>(out, id, body, |call| {
+                let meant: Sign = self.meant(call.mandated);
+                Ok(Signature { bytes: mac(&self.key(meant.key)?, &meant.input) })
+            }),
+            CallId::DestroyShared => answer::<DestroyShared>(out, id, body, |call| {
+                let meant: DestroyObject = self.meant(call.mandated);
+                self.objects.remove(&meant.object);
+                Ok(Done {})
+            }),
+            CallId::GenerateShared => answer::<GenerateShared>(out, id, body, |call| {
+                let meant: GenerateKeyPair = self.meant(call.mandated);
+                let [public, private] = [(1, meant.public), (2, meant.private)]
+                    .map(|(id, template)| info(ObjectId([id; 16]), &template));
+                Ok(KeyPair { public, private })
+            }),
             CallId::Verify => answer::<Verify>(out, id, body, |call| {
                 let genuine = mac(&self.key(call.key)?, &call.input) == call.signature;
                 if genuine { Ok(Done {}) } else { refuse(FaultCode::SignatureInvalid) }
@@ -297,6 +333,13 @@ impl State {
             }
             _ => refuse(FaultCode::Internal),
         }
+    }
+
+    fn meant<C: Call>(&mut self, mandated: Mandated) -> C {
+        let mandate: Mandate = wire::decode_body(&mandated.text).unwrap();
+        self.mandates.push(mandated);
+        assert_eq!(mandate.call, C::ID as u16);
+        wire::decode_body(&mandate.body).unwrap()
     }
 
     fn template(&self, object: ObjectId) -> Answer<&Template> {
@@ -360,7 +403,9 @@ fn info(id: ObjectId, template: &Template) -> ObjectInfo {
         token: template.bool(CKA_TOKEN).unwrap_or(false),
         private: template.bool(CKA_PRIVATE).unwrap_or(false),
         size: 100,
-        shares: None,
+        shares: template
+            .ulong(CKA_STRONGROOM_THRESHOLD)
+            .map(|threshold| Shares { threshold: threshold as u8, parties: 3 }),
     }
 }
 

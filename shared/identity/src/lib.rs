@@ -12,5 +12,5 @@ mod request;
 
 pub use claim::Claim;
 pub use mandate_key::MandateKey;
-pub use pair::{PairError, load, read_certificates, replace};
+pub use pair::{PairError, load, read_certificates, replace, replace_file};
 pub use request::{Request, RequestError, request};

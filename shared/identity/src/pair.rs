@@ -109,7 +109,11 @@ impl Place {
     }
 }
 
-fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Puts a file in the place of another, with its owner and permissions.
+///
+/// # Errors
+/// The operating system's; nothing has changed then.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Place { file, folder, fresh } = Place::of(path)?;
     let written = write_like(&file, &fresh, bytes).and_then(|()| fs::rename(&fresh, &file));
     if let Err(error) = written {

@@ -8,7 +8,8 @@ use crate::functions::Function as F;
 use crate::memory;
 
 faults! {
-    "login-any-pin" [C_Login] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_OK), "5.6.8 C_Login", "a wrong PIN is answered with CKR_OK", ["login.wrong"];
+    "login-any-pin" [C_Login] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_OK), "5.6.8 C_Login", "a wrong PIN is answered with CKR_OK", ["login.wrong" "login.so-wrong"];
+    "private-label-shown" [C_CreateObject C_GetAttributeValue] private_label_shown, "5.7.5 C_GetAttributeValue", "the label of a private object is read without a login", ["login.private-guessed"];
     "login-empty-pin" [C_Login] login_empty, "5.6.8 C_Login", "an empty PIN is answered with CKR_OK", ["login.empty"];
     "login-wrong-pin-general" [C_Login] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_GENERAL_ERROR), "5.6.8 C_Login", "a wrong PIN is CKR_GENERAL_ERROR", ["login.wrong" "login.too-long"];
     "login-count-hidden" [C_GetTokenInfo] count_hidden, "3.2 CKF_USER_PIN_COUNT_LOW", "a wrong PIN shows in no flag", ["login.count-low"];
@@ -88,6 +89,24 @@ fn private_handle_survives(call: &Call<'_>) -> CK_RV {
     }
     let known = held(&PRIVATE).contains(&call.word(1));
     if rv == CKR_OBJECT_HANDLE_INVALID && known { CKR_OK } else { rv }
+}
+
+/// The label of what came in last stands behind every handle that the real module does not know.
+fn private_label_shown(call: &Call<'_>) -> CK_RV {
+    static LABEL: Memo<Vec<u8>> = Memo::new(Vec::new());
+    let rv = call.forward();
+    if call.is(F::C_CreateObject) {
+        *held(&LABEL) = call.template(1).value(CKA_LABEL).unwrap_or_default();
+        return rv;
+    }
+    let asked = call.template(2).attributes.first().copied();
+    match asked.filter(|asked| rv == CKR_OBJECT_HANDLE_INVALID && asked.type_ == CKA_LABEL) {
+        Some(asked) => {
+            memory::put(asked.pValue.expose_provenance(), &held(&LABEL));
+            CKR_OK
+        }
+        None => rv,
+    }
 }
 
 /// What the logout destroyed is still found, at the end of the next search.

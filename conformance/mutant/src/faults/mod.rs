@@ -2,20 +2,38 @@
 
 mod attributes;
 mod ciphers;
+mod derivation;
+mod faulty_keys;
 mod find;
 mod general;
 mod login;
+mod mechanisms;
+mod messages;
+mod newer;
 mod objects;
 mod operations;
 mod random;
 mod sessions;
 mod signatures;
 mod slots;
+mod vectors;
+mod wrapping;
 
 use cryptoki_sys::CK_RV;
 
 use crate::call::Call;
 use crate::functions::Function;
+
+/// The real module behind a fault: one that has what the fault spoils.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Behind {
+    /// SoftHSM2, a token of 2.40.
+    SoftHsm,
+    /// NSS softokn, which has messages, `C_SessionCancel` and more mechanisms.
+    Nss,
+    /// SoftHSM2, with the functions of `newer.rs` that the mutant adds.
+    Newer,
+}
 
 /// A row of the table.
 pub struct Fault {
@@ -31,11 +49,14 @@ pub struct Fault {
     pub does: &'static str,
     /// The checks that must fail: each of them passes on a module that does right.
     pub killed_by: &'static [&'static str],
+    /// The real module.
+    pub behind: Behind,
 }
 
-/// The table of a chapter: `name [functions] act, clause, what it does, [checks that see it];`.
+/// The table of a chapter: `name [functions] act, clause, what it does, [checks that see it];`. The real module is SoftHSM2
+/// unless `behind Nss;` comes first.
 macro_rules! faults {
-    ($( $name:literal [$( $on:ident )*] $act:expr, $clause:literal, $does:literal, [$( $check:literal )*]; )*) => {
+    (behind $behind:ident; $( $name:literal [$( $on:ident )*] $act:expr, $clause:literal, $does:literal, [$( $check:literal )*]; )*) => {
         /// The faults of this chapter.
         pub const FAULTS: &[$crate::faults::Fault] = &[ $( $crate::faults::Fault {
             name: $name,
@@ -44,8 +65,10 @@ macro_rules! faults {
             clause: $clause,
             does: $does,
             killed_by: &[ $( $check, )* ],
+            behind: $crate::faults::Behind::$behind,
         }, )* ];
     };
+    ($( $row:tt )*) => { $crate::faults::faults! { behind SoftHsm; $( $row )* } };
 }
 pub(crate) use faults;
 
@@ -63,6 +86,13 @@ pub fn all() -> impl Iterator<Item = &'static Fault> {
         ciphers::FAULTS,
         signatures::FAULTS,
         random::FAULTS,
+        wrapping::FAULTS,
+        derivation::FAULTS,
+        faulty_keys::FAULTS,
+        messages::FAULTS,
+        mechanisms::FAULTS,
+        vectors::FAULTS,
+        newer::FAULTS,
     ]
     .into_iter()
     .flatten()

@@ -159,14 +159,18 @@ impl Contender {
 }
 
 /// A process of ours that answers lines with lines. Dropping it ends it.
-struct Worker {
+pub struct Worker {
     child: Child,
     questions: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Worker {
-    fn start(arguments: &[&str], variable: Option<(&str, &Path)>) -> Outcome<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(arguments: &[&str], variable: Option<(&str, &Path)>) -> Outcome<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.args(arguments).envs(variable).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
@@ -175,12 +179,25 @@ impl Worker {
         Ok(Self { child, questions, answers })
     }
 
-    fn ask(&mut self, question: &str) -> Outcome<String> {
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says a line, and hears the answer.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ask(&mut self, question: &str) -> Outcome<String> {
         writeln!(self.questions, "{question}")?;
         self.hear()
     }
 
-    fn hear(&mut self) -> Outcome<String> {
+    /// Hears a line.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hear(&mut self) -> Outcome<String> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         if line.is_empty() { Err("it ended without an answer".into()) } else { Ok(line.trim_end().into()) }

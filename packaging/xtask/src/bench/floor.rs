@@ -150,6 +150,7 @@ impl Signer {
                 signature
             }
             Algorithm::Hmac => hmac::sign(&self.hmac, input).as_ref().to_vec(),
+            Algorithm::Bip340 => return Err("nobody asks the floor for BIP340".into()),
         })
     }
 }

@@ -60,8 +60,8 @@ pub fn say(line: &str) -> Outcome {
 
 fn question(line: &str) -> Option<(Cell, Duration)> {
     let [algorithm, keys, threads, milliseconds] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
-    let algorithm = *Algorithm::ALL.iter().find(|each| each.name() == algorithm)?;
-    let keys = *Keys::ALL.iter().find(|each| each.name() == keys)?;
+    let algorithm = Algorithm::from_name(algorithm)?;
+    let keys = [Keys::Token, Keys::Session, Keys::Shared].into_iter().find(|each| each.name() == keys)?;
     let cell = Cell { algorithm, keys, threads: threads.parse().ok()? };
     Some((cell, Duration::from_millis(milliseconds.parse().ok()?)))
 }

@@ -4,6 +4,7 @@
 //! One program, four roles. The *driver* starts everything, asks for one short measurement after another, each
 //! target in turn, and writes the report. A *worker* is a client process with one module loaded. The *floor* is
 //! a server that does nothing but mutual TLS and a signature, and a worker that speaks to it without PKCS#11.
+//! Keys that several nodes share are measured apart: `threshold/`.
 // A tool for the terminal: printing is its work.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -17,9 +18,10 @@ mod plan;
 mod plot;
 mod process;
 mod report;
+mod threshold;
 mod worker;
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use xtask::Outcome;
 
@@ -30,8 +32,11 @@ fn main() -> ExitCode {
         ["worker", module] => worker::run(module),
         ["floor-server", folder] => floor::serve(Path::new(folder)),
         ["floor-worker", folder, port] => floor::work(Path::new(folder), port),
+        ["bare"] => threshold::bare::answer(),
+        ["--threshold"] => threshold::run(Duration::from_secs(5)),
+        ["--threshold", "--quick"] => threshold::run(Duration::from_secs(1)),
         ["--help" | "-h"] => {
-            println!("{}", options::USAGE);
+            println!("{}\n{}", options::USAGE, threshold::USAGE);
             Ok(())
         }
         options => options::Options::parse(options).and_then(|options| driver::run(&options)),

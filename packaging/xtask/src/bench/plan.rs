@@ -13,10 +13,12 @@ pub enum Algorithm {
     Rsa2048,
     /// `CKM_SHA256_HMAC`.
     Hmac,
+    /// BIP340 on secp256k1; only with keys that nodes share, for nobody else has it.
+    Bip340,
 }
 
 impl Algorithm {
-    /// Every algorithm, in the order of the report.
+    /// Every algorithm that all targets have, in the order of the report.
     pub const ALL: &[Self] = &[Self::P256, Self::Secp256k1, Self::Ed25519, Self::Rsa2048, Self::Hmac];
 
     /// Its name on the command line and in the report.
@@ -27,7 +29,13 @@ impl Algorithm {
             Self::Ed25519 => "ed25519",
             Self::Rsa2048 => "rsa2048",
             Self::Hmac => "hmac",
+            Self::Bip340 => "bip340",
         }
+    }
+
+    /// The algorithm of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().chain([Self::Bip340]).find(|each| each.name() == name)
     }
 }
 
@@ -38,10 +46,12 @@ pub enum Keys {
     Token,
     /// `CKA_TOKEN` false.
     Session,
+    /// On the token, shared by several nodes, and made before.
+    Shared,
 }
 
 impl Keys {
-    /// Both.
+    /// Those that every target can make.
     pub const ALL: &[Self] = &[Self::Token, Self::Session];
 
     /// The name on the command line and in the report.
@@ -49,6 +59,7 @@ impl Keys {
         match self {
             Self::Token => "token",
             Self::Session => "session",
+            Self::Shared => "shared",
         }
     }
 }

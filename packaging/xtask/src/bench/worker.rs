@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::{
-        Mechanism,
+        Mechanism, MechanismType,
         eddsa::{EddsaParams, EddsaSignatureScheme},
+        vendor_defined::VendorDefinedMechanism,
     },
     object::{Attribute, ObjectHandle},
     session::{Session, UserType},
     slot::Slot,
     types::AuthPin,
 };
+use strongroom_shared::mechanism::CKM_STRONGROOM_BIP340;
 use xtask::{Outcome, token::PIN};
 
 use crate::{
     load::{self, Subject},
     plan::{Algorithm, Cell, Keys},
+    threshold,
 };
 
 /// OBJECT IDENTIFIER 1.2.840.10045.3.1.7.
@@ -62,6 +65,7 @@ impl Subject for Worker {
     fn prepare(&mut self, cell: Cell) -> Outcome<&mut [Lane]> {
         let key = match self.keys.get(&(cell.algorithm, cell.keys)) {
             Some(key) => *key,
+            None if cell.keys == Keys::Shared => find(&self.first, cell.algorithm)?,
             None => generate(&self.first, cell.algorithm, cell.keys)?,
         };
         self.keys.insert((cell.algorithm, cell.keys), key);
@@ -76,18 +80,29 @@ impl Subject for Worker {
     }
 
     fn operate(lane: &mut Lane, input: &[u8; 32]) -> Outcome {
-        lane.session.sign(&mechanism(lane.algorithm), lane.key, input)?;
+        lane.session.sign(&mechanism(lane.algorithm)?, lane.key, input)?;
         Ok(())
     }
 }
 
-fn mechanism(algorithm: Algorithm) -> Mechanism<'static> {
-    match algorithm {
+fn mechanism(algorithm: Algorithm) -> Outcome<Mechanism<'static>> {
+    Ok(match algorithm {
         Algorithm::P256 | Algorithm::Secp256k1 => Mechanism::Ecdsa,
         Algorithm::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
         Algorithm::Rsa2048 => Mechanism::Sha256RsaPkcs,
         Algorithm::Hmac => Mechanism::Sha256Hmac,
-    }
+        Algorithm::Bip340 => {
+            let number = MechanismType::new_vendor_defined(CKM_STRONGROOM_BIP340)?;
+            Mechanism::VendorDefined(VendorDefinedMechanism::new::<()>(number, None))
+        }
+    })
+}
+
+/// The private key that nodes share: made before, for no client can ask for one in the standard's words.
+fn find(session: &Session, algorithm: Algorithm) -> Outcome<ObjectHandle> {
+    let label = threshold::label(algorithm).into_bytes();
+    let found = session.find_objects(&[Attribute::Label(label), Attribute::Sign(true)])?;
+    Ok(*found.first().ok_or("no shared key of this kind")?)
 }
 
 fn generate(session: &Session, algorithm: Algorithm, keys: Keys) -> Outcome<ObjectHandle> {
@@ -105,6 +120,7 @@ fn generate(session: &Session, algorithm: Algorithm, keys: Keys) -> Outcome<Obje
             (Mechanism::EccEdwardsKeyPairGen, public(Attribute::EcParams(ED25519.to_vec())))
         }
         Algorithm::Rsa2048 => (Mechanism::RsaPkcsKeyPairGen, public(Attribute::ModulusBits(2048.into()))),
+        Algorithm::Bip340 => return Err("BIP340 is measured with shared keys".into()),
         Algorithm::Hmac => {
             let secret = [&private[..], &[Attribute::ValueLen(32.into()), Attribute::Verify(true)]].concat();
             return Ok(session.generate_key(&Mechanism::GenericSecretKeyGen, &secret)?);

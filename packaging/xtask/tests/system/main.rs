@@ -13,3 +13,4 @@ mod process;
 mod renewal;
 mod support;
 mod tampering;
+mod threshold;

@@ -48,10 +48,15 @@ const FOLDER: &str = "STRONGROOM_TEST_FOLDER";
 ///
 /// `test` is the test's own path, by which the inner process is told to run it alone.
 pub fn alone(test: &str, limit: Duration, body: impl FnOnce(World)) {
+    alone_in(test, limit, "state", |folder| body(World::new(folder)));
+}
+
+/// The same in an empty folder, in which the module's configuration is that of the client of the server in `server`.
+pub fn alone_in(test: &str, limit: Duration, server: &str, body: impl FnOnce(&Path)) {
     static TURN: Mutex<()> = Mutex::new(());
     if let Some(folder) = env::var_os(FOLDER) {
         let done = Path::new(&folder).join("done");
-        body(World::new(Path::new(&folder)));
+        body(Path::new(&folder));
         return fs::write(done, "").unwrap();
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +67,7 @@ pub fn alone(test: &str, limit: Duration, body: impl FnOnce(World)) {
     let mut inner = Command::new(env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder.path())
-        .env("STRONGROOM_CONFIG", folder.path().join("state").join(CLIENT).join("strongroom.toml"))
+        .env("STRONGROOM_CONFIG", folder.path().join(server).join(CLIENT).join("strongroom.toml"))
         .env(xtask::workspace::ARTEFACTS, Path::new(&artefacts.module()).parent().unwrap())
         .stdin(Stdio::null())
         .stdout(written.try_clone().unwrap())
@@ -75,7 +80,7 @@ pub fn alone(test: &str, limit: Duration, body: impl FnOnce(World)) {
     }
     // Indented, so that nobody counts the inner process's own `test result`.
     let said = fs::read_to_string(&output).unwrap().replace('\n', "\n  | ");
-    let log = fs::read_to_string(folder.path().join("state/server.log")).unwrap_or_default();
+    let log = fs::read_to_string(folder.path().join(server).join("server.log")).unwrap_or_default();
     let good = status.is_some_and(|status| status.success()) && folder.path().join("done").exists();
     println!("  | {said}");
     assert!(

@@ -1,6 +1,8 @@
 //! `cargo xtask demo`: an unchanged program signs with keys that no other process can touch, and OpenSSL,
 //! which knows nothing of us, says that the signatures are good.
 
+pub mod threshold;
+
 use std::{
     fs,
     path::{Path, PathBuf},

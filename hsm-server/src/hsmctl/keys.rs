@@ -1,0 +1,84 @@
+//! Keys, as an administrator sees them.
+
+use clap::Subcommand;
+use strongroom_shared::message::{KeyInfo, ListKeys};
+
+use super::{
+    client::Connection,
+    error::CtlError,
+    generate::Generate,
+    manage::told,
+    output::{Cell, For, Format, Table},
+};
+
+/// `hsmctl key`
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Lists a partition's token keys; never their values.
+    List {
+        /// The partition's name.
+        partition: String,
+    },
+    /// Makes a key pair, as an application: for what other programs cannot ask for, such as a key that several nodes
+    /// share.
+    Generate(Generate),
+}
+
+const KEYS: &[(&str, For)] = &[
+    ("id", For::All),
+    ("class", For::All),
+    ("type", For::All),
+    ("bits", For::All),
+    ("label", For::All),
+    ("cka_id", For::All),
+    ("shares", For::All),
+    ("frozen", For::All),
+    ("private", For::Machines),
+    ("size", For::Machines),
+];
+
+fn key_row(key: KeyInfo) -> Vec<Cell> {
+    let KeyInfo { object, label, id, frozen } = key;
+    let shares = object.shares.map(|shares| format!("{} of {}", shares.threshold, shares.parties));
+    vec![
+        Cell::text(object.id.to_string()),
+        Cell::text(class(object.class)),
+        object.key_type.map_or(Cell::Empty, |kind| Cell::text(key_type(kind))),
+        Cell::Number(object.bits.into()),
+        Cell::text(label),
+        Cell::bytes(&id),
+        shares.map_or(Cell::Empty, Cell::text),
+        Cell::Flag(frozen),
+        Cell::Flag(object.private),
+        Cell::Number(object.size.into()),
+    ]
+}
+
+fn class(class: u64) -> String {
+    match class {
+        pkcs11_sys::CKO_PUBLIC_KEY => "public".into(),
+        pkcs11_sys::CKO_PRIVATE_KEY => "private".into(),
+        pkcs11_sys::CKO_SECRET_KEY => "secret".into(),
+        other => format!("{other:#x}"),
+    }
+}
+
+fn key_type(kind: u64) -> String {
+    match kind {
+        pkcs11_sys::CKK_RSA => "RSA".into(),
+        pkcs11_sys::CKK_EC => "EC".into(),
+        pkcs11_sys::CKK_EC_EDWARDS => "Edwards".into(),
+        pkcs11_sys::CKK_AES => "AES".into(),
+        pkcs11_sys::CKK_GENERIC_SECRET => "generic".into(),
+        other => format!("{other:#x}"),
+    }
+}
+
+/// `hsmctl key list`
+///
+/// # Errors
+/// The server refused or cannot be reached.
+pub fn list(partition: &str, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    let keys = server.call(&ListKeys { partition: partition.into() })?.keys;
+    told(Table::new(KEYS).rows(keys.into_iter().map(key_row)).print(format))
+}
