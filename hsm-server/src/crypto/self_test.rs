@@ -11,7 +11,11 @@ use strongroom_shared::{
     object::{Template, Value},
 };
 
-use super::{Error, Key, Task, algorithm, complete, ec::Curve, prove, rsa_key, whole};
+use super::{
+    Error, Key, Task, algorithm, complete,
+    ec::{Curve, Private},
+    prove, rsa_key, whole,
+};
 
 /// Checks known answers of each family with each of its back-ends.
 ///
@@ -22,6 +26,7 @@ pub fn self_test() -> Result<(), Error> {
     hmac()?;
     ed25519()?;
     secp256k1()?;
+    bip340()?;
     for (curve, mechanism, scalar, signature) in NIST {
         nist(*curve, *mechanism, scalar, signature)?;
     }
@@ -110,14 +115,26 @@ fn secp256k1() -> Result<(), Error> {
     }
 }
 
+/// The BIP's first test vector; nonces are random, so it is verified, and so is a signature of one's own.
+fn bip340() -> Result<(), Error> {
+    const WHAT: Error = Error::Internal("self-test of BIP340 failed");
+    let mut scalar = vec![0; 31];
+    scalar.push(3);
+    let private = ec_private(Curve::Secp256k1, scalar);
+    let public = ec_public(&private)?;
+    let answer = "e907831f80848d1069a5371b402410364bdf1c5f8307b0084c55f1ce2dca8215\
+                  25f66a4a85ea8b71e482a74f382d2ce5ebeee8fdb2172f477df4900d310536c0";
+    let task = Task { mechanism: Mechanism::Bip340, params: &Params::None, input: &[0; 32] };
+    let key = Key::parse(&public)?;
+    algorithm(&key, &task, CKF_VERIFY)?.verify(&task, &hex(answer)).map_err(|_| WHAT)?;
+    prove(Mechanism::Bip340, &public, &private).map_err(|_| WHAT)
+}
+
 /// The back-end's nonces are random: a signature of RFC 6979 must verify, and so must one of its own.
 fn nist(curve: Curve, mechanism: Mechanism, scalar: &str, signature: &str) -> Result<(), Error> {
     const WHAT: Error = Error::Internal("self-test of ECDSA failed");
     let private = ec_private(curve, hex(scalar));
-    let point = super::ec::Private::parse(&private)?.point;
-    let public = template(CKO_PUBLIC_KEY, CKK_EC)
-        .with(CKA_EC_PARAMS, Value::bytes(curve.oid()))
-        .with(CKA_EC_POINT, Value::bytes(point));
+    let public = ec_public(&private)?;
     let task = Task { mechanism, params: &Params::None, input: b"sample" };
     let key = Key::parse(&public)?;
     algorithm(&key, &task, CKF_VERIFY)?.verify(&task, &hex(signature)).map_err(|_| WHAT)?;
@@ -154,6 +171,13 @@ fn ec_private(curve: Curve, scalar: Vec<u8>) -> Template {
     template(CKO_PRIVATE_KEY, CKK_EC)
         .with(CKA_EC_PARAMS, Value::bytes(curve.oid()))
         .with(CKA_VALUE, Value::bytes(scalar))
+}
+
+/// The public key of a private one.
+fn ec_public(private: &Template) -> Result<Template, Error> {
+    let Private { curve, point, scalar: _ } = Private::parse(private)?;
+    let public = template(CKO_PUBLIC_KEY, CKK_EC).with(CKA_EC_PARAMS, Value::bytes(curve.oid()));
+    Ok(public.with(CKA_EC_POINT, Value::bytes(point)))
 }
 
 fn template(class: CK_OBJECT_CLASS, key_type: CK_KEY_TYPE) -> Template {

@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 use super::{
     Context, Error, Vault,
     cluster::View,
+    records::encode,
     shared::{
         Destruction,
         ceremonies::Coordinator,
@@ -166,6 +167,8 @@ pub struct Links {
     outgoing: Mutex<HashMap<NodeId, Outgoing>>,
     /// By the session's number, which this vault gave it.
     incoming: Mutex<HashMap<u64, Incoming>>,
+    /// Whose turn it is to shake hands with a node.
+    turns: Mutex<HashMap<NodeId, Arc<Mutex<()>>>>,
     requests: AtomicU64,
 }
 
@@ -386,14 +389,14 @@ impl<P: Platform> Vault<P> {
         question: &Question,
         patience: Duration,
     ) -> Result<Answer, NodeError> {
-        let text = Zeroizing::new(encode(question));
+        let text = encode(question);
         let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
         if let Some(link) = known
             && let Some(answer) = self.consult_in(&link, member, &text, patience)?
         {
             return Ok(answer);
         }
-        let link = self.shake_hands(view, member)?;
+        let link = self.session(view, member)?;
         let ended = NodeError::Malformed("it ended a session that it had just begun".into());
         self.consult_in(&link, member, &text, patience)?.ok_or(ended)
     }
@@ -420,9 +423,21 @@ impl<P: Platform> Vault<P> {
 
     /// A session for what another node is to read that does not answer it, and the other's number of it.
     pub(super) fn session_to(&self, view: &View, member: &Member) -> Result<(u64, Arc<Session>), NodeError> {
-        let known = self.cluster.links.outgoing(member.id, view.document.digest(), self.platform.uptime());
-        let link = known.map_or_else(|| self.shake_hands(view, member), Ok)?;
+        let link = self.session(view, member)?;
         Ok((link.number, link.session))
+    }
+
+    /// The session with a node, or a new one. Of many threads that want one, one shakes hands: the other end does not
+    /// remember more than a few.
+    fn session(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
+        let links = &self.cluster.links;
+        let known = || links.outgoing(member.id, view.document.digest(), self.platform.uptime());
+        if let Some(link) = known() {
+            return Ok(link);
+        }
+        let turn = Arc::clone(lock(&links.turns).entry(member.id).or_default());
+        let _turn = lock(&turn);
+        known().map_or_else(|| self.shake_hands(view, member), Ok)
     }
 
     /// The session of this number that another node made, if it has not ended.
@@ -489,13 +504,6 @@ impl<P: Platform> Vault<P> {
     }
 }
 
-fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let result = minicbor::encode(value, &mut bytes);
-    debug_assert!(result.is_ok(), "writing to memory cannot fail");
-    bytes
-}
-
 /// Whoever tampers is not told more than that it was noticed.
 fn refused(error: NoiseError) -> Error {
     Error::caller(FaultCode::Forbidden, error.to_string())
@@ -540,7 +548,7 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
         let text = session.open(call.counter, &call.sealed).map_err(refused)?;
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
-        let answer = Zeroizing::new(encode(&self.consider(context, &member, question)?));
+        let answer = encode(&self.consider(context, &member, question)?);
         let sealed = session.seal(call.counter, &answer).map_err(refused)?;
         Ok(SealedReply { sealed })
     }

@@ -151,12 +151,27 @@ pub struct NodeRecord {
     pub key: SecretBytes,
 }
 
-/// A record as bytes, to be sealed.
+/// A record as bytes, to be sealed. They may hold a key, so the buffer has its length from the first: one that moves
+/// while it grows leaves copies behind.
 pub fn encode<T: Encode<()>>(record: &T) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    let result = minicbor::encode(record, &mut *bytes);
-    debug_assert!(result.is_ok(), "writing to memory cannot fail");
+    let mut length = Length(0);
+    let counted = minicbor::encode(record, &mut length);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    let written = minicbor::encode(record, &mut *bytes);
+    debug_assert!(counted.is_ok() && written.is_ok(), "writing to memory cannot fail");
     bytes
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl minicbor::encode::Write for Length {
+    type Error = std::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 += bytes.len();
+        Ok(())
+    }
 }
 
 /// A record from the bytes that were sealed.

@@ -57,9 +57,9 @@ impl Nodes {
     /// `hsmctl` failed, or they do not find one another.
     pub fn join(&self) -> Outcome {
         let (first, others) = self.servers.split_first().ok_or("a cluster of no nodes")?;
-        first.hsmctl(&["cluster", "init", "--name", &name(first)])?;
+        first.hsmctl(&["cluster", "init", "--name", &name(first), "--yes"])?;
         for other in others {
-            first.hsmctl(&["cluster", "join", &shown(&other.admin()), "--name", &name(other)])?;
+            first.hsmctl(&["cluster", "join", &shown(&other.admin()), "--name", &name(other), "--yes"])?;
         }
         self.await_all()
     }
