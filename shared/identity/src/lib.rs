@@ -7,7 +7,9 @@
 mod claim;
 mod pair;
 mod request;
+mod successor;
 
 pub use claim::Claim;
 pub use pair::{PairError, load, read_certificates, replace};
 pub use request::{Request, RequestError, request};
+pub use successor::Renewed;
