@@ -192,7 +192,8 @@ impl Toy {
                 self.echo.let_in(&made.certificate);
                 partitions.remove(RIPE);
                 let certificate = pem("CERTIFICATE", &made.certificate).to_string();
-                let reply = Certificate { certificate, authority: String::new() };
+                let authority = pem("CERTIFICATE", self.ca.certificate()).to_string();
+                let reply = Certificate { certificate, authority };
                 encode_reply::<RenewCertificate>(out, header.id, &reply);
             }
             CallId::RenewServer => {

@@ -246,7 +246,7 @@ impl Turn {
         let (at_it, me) = (FORKING.load(Ordering::Relaxed), std::process::id());
         let taken =
             at_it != me && FORKING.compare_exchange(at_it, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        taken.then_some(Self)
+        taken.then(|| Self)
     }
 }
 

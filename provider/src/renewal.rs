@@ -147,7 +147,7 @@ pub enum Failure {
 
 impl From<PairError> for Failure {
     fn from(error: PairError) -> Self {
-        Self::Files(error)
+        Self::Other(format!("{error}; it is tried again in an hour"))
     }
 }
 

@@ -16,10 +16,13 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    ClientConfig, RootCertStore, client::Resumption, crypto::aws_lc_rs, pki_types::ServerName,
-    sign::SingleCertAndKey,
+    ClientConfig, RootCertStore,
+    client::Resumption,
+    crypto::aws_lc_rs,
+    pki_types::ServerName,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
-use strongroom_identity::{Claim, PairError};
+use strongroom_identity::{Claim, PairError, Renewed};
 use strongroom_shared::{
     message::{Caller, Hello, Welcome},
     wire::{self, ALPN, Call, DEFAULT_LIMIT, HEADER, Kind, MINOR},
@@ -162,6 +165,10 @@ impl Tls {
     }
 
     fn shake_hands(&self, limits: Limits) -> Result<Connection, Link> {
+        self.shake_hands_as(self.config()?, limits)
+    }
+
+    fn shake_hands_as(&self, config: Arc<ClientConfig>, limits: Limits) -> Result<Connection, Link> {
         let deadline = limits.link.min(limits.answer);
         let name = ServerName::try_from(self.token.server_name.clone())
             .map_err(|error| Link::Unusable(format!("server_name: {error}")))?;
@@ -170,7 +177,7 @@ impl Tls {
             .server
             .to_socket_addrs()
             .map_err(|error| Link::Unreachable(format!("{}: {error}", self.token.server)))?;
-        let mut stream = Stream::open(addresses, self.config()?, name, deadline)?;
+        let mut stream = Stream::open(addresses, config, name, deadline)?;
         let hello =
             Hello { minor: MINOR, client: concat!("strongroom-pkcs11 ", env!("CARGO_PKG_VERSION")).into() };
         let mut frame = Vec::new();
@@ -236,7 +243,8 @@ impl Tls {
     /// Has another certificate made, for a new key, and puts both in the place of the present ones. Says whether
     /// it did: another process may be at it.
     fn renew(&self) -> Result<bool, renewal::Failure> {
-        let Some(claim) = Claim::take(self.token.certificate.clone(), self.token.key.clone())? else {
+        let (certificate, key) = (self.token.certificate.clone(), self.token.key.clone());
+        let Some(claim) = Claim::take(certificate, key).map_err(renewal::Failure::Files)? else {
             return Ok(false);
         };
         if self.credentials.load().as_ref().is_some_and(|known| !known.are_those_of_the_files()) {
@@ -249,7 +257,11 @@ impl Tls {
         let mut reply = Vec::new();
         connection.stream.exchange(&frame, &mut reply, self.limit(), deadline, Wait::Block)?;
         let renewed = renewal::answer(id, &reply)?;
-        claim.replace(&renewed.certificate, &made.key_pem)?;
+        let renewed =
+            Renewed { certificate: &renewed.certificate, authority: &renewed.authority, key: &made.key_pem };
+        claim.replace(renewed, |pair| -> Result<(), renewal::Failure> {
+            Ok(self.shake_hands_as(configure(&self.token, pair)?, limits).map(drop)?)
+        })?;
         log::write(Level::Info, format_args!("renewed {}", self.token.certificate.display()));
         Ok(true)
     }
@@ -324,30 +336,35 @@ fn welcome(reply: &[u8]) -> Result<Welcome, Link> {
 impl Credentials {
     fn read(token: &Token) -> Result<Self, Link> {
         let stamps = stamps_of(token);
-        let unusable = |path: &PathBuf, why: &dyn std::fmt::Display| {
-            Link::Unusable(format!("{}: {why}", path.display()))
-        };
-        let of_pair = |error: PairError| unusable(&error.path, &error.reason);
-        let mut roots = RootCertStore::empty();
-        for certificate in strongroom_identity::read_certificates(&token.ca).map_err(of_pair)? {
-            roots.add(certificate).map_err(|error| unusable(&token.ca, &error))?;
-        }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let pair = strongroom_identity::load(&token.certificate, &token.key, &provider).map_err(of_pair)?;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| Link::Unusable(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        // Every handshake shows the certificate, and no cache with a lock is shared with a forked child.
-        config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config), stamps })
+        let provider = aws_lc_rs::default_provider();
+        let pair = strongroom_identity::load(&token.certificate, &token.key, &provider).map_err(unusable)?;
+        Ok(Self { config: configure(token, pair)?, stamps })
     }
 
     fn are_those_of_the_files(&self) -> bool {
         self.stamps.iter().all(|(path, stamp)| stamp_of(path) == *stamp)
     }
+}
+
+fn unusable(error: PairError) -> Link {
+    Link::Unusable(error.to_string())
+}
+
+/// What a handshake needs, to show this certificate.
+fn configure(token: &Token, pair: CertifiedKey) -> Result<Arc<ClientConfig>, Link> {
+    let mut roots = RootCertStore::empty();
+    for certificate in strongroom_identity::read_certificates(&token.ca).map_err(unusable)? {
+        roots.add(certificate).map_err(|error| Link::Unusable(format!("{}: {error}", token.ca.display())))?;
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| Link::Unusable(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Every handshake shows the certificate, and no cache with a lock is shared with a forked child.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 fn stamps_of(token: &Token) -> Vec<Stamp> {

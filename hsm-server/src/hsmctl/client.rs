@@ -10,14 +10,16 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs, pki_types::ServerName,
-    sign::SingleCertAndKey,
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
-use strongroom_identity::{Claim, MandateKey, PairError};
+use strongroom_identity::{Claim, MandateKey, PairError, Renewed};
 use strongroom_shared::{
     fault::Fault,
     mandate::{Mandate, Mandated},
-    message::{Caller, Hello, InstanceId, Login, Pin, RenewCertificate, User},
+    message::{Caller, Certificate, Hello, InstanceId, Login, Pin, RenewCertificate, User, Welcome},
     wire::{self, ALPN, Call, CallId, HEADER, Header, Kind, MINOR, Pace, decode_body, encode_request},
 };
 
@@ -71,8 +73,23 @@ impl Connection {
     /// The folder is not one, the server cannot be reached, or it does not let this certificate in.
     pub fn open(folder: &Path) -> Result<Self, CtlError> {
         let token = Token::read(folder)?;
+        let provider = aws_lc_rs::default_provider();
+        let pair = strongroom_identity::load(&token.certificate, &token.key, &provider)?;
+        let shown = pair.cert.clone();
+        let (mut connection, welcome) = Self::open_as(folder, &token, pair)?;
+        if welcome.renew_in == Some(0)
+            && let Err(error) = connection.renew(folder, token, &shown)
+        {
+            // Not a reason to leave the command undone.
+            note(&format!("this certificate ends soon and was not renewed: {error}"));
+        }
+        Ok(connection)
+    }
+
+    /// Connects with this certificate, and says hello.
+    fn open_as(folder: &Path, token: &Token, pair: CertifiedKey) -> Result<(Self, Welcome), CtlError> {
         let server = token.server();
-        let config = tls(&token)?;
+        let config = tls(token, pair)?;
         let name = ServerName::try_from(server.name.clone())
             .map_err(|_| CtlError::new(format!("{:?} cannot be a server's name", server.name)))?;
         let tcp = reach(&server.address)?;
@@ -88,31 +105,34 @@ impl Connection {
         };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
         let welcome = connection.call(&Hello { minor: MINOR, client })?;
-        connection.place = (welcome.partition, welcome.cluster.map(Into::into));
-        if welcome.renew_in == Some(0)
-            && let Err(error) = connection.renew(token)
-        {
-            // Not a reason to leave the command undone.
-            note(&format!("this certificate ends soon and was not renewed: {error}"));
-        }
-        Ok(connection)
+        connection.place = (welcome.partition.clone(), welcome.cluster.clone().map(Into::into));
+        Ok((connection, welcome))
     }
 
-    /// Has another certificate made, for a new key, and puts both into the folder. This connection goes on with
-    /// the one that it was opened with.
-    fn renew(&mut self, token: Token) -> Result<(), CtlError> {
+    /// Has another certificate made, for a new key, and puts both into the folder when the server has accepted them.
+    /// This connection goes on with the one that it was opened with, `shown`.
+    fn renew(&mut self, folder: &Path, token: Token, shown: &[CertificateDer<'_>]) -> Result<(), CtlError> {
         let unwritable = |error: PairError| {
-            CtlError::file(&error.path, error.reason).advise(
+            CtlError::from(error).advise(
                 "let yourself write the folder, or have another administrator make one: client add --admin",
             )
         };
-        let Some(claim) = Claim::take(token.certificate, token.key).map_err(unwritable)? else {
+        let (certificate, key) = (token.certificate.clone(), token.key.clone());
+        let Some(claim) = Claim::take(certificate, key).map_err(unwritable)? else {
             return Ok(());
         };
+        // Another run may have renewed it since: what the server made for that one is not to be made void.
+        let present =
+            strongroom_identity::load(&token.certificate, &token.key, &aws_lc_rs::default_provider())?;
+        if present.cert != *shown {
+            return Ok(());
+        }
         let made =
             strongroom_identity::request("hsmctl").map_err(|error| CtlError::new(error.to_string()))?;
-        let renewed = self.call(&RenewCertificate { request: made.request })?;
-        claim.replace(&renewed.certificate, &made.key_pem).map_err(unwritable)
+        let Certificate { certificate, authority } =
+            self.call(&RenewCertificate { request: made.request })?;
+        let renewed = Renewed { certificate: &certificate, authority: &authority, key: &made.key_pem };
+        claim.replace(renewed, |pair| Self::open_as(folder, &token, pair).map(drop))
     }
 
     /// Connects again, for at most `patience`.
@@ -285,15 +305,12 @@ fn reach_once(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn tls(token: &Token) -> Result<ClientConfig, CtlError> {
-    let unreadable = |error: PairError| CtlError::file(&error.path, error.reason);
+fn tls(token: &Token, pair: CertifiedKey) -> Result<ClientConfig, CtlError> {
     let mut roots = RootCertStore::empty();
-    for root in strongroom_identity::read_certificates(&token.ca).map_err(unreadable)? {
+    for root in strongroom_identity::read_certificates(&token.ca)? {
         roots.add(root).map_err(|error| CtlError::file(&token.ca, error))?;
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let pair = strongroom_identity::load(&token.certificate, &token.key, &provider).map_err(unreadable)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| CtlError::new(error.to_string()))?
         .with_root_certificates(roots)

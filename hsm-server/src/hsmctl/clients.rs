@@ -1,7 +1,7 @@
 //! Clients: their folders, their certificates, and the keys that they sign mandates with.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -188,15 +188,14 @@ fn make_mandate_key(folder: &Path) -> Result<MandateKey, CtlError> {
     }
     let key = MandateKey::read(&path).map_err(unreadable)?;
     let settings = folder.join(SETTINGS);
-    let failed = |error: io::Error| CtlError::file(&settings, error);
-    let text = fs::read_to_string(&settings).map_err(failed)?;
+    let text = fs::read_to_string(&settings).map_err(|error| CtlError::file(&settings, error))?;
     let named = format!("{}\nmandate_key = \"{MANDATE_KEY}\"\n", text.trim_end());
     if !folder::names_mandate_keys(&named) {
         return Err(CtlError::file(&settings, "has several tables").advise(
             "write `mandate_key = \"mandate.key\"` into each [[token]] of it, and run the same command again",
         ));
     }
-    replace_file(&settings, named.as_bytes()).map_err(failed)?;
+    replace_file(&settings, named.as_bytes()).map_err(unreadable)?;
     Ok(key)
 }
 

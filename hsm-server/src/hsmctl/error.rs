@@ -2,6 +2,7 @@
 
 use std::{fmt, path::Path};
 
+use strongroom_identity::PairError;
 use strongroom_shared::fault::{Fault, FaultCode};
 
 /// A command that failed.
@@ -65,6 +66,12 @@ impl fmt::Display for CtlError {
 }
 
 impl std::error::Error for CtlError {}
+
+impl From<PairError> for CtlError {
+    fn from(error: PairError) -> Self {
+        Self::file(&error.path, error.reason)
+    }
+}
 
 impl From<Fault> for CtlError {
     fn from(fault: Fault) -> Self {

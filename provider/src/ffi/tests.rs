@@ -515,6 +515,38 @@ fn a_forked_child_signs_at_once_over_a_connection_of_its_own() {
 }
 
 #[test]
+fn a_childs_threads_that_call_at_once_lose_none_of_the_parents_operations() {
+    let _turn = install(InProcess(Arc::new(ScriptedVault::default())));
+    let session = session();
+    let key = hmac_key(session);
+    let expected = sign(session, key).unwrap();
+    for _ in 0..40 {
+        // SAFETY: the mechanism is a local.
+        assert_eq!(unsafe { C_SignInit(session, &mut mechanism(CKM_SHA256_HMAC), key) }, CKR_OK);
+        let finish = || {
+            let (mut signature, mut length) = ([0; 32], 32);
+            let message = b"message".as_ptr().cast_mut();
+            // SAFETY: every pointer is to a local.
+            let rv = unsafe { C_Sign(session, message, 7, signature.as_mut_ptr(), &mut length) };
+            rv == CKR_OK && signature == expected
+        };
+        assert!(in_child(|| {
+            let together = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                (0..8).for_each(|_| {
+                    scope.spawn(|| {
+                        together.wait();
+                        module::module().is_ok()
+                    });
+                });
+            });
+            finish()
+        }));
+        assert!(finish());
+    }
+}
+
+#[test]
 fn a_fork_in_the_midst_of_other_threads_calls_is_safe() {
     let (pki, vault) = (Pki::new(), Arc::new(ScriptedVault::default()));
     let server = TestServer::start(&pki, &vault);

@@ -12,6 +12,7 @@ use std::{
 
 use strongroom_shared::{
     fault::{Fault, FaultCode},
+    message::Certificate,
     wire::CallId,
 };
 
@@ -108,6 +109,38 @@ fn a_crash_between_the_two_files_leaves_a_pair() {
     let shown = house.server.certificates();
     assert!(shown.len() > before);
     assert_ne!(shown.last(), shown.first());
+}
+
+#[test]
+fn a_certificate_that_is_not_ours_or_not_accepted_costs_us_nothing() {
+    let house = House::new();
+    let before = (house.file("client.pem"), house.file("client.key"));
+    // Of another CA, which says so; and of another CA, which says that it is ours. The server accepts neither.
+    let ours = house.file("ca.pem");
+    let other = Pki::new();
+    for authority in [None, Some(ours)] {
+        let issue = other.issuer();
+        house.vault.renews_by(Box::new(move |request| {
+            let Certificate { certificate, authority: true_one } = issue(request);
+            Ok(Certificate { certificate, authority: authority.clone().unwrap_or(true_one) })
+        }));
+        let asked = house.asked();
+        let module = module(house.pki.token(house.server.address));
+        let (session, key) = with_key(&module);
+        (0..5).for_each(|_| assert!(sign_once(&module, session, key).is_ok()));
+        assert_eq!(house.asked(), asked + 1);
+        assert_eq!((house.file("client.pem"), house.file("client.key")), before);
+    }
+    // Ours, but the server lets nobody in who shows it.
+    let issue = house.pki.issuer();
+    let closed = house.server.close_to_strangers();
+    house.vault.renews_by(Box::new(move |request| Ok(issue(request))));
+    let module = module(house.pki.token(house.server.address));
+    let (session, key) = with_key(&module);
+    (0..5).for_each(|_| assert!(sign_once(&module, session, key).is_ok()));
+    assert_eq!((house.file("client.pem"), house.file("client.key")), before);
+    assert_eq!(fs::read_dir(house.pki.folder.path()).unwrap().count(), 3);
+    assert_eq!(closed.load(Ordering::SeqCst), 1, "it was shown once");
 }
 
 #[test]

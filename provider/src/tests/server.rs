@@ -21,7 +21,10 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
-use strongroom_shared::wire::{ALPN, DEFAULT_LIMIT, HEADER, Header};
+use strongroom_shared::{
+    message::Certificate,
+    wire::{ALPN, DEFAULT_LIMIT, HEADER, Header},
+};
 use tempfile::TempDir;
 
 use super::vault::ScriptedVault;
@@ -82,15 +85,17 @@ impl Pki {
     }
 
     /// What makes certificates for requests.
-    pub fn issuer(&self) -> impl Fn(&[u8]) -> String + Send + use<> {
+    pub fn issuer(&self) -> impl Fn(&[u8]) -> Certificate + Send + use<> {
         let (authority, key) = (self.authority.clone(), self.authority_key.serialize_der());
+        let root = fs::read_to_string(self.folder.path().join("ca.pem")).unwrap();
         move |request| {
             let key = KeyPair::try_from(key.as_slice()).unwrap();
             let issuer = Issuer::from_params(&authority, &key);
             let request = CertificateSigningRequestParams::from_der(&request.into()).unwrap();
             let mut client = CertificateParams::new(Vec::new()).unwrap();
             client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            client.signed_by(&request.public_key, &issuer).unwrap().pem()
+            let certificate = client.signed_by(&request.public_key, &issuer).unwrap().pem();
+            Certificate { certificate, authority: root.clone() }
         }
     }
 
@@ -121,6 +126,8 @@ struct Shared {
     accepted: AtomicUsize,
     sockets: Mutex<Vec<TcpStream>>,
     certificates: Mutex<Vec<Vec<u8>>>,
+    /// From when on it lets in whom it has let in before only, and how many it has turned away.
+    closed: Mutex<Option<Arc<AtomicUsize>>>,
 }
 
 impl TestServer {
@@ -138,6 +145,7 @@ impl TestServer {
             accepted: AtomicUsize::new(0),
             sockets: Mutex::default(),
             certificates: Mutex::default(),
+            closed: Mutex::default(),
         });
         let accepting = shared.clone();
         let listener = thread::spawn(move || {
@@ -157,6 +165,11 @@ impl TestServer {
     /// How many connections it has taken.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Lets in whom it has let in before only, and counts whom it turns away.
+    pub fn close_to_strangers(&self) -> Arc<AtomicUsize> {
+        self.shared.closed.lock().unwrap().insert(Arc::default()).clone()
     }
 
     /// The client certificates of the connections that got through, in order.
@@ -189,7 +202,14 @@ impl Shared {
             }
             if std::mem::take(&mut first) {
                 let certificate = stream.conn.peer_certificates().unwrap()[0].to_vec();
-                self.certificates.lock().unwrap().push(certificate);
+                let mut known = self.certificates.lock().unwrap();
+                if let Some(turned_away) = &*self.closed.lock().unwrap()
+                    && !known.contains(&certificate)
+                {
+                    turned_away.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                known.push(certificate);
             }
             let header = Header::decode(frame.first_chunk().unwrap(), DEFAULT_LIMIT).unwrap();
             frame.resize(HEADER + header.length as usize, 0);

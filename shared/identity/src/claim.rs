@@ -6,8 +6,12 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
+use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 
-use crate::pair::{PairError, can_replace, replace};
+use crate::{
+    pair::{Fresh, PairError, can_replace, fitting, load},
+    successor::{Renewed, check},
+};
 
 /// The right to replace a certificate and its key. No other process has it at the same time.
 #[derive(Debug)]
@@ -39,12 +43,23 @@ impl Claim {
         Ok(Some(claim))
     }
 
-    /// Puts a new certificate and key (PEM) in the place of those that are there.
+    /// Puts a renewed certificate and its key in the place of those that are there, once the server has `accepted` them
+    /// in a handshake: until then the former ones stay.
     ///
     /// # Errors
-    /// As [`replace`].
-    pub fn replace(self, chain: &str, private: &str) -> Result<(), PairError> {
-        replace(&self.certificate, &self.key, chain, private)
+    /// They are not who we are, or not good; the server does not accept them; or the files cannot be replaced.
+    pub fn replace<E: From<PairError>>(
+        self,
+        renewed: Renewed<'_>,
+        accepted: impl FnOnce(CertifiedKey) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let former = load(&self.certificate, &self.key, &aws_lc_rs::default_provider())?;
+        let pair = fitting(&self.certificate, renewed.certificate, renewed.key)?;
+        check(&self.certificate, &former.cert, &pair.cert, renewed.authority)?;
+        // Written first: when the server has seen the new one, the former soon ends.
+        let fresh = Fresh::write(&self.certificate, &self.key, renewed.certificate, renewed.key)?;
+        accepted(pair)?;
+        Ok(fresh.put()?)
     }
 
     /// Whoever had the lock before may have put another file there.
@@ -81,7 +96,9 @@ mod tests {
         let claim = take(&place).unwrap().unwrap();
         assert!(take(&place).unwrap().is_none());
         let (certificate, key) = place.pair();
-        claim.replace(&certificate, &key).unwrap();
+        let authority = place.authority();
+        let renewed = Renewed { certificate: &certificate, authority: &authority, key: &key };
+        claim.replace::<PairError>(renewed, |_| Ok(())).unwrap();
         assert_eq!(place.load().unwrap(), certificate);
         // Who had opened the old file when the lock was given up.
         flock(&waiting, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -89,6 +106,21 @@ mod tests {
         assert!(!late.is_of_the_present_file());
         drop(late);
         assert!(take(&place).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_the_server_does_not_accept_replaces_nothing() {
+        let place = Place::new();
+        let (old, authority, (certificate, key)) = (place.load().unwrap(), place.authority(), place.pair());
+        let renewed = Renewed { certificate: &certificate, authority: &authority, key: &key };
+        let refused = |_| Err(PairError::new(&place.key(), "refused"));
+        let error = take(&place).unwrap().unwrap().replace(renewed, refused).unwrap_err();
+        assert_eq!(error.reason, "refused");
+        assert_eq!(place.load().unwrap(), old);
+        let other = Renewed { authority: &Place::new().authority(), ..renewed };
+        let never = |_| -> Result<(), PairError> { panic!("it is not shown") };
+        assert!(take(&place).unwrap().unwrap().replace(other, never).is_err());
+        assert_eq!(place.load().unwrap(), old);
     }
 
     #[test]

@@ -9,8 +9,10 @@ mod claim;
 mod mandate_key;
 mod pair;
 mod request;
+mod successor;
 
 pub use claim::Claim;
 pub use mandate_key::MandateKey;
 pub use pair::{PairError, load, read_certificates, replace, replace_file};
 pub use request::{Request, RequestError, request};
+pub use successor::Renewed;

@@ -61,17 +61,81 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 /// key that we have. Else the operating system's, with the file that could not be replaced. Unless that is the
 /// certificate's, nothing has changed; then the new key is in force with the certificate beside it.
 pub fn replace(certificate: &Path, key: &Path, chain: &str, private: &str) -> Result<(), PairError> {
-    let unusable = |reason: String| PairError::new(certificate, format!("the new certificate: {reason}"));
-    let new = certificates(certificate, chain.as_bytes()).map_err(|error| unusable(error.reason))?;
+    fitting(certificate, chain, private)?;
+    Fresh::write(certificate, key, chain, private)?.put()
+}
+
+/// A new certificate and key (PEM), if they go together.
+///
+/// # Errors
+/// What is wrong with them, as a reason not to replace the file `path`.
+pub(crate) fn fitting(path: &Path, chain: &str, private: &str) -> Result<CertifiedKey, PairError> {
+    let unusable = |reason: String| PairError::new(path, format!("the new certificate: {reason}"));
+    let new = certificates(path, chain.as_bytes()).map_err(|error| unusable(error.reason))?;
     let signer = PrivateKeyDer::from_pem_slice(private.as_bytes())
         .map_err(|error| unusable(error.to_string()))
         .and_then(|private| {
             aws_lc_rs::sign::any_supported_type(&private).map_err(|error| unusable(error.to_string()))
         })?;
-    CertifiedKey::new(new, signer).keys_match().map_err(|error| unusable(error.to_string()))?;
-    let both = Zeroizing::new([private, chain].concat());
-    replace_file(key, both.as_bytes()).map_err(|error| PairError::new(key, error))?;
-    replace_file(certificate, chain.as_bytes()).map_err(|error| PairError::new(certificate, error))
+    let pair = CertifiedKey::new(new, signer);
+    pair.keys_match().map_err(|error| unusable(error.to_string()))?;
+    Ok(pair)
+}
+
+/// A new certificate and key, on disk beside those whose place they are to take. Dropped, they leave nothing.
+pub(crate) struct Fresh {
+    key: FreshFile,
+    certificate: FreshFile,
+}
+
+impl Fresh {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// The operating system's, with the file; nothing has changed.
+    pub fn write(certificate: &Path, key: &Path, chain: &str, private: &str) -> Result<Self, PairError> {
+        let both = Zeroizing::new([private, chain].concat());
+        Ok(Self {
+            key: FreshFile::write(key, both.as_bytes())?,
+            certificate: FreshFile::write(certificate, chain.as_bytes())?,
+        })
+    }
+
+    /// Has them take the place of the others.
+    ///
+    /// # Errors
+    /// As [`replace`].
+    pub fn put(self) -> Result<(), PairError> {
+        self.key.put()?;
+        self.certificate.put()
+    }
+}
+
+struct FreshFile {
+    path: PathBuf,
+    place: Place,
+}
+
+impl FreshFile {
+    fn write(path: &Path, bytes: &[u8]) -> Result<Self, PairError> {
+        let fail = |error: io::Error| PairError::new(path, error);
+        let fresh = Self { path: path.into(), place: Place::of(path).map_err(fail)? };
+        write_like(&fresh.place.file, &fresh.place.fresh, bytes).map_err(fail)?;
+        Ok(fresh)
+    }
+
+    fn put(self) -> Result<(), PairError> {
+        fs::rename(&self.place.fresh, &self.place.file)
+            .and_then(|()| File::open(&self.place.folder)?.sync_all())
+            .map_err(|error| PairError::new(&self.path, error))
+    }
+}
+
+impl Drop for FreshFile {
+    fn drop(&mut self) {
+        // What cannot be removed is overwritten next time; what has taken its place is not there any more.
+        fs::remove_file(&self.place.fresh).unwrap_or_default();
+    }
 }
 
 /// Whether both files could be replaced, by writing beside each and removing that again.
@@ -112,16 +176,9 @@ impl Place {
 /// Puts a file in the place of another, with its owner and permissions.
 ///
 /// # Errors
-/// The operating system's; nothing has changed then.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let Place { file, folder, fresh } = Place::of(path)?;
-    let written = write_like(&file, &fresh, bytes).and_then(|()| fs::rename(&fresh, &file));
-    if let Err(error) = written {
-        // What cannot be removed is overwritten next time.
-        fs::remove_file(&fresh).unwrap_or_default();
-        return Err(error);
-    }
-    File::open(folder)?.sync_all()
+/// The operating system's, with the file; nothing has changed then.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), PairError> {
+    FreshFile::write(path, bytes)?.put()
 }
 
 /// Writes a file with the owner and the permissions of another.
@@ -166,18 +223,23 @@ impl std::error::Error for PairError {}
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
     use super::*;
 
     /// A folder with a pair in it.
     pub(crate) struct Place {
         folder: tempfile::TempDir,
+        ca: CertificateParams,
+        ca_key: KeyPair,
     }
 
     impl Place {
         pub fn new() -> Self {
-            let place = Self { folder: tempfile::tempdir().unwrap() };
+            let (mut ca, ca_key) =
+                (CertificateParams::new(Vec::new()).unwrap(), KeyPair::generate().unwrap());
+            ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let place = Self { folder: tempfile::tempdir().unwrap(), ca, ca_key };
             let (certificate, key) = place.pair();
             fs::write(place.certificate(), certificate).unwrap();
             fs::write(place.key(), key).unwrap();
@@ -192,12 +254,18 @@ pub(crate) mod tests {
             self.folder.path().join("x.key")
         }
 
+        /// The CA, in PEM.
+        pub fn authority(&self) -> String {
+            self.ca.self_signed(&self.ca_key).unwrap().pem()
+        }
+
         /// Another pair, in PEM.
         pub fn pair(&self) -> (String, String) {
             let key = KeyPair::generate().unwrap();
-            let certificate =
-                CertificateParams::new(vec!["x".to_owned()]).unwrap().self_signed(&key).unwrap();
-            (certificate.pem(), key.serialize_pem())
+            let mut params = CertificateParams::new(vec!["x".to_owned()]).unwrap();
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            let issuer = Issuer::from_params(&self.ca, &self.ca_key);
+            (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
         }
 
         /// The certificate that the files give, in PEM.
@@ -250,9 +318,10 @@ pub(crate) mod tests {
         let (certificate, key) = place.pair();
         // Before the first rename, with what an earlier one left behind.
         fs::write(place.folder.path().join(".x.key.new"), "half").unwrap();
+        drop(Fresh::write(&place.certificate(), &place.key(), &certificate, &key).unwrap());
         assert_eq!(place.load().unwrap(), old);
         // Between the two.
-        replace_file(&place.key(), [key.as_str(), &certificate].concat().as_bytes()).unwrap();
+        Fresh::write(&place.certificate(), &place.key(), &certificate, &key).unwrap().key.put().unwrap();
         assert_eq!(fs::read_to_string(place.certificate()).unwrap(), old);
         assert_eq!(place.load().unwrap(), certificate);
         // The next one finds a whole pair again.
