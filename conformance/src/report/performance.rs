@@ -41,26 +41,32 @@ fn side_by_side(figures: &[Figure]) -> Vec<&Figure> {
     series
 }
 
+/// A table; with a column, its figures are of one kind, and bars compare them.
 fn table(title: &str, column: &str, figures: &[&Figure], cell: impl Fn(&Figure) -> String) -> String {
     let Some(fastest) = figures.iter().map(|figure| figure.per_second).max() else { return String::new() };
     let column_of = |text: &str, tag: &str| match column {
         "" => String::new(),
         _ => format!("<{tag} class=\"number\">{text}</{tag}>"),
     };
+    let bar = |share: u64| match column {
+        "" => String::new(),
+        _ => format!(
+            "<td class=\"wide\"><div class=\"bar\"><i class=\"pass\" style=\"width:{share}%\"></i></div></td>"
+        ),
+    };
     let row = |figure: &&Figure| {
-        let share = figure.per_second.saturating_mul(100) / fastest.max(1);
         let numbers = [figure.per_second, figure.p50, figure.p90, figure.p99, figure.max];
         format!(
-            "<tr><td>{}</td>{}{}<td class=\"wide\"><div class=\"bar\"><i class=\"pass\" style=\"width:{share}%\"></i>\
-             </div></td></tr>",
+            "<tr><td>{}</td>{}{}{}</tr>",
             escape(&figure.what),
             column_of(&cell(figure), "td"),
             numbers.map(|number| format!("<td class=\"number\">{}</td>", grouped(number))).concat(),
+            bar(figure.per_second.saturating_mul(100) / fastest.max(1)),
         )
     };
     let names = ["A second", "p50 µs", "p90 µs", "p99 µs", "Longest µs"];
     format!(
-        "<h3>{title}</h3><div class=\"scroll\"><table class=\"speed\"><tr><th>Operation</th>{}{}<th>A second</th></tr>{}\
+        "<h3>{title}</h3><div class=\"scroll\"><table class=\"speed\"><tr><th>Operation</th>{}{}<th></th></tr>{}\
          </table></div>",
         column_of(column, "th"),
         names.map(|name| format!("<th class=\"number\">{name}</th>")).concat(),
