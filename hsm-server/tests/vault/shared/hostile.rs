@@ -9,7 +9,7 @@ use strongroom_server::{
 use strongroom_shared::fault::FaultCode;
 
 use super::{
-    double::{Begin, Content, Double, End, Parcel, Question, Reply, Talk, Task, party},
+    double::{Begin, Content, Double, End, Parcel, Question, Reply, Signer, Talk, Task, party},
     *,
 };
 
@@ -203,6 +203,41 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
         panic!()
     };
     assert!(matches!(progress.end, Some(End::Behind(_))), "it survives a restart there too");
+}
+
+#[test]
+fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
+    let (scene, kind) = (Scene::new(), Kind::Ed25519);
+    let (key, share) = scene.key(kind, SchemeId::Ed25519);
+    let Scene { mut house, double, .. } = scene;
+    // Under a new document nobody has proved to be well yet: whoever coordinates asks the two in turn.
+    let mut membership = membership(3, &house.nodes.iter().collect::<Vec<_>>());
+    membership.members.push(double.member(&house.nodes[0].said.authority));
+    let z = membership.members[2].id;
+    let document = membership.sign(&[&administrator(1)]).unwrap();
+    for node in &house.nodes {
+        node.install(&document).unwrap();
+    }
+    let callers = house.nodes.iter().map(|node| (node.name.clone(), node.member().sealing)).collect();
+    let sessions = Default::default();
+    let signer = Arc::new(Signer { double, document, share, callers, sessions, asked: AtomicUsize::new(0) });
+    let answering = Arc::clone(&signer);
+    let answer: Answering = Arc::new(move |caller, frame| answering.answer(caller, frame));
+    house.net.doubles.lock().unwrap().insert(z, answer);
+    let signatures: Vec<_> = (0..6).map(|_| house.sign(0, kind, key, MESSAGE).unwrap()).collect();
+    assert_eq!(signer.asked.load(Ordering::Relaxed), 1, "asked once, and left out from then on");
+    for signature in signatures {
+        house.check(1, kind, ObjectId([9 ^ 0xff; 16]), &signature);
+    }
+    let records = house.nodes[0].records("SignShared");
+    let named = records.iter().filter(|record| record.detail.contains("node z broke the protocol")).count();
+    assert_eq!(named, 1, "{records:?}");
+    // An hour later it may be asked again.
+    house.nodes[0].world.platform.pass(3_600_000_000);
+    house.desks[0] = house.log_in(0);
+    house.nodes[1].world.platform.pass(3_600_000_000);
+    (0..4).for_each(|_| drop(house.sign(0, kind, key, MESSAGE).unwrap()));
+    assert!(signer.asked.load(Ordering::Relaxed) > 1);
 }
 
 #[test]
