@@ -105,7 +105,7 @@ impl Connection {
         };
         let client = format!("hsmctl {}", env!("CARGO_PKG_VERSION"));
         let welcome = connection.call(&Hello { minor: MINOR, client })?;
-        connection.place = (welcome.partition.clone(), welcome.cluster.clone().map(Into::into));
+        connection.place = (welcome.partition.clone(), welcome.cluster.map(Into::into));
         Ok((connection, welcome))
     }
 
