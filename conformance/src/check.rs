@@ -139,7 +139,11 @@ pub fn each<C>(
     let mut told: Vec<String> = failed
         .iter()
         .take(TOLD)
-        .map(|(name, expected, seen, _)| format!("{name}: {seen}, not {expected}"))
+        .map(|(name, expected, seen, _)| {
+            // What was seen may begin with the function that the case is called by.
+            let seen = seen.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(seen);
+            format!("{name}: {seen}, not {expected}")
+        })
         .collect();
     if failed.len() > TOLD {
         told.push(format!("and {} more", failed.len() - TOLD));
@@ -498,6 +502,11 @@ mod tests {
         };
         let is_right = matches!(&found, Err(Stop::Fail { seen, grade: Grade::Exactly(Severity::Low), .. }) if named(seen));
         assert!(is_right, "{found:?}");
+        let refused = |_: &u32| Err(Stop::fail("a refusal", "C_SignInit: CKR_OK"));
+        let found = each([1_u32], |_| "C_SignInit".to_owned(), refused);
+        assert!(
+            matches!(&found, Err(Stop::Fail { seen, .. }) if seen == "1 are not: C_SignInit: CKR_OK, not a refusal")
+        );
         assert_eq!(each([0, 2], |_| String::new(), odd), Ok(()));
         assert_eq!(each([1], |_| String::new(), |_| Err(Stop::NotOffered)), Err(Stop::NotOffered));
     }
