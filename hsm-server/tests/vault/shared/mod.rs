@@ -263,6 +263,13 @@ fn verifies(kind: Kind, point: &[u8], message: &[u8], signature: &[u8]) -> bool 
     }
 }
 
+/// The names of the private keys that a node shows.
+pub fn keys(house: &House, at: usize) -> Vec<ObjectId> {
+    let template = Template::new().with(CKA_CLASS, Value::Ulong(CKO_PRIVATE_KEY));
+    let found = house.ask(at, &FindObjects { template, after: None }).unwrap();
+    found.objects.iter().map(|object| object.id).collect()
+}
+
 /// Every way to choose `t` of the first `n`.
 pub fn subsets(t: usize, n: usize) -> Vec<Vec<usize>> {
     let chosen = |mask: u32| (0..n).filter(|place| mask >> place & 1 == 1).collect::<Vec<_>>();

@@ -54,13 +54,6 @@ fn schnorr_by_way_of_the_coordinator_survives_every_mishap() {
     a_signature_survives_every_mishap(Kind::Ed25519, 3, 5);
 }
 
-/// The names of the private keys that a node shows.
-fn keys(house: &House, at: usize) -> Vec<ObjectId> {
-    let template = Template::new().with(CKA_CLASS, Value::Ulong(CKO_PRIVATE_KEY));
-    let found = house.ask(at, &FindObjects { template, after: None }).unwrap();
-    found.objects.iter().map(|object| object.id).collect()
-}
-
 #[test]
 fn a_key_is_at_all_nodes_or_at_none_whatever_happens() {
     let mut house = House::new(3);
