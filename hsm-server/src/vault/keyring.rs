@@ -118,6 +118,11 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// Whether there is an object of this id, for whomever.
+    pub fn has(&self, id: ObjectId) -> bool {
+        self.read().contains_key(&id)
+    }
+
     /// What every token has, and nothing else.
     pub fn new() -> Self {
         let built_in = profiles::objects().map(|object| (object.id, Arc::new(object)));

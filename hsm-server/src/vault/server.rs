@@ -39,6 +39,8 @@ impl<P: Platform> Vault<P> {
         self.believed_from.store(uptime.saturating_add(wait), Ordering::Relaxed);
         self.next_look.store(0, Ordering::Relaxed);
         self.clients_changed();
+        // A machine that was put back to an earlier moment must not go on with what it has said already.
+        self.cluster.ceremonies.clear();
     }
 
     /// The vault starts, `off` from its last record by the clock.

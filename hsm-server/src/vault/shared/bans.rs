@@ -119,6 +119,10 @@ impl<P: Platform> Vault<P> {
             if (ban.key, ban.epoch) != (key, epoch) {
                 return Err(Error::caller(FaultCode::Forbidden, "a ban of another key or epoch"));
             }
+            // So there are never more of them than pairs.
+            if ban.reporter == ban.against || shared.identity(ban.against).is_none() {
+                return Err(Error::caller(FaultCode::Forbidden, "a ban of no pair"));
+            }
         }
         let genuine = |signed: &SignedBan| {
             shared.identity(signed.ban.reporter).is_some_and(|reporter| signed.is_genuine(cluster, reporter))

@@ -42,7 +42,14 @@ impl<P: Platform> Vault<P> {
         context.object = Some(id);
         context.detail = format!("for client {}", mandate.client);
         let _turn = partition.object_turn();
-        let Some(shared) = partition.shared.key(id) else { return Ok(()) };
+        let Some(shared) = partition.shared.key(id) else {
+            // One that waits must not come to life when its certificate arrives late.
+            if destruction == Destruction::Do && partition.shared.pending().contains_key(&id) {
+                self.change(context, Change::new().delete(Path::Pending(partition.id, id)))?;
+                partition.shared.drop_pending(id);
+            }
+            return Ok(());
+        };
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
         partition.rules().check_thawed(object.lineage)?;

@@ -55,7 +55,11 @@ const ACTIVATION: Duration = Duration::from_secs(5);
 /// After how long a share is given up that no node has a certificate for.
 const GIVEN_UP: Time = 3600 * 1_000_000;
 /// The epoch of a key's first shares.
-const FIRST: Epoch = Epoch(0);
+pub const FIRST: Epoch = Epoch(0);
+/// How many shares of a partition may wait for their certificates.
+const WAITING: usize = 64;
+/// How long a node may take to say whether it has a certificate.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a shared key is to be like.
 pub struct Plan {
@@ -84,6 +88,10 @@ impl<P: Platform> Vault<P> {
             check_initialized(&mandate.partition, half)?;
         }
         mandate.partition.rules().check_thawed(private)?;
+        check_free(&mandate.partition, public, private)?;
+        if mandate.partition.shared.pending().len() >= WAITING {
+            return Err(Error::caller(FaultCode::Full, "too many shares wait for a node that is silent"));
+        }
         let seats = members.iter().map(|member| member.identity).collect();
         Ok(Plan { draft, mandate: text_hash(mandated), seats, public })
     }
@@ -155,6 +163,9 @@ impl<P: Platform> Vault<P> {
         if pending.claim != whole.claim || !whole.is_whole(&claim.seats) {
             return Err(forged("not all nodes have signed the share that waits here"));
         }
+        if [claim.public, id].iter().any(|object| partition.keyring.has(*object)) {
+            return Err(forged("an object here has the id of the new key"));
+        }
         let record = ShareRecord { share: pending.share.clone(), certificate: certificate.to_vec() };
         let objects = [(claim.public, &pending.public), (id, &pending.private)];
         let mut change =
@@ -183,6 +194,18 @@ impl<P: Platform> Vault<P> {
     pub(in super::super) fn certificate_of(&self, partition: &str, key: ObjectId) -> Option<Vec<u8>> {
         Some(self.partition_named(partition)?.shared.key(key)?.certificate.clone())
     }
+}
+
+/// The coordinator chooses the ids, and must not put a key in the place of another object.
+fn check_free(partition: &Partition, public: ObjectId, private: ObjectId) -> Result<(), Error> {
+    let taken = [public, private].iter().any(|id| partition.keyring.has(*id) || partition.shared.holds(*id));
+    if taken || public == private {
+        return Err(Error::caller(
+            FaultCode::Forbidden,
+            "the coordinator gives the new key an id that is taken",
+        ));
+    }
+    Ok(())
 }
 
 fn set(attributes: &mut Template, values: Template) {
@@ -273,7 +296,7 @@ impl<P: Platform> Vault<P> {
         let question = Question::Certificate { partition: name.into(), key: id };
         let mut denied = 0;
         for member in view.others() {
-            match self.consult(view, member, &question, ACTIVATION) {
+            match self.consult(view, member, &question, PATIENCE) {
                 Ok(Answer::Certificate(Some(bytes))) => {
                     let peer = peer(member);
                     return self.activate(&mut self.about_shares(&peer), &bytes);

@@ -104,11 +104,16 @@ impl SharedKey {
         self.seats.get(usize::from(party.number()).checked_sub(1)?)
     }
 
-    /// Those of `heard` that are not known yet.
+    /// Those of `heard` that are not known yet, each once.
     pub fn unknown(&self, heard: &[SignedBan]) -> Vec<SignedBan> {
         let known = self.bans.read().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |ban: &&SignedBan| known.iter().all(|other| other.ban != ban.ban);
-        heard.iter().filter(is_new).cloned().collect()
+        let mut new: Vec<SignedBan> = Vec::new();
+        for ban in heard {
+            if known.iter().chain(&new).all(|other| other.ban != ban.ban) {
+                new.push(ban.clone());
+            }
+        }
+        new
     }
 
     /// Those that whoever told `heard` does not know.
@@ -155,6 +160,11 @@ impl SharedKeys {
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a share of this key is here, active or pending.
+    pub fn holds(&self, id: ObjectId) -> bool {
+        self.read().contains_key(&id) || self.pending().contains_key(&id)
     }
 
     /// The key, if this node holds an active share of it.

@@ -28,6 +28,7 @@ use super::{
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::{key_id, text_hash},
     draft::Draft,
+    generate::FIRST,
     keys::SharedKey,
     meant,
     words::{Begin, End, Parcel, Progress, Task, Verdict},
@@ -89,7 +90,7 @@ impl<P: Platform> Vault<P> {
         let view = view.ok_or_else(|| forbidden("this server is in no cluster"))?;
         let Begin { id, key, epoch, task, parcels } = begin;
         let setup = |me| Setup { key, id, epoch, me };
-        let mut going = match task {
+        let begun = match task {
             Task::Sign { mandated, signers, bans } => {
                 let (partition, shared) = self.shared_key(context, &mandated, key)?;
                 self.check_epoch(&shared, epoch)?;
@@ -99,12 +100,13 @@ impl<P: Platform> Vault<P> {
                     let end = Some(End::Behind(untold));
                     return Ok(Progress { parcels: Vec::new(), more: false, end });
                 }
-                self.begin_signing(context, &view, coordinator, (mandated, signers), &shared, &setup)?
+                self.begin_signing(context, &view, coordinator, (mandated, signers), &shared, &setup)
             }
             Task::Generate { mandated, public, seats } => {
-                self.begin_making(context, &view, coordinator, (mandated, public, seats), &setup)?
+                self.begin_making(context, &view, coordinator, (mandated, public, seats), &setup)
             }
         };
+        let mut going = begun?;
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
             self.cluster.ceremonies.end(id, going.coordinator.node);
             return Err(error);
@@ -232,9 +234,9 @@ impl<P: Platform> Vault<P> {
                 let begun = threshold::sign(&shared.share, &signing, &setup);
                 begun.map(|begun| (about, begun)).map_err(|error| refusal(&error))
             });
-        let (about, (ceremony, outgoing)) = begun.inspect_err(|_| {
-            self.cluster.ceremonies.end(setup.id, coordinator.node);
-        })?;
+        let node = coordinator.node;
+        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
+        let (about, (ceremony, outgoing)) = begun.inspect_err(give_up)?;
         let mut going = Box::new(Going {
             coordinator,
             parties,
@@ -244,7 +246,7 @@ impl<P: Platform> Vault<P> {
             outbox: Default::default(),
             end: None,
         });
-        self.post(view, setup.id, &mut going, outgoing)?;
+        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
         Ok(going)
     }
 
@@ -280,16 +282,24 @@ impl<P: Platform> Vault<P> {
             ),
         };
         about.tell(context);
+        if setup.epoch != FIRST {
+            return Err(forbidden("a new key begins with another epoch"));
+        }
         let text = text_hash(&mandated);
         let uses = self.cluster.ceremonies.uses(&text)?;
+        if uses > 0 {
+            return Err(forbidden("the mandate was for one key"));
+        }
         let plan = self.plan(context, view, &mandate, &mandated, (public, about.object))?;
         let now = self.platform.uptime();
         self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Shares, now)?;
-        self.cluster.ceremonies.used(text, uses, now)?;
+        let node = coordinator.node;
+        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
+        self.cluster.ceremonies.used(text, uses, now).inspect_err(give_up)?;
         let Draft { scheme, shares, .. } = &plan.draft;
         let begun = Committee::new(shares.threshold, shares.parties)
             .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));
-        let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+        let (ceremony, outgoing) = begun.map_err(|error| refusal(&error)).inspect_err(give_up)?;
         let mut going = Box::new(Going {
             coordinator,
             parties,
@@ -299,7 +309,7 @@ impl<P: Platform> Vault<P> {
             outbox: Default::default(),
             end: None,
         });
-        self.post(view, setup.id, &mut going, outgoing)?;
+        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
         Ok(going)
     }
 

@@ -73,8 +73,8 @@ pub struct Setback {
     pub culprits: BTreeSet<Party>,
     /// What nodes refused on purpose, if there was nothing but refusals.
     pub refusals: Vec<Fault>,
-    /// Bans that this node did not know of.
-    pub bans: Vec<SignedBan>,
+    /// Bans that this node did not know of, by who told them.
+    pub bans: Vec<(Party, Vec<SignedBan>)>,
 }
 
 impl Setback {
@@ -101,6 +101,8 @@ pub struct Relay<'a, P: Platform> {
     more: BTreeSet<Party>,
     inboxes: BTreeMap<Party, VecDeque<Parcel>>,
     said: BTreeMap<Party, usize>,
+    /// From whom each was handed letters last.
+    senders: BTreeMap<Party, BTreeSet<Party>>,
     ends: BTreeMap<Party, End>,
     collected: Vec<Incoming>,
 }
@@ -133,6 +135,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             more: BTreeSet::new(),
             inboxes: BTreeMap::new(),
             said: BTreeMap::new(),
+            senders: BTreeMap::new(),
             ends: BTreeMap::new(),
             collected: Vec::new(),
         })
@@ -223,6 +226,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             room = room.saturating_sub(next.length());
             parcels.extend(inbox.pop_front());
         }
+        self.senders.insert(party, parcels.iter().map(|parcel| parcel.from).collect());
         if self.begun.insert(party) {
             Question::Begin(Begin { parcels, ..begin.clone() })
         } else {
@@ -276,9 +280,7 @@ impl<'a, P: Platform> Relay<'a, P> {
     fn own_part(&self, context: &mut Context<'_>, question: Question) -> Result<Progress, Error> {
         match question {
             Question::Begin(begin) => self.vault.begin_ceremony(context, self.coordinator.clone(), begin),
-            Question::Step { id, parcels } => {
-                self.vault.step_ceremony(context, &self.coordinator, id, parcels)
-            }
+            Question::Step { id, parcels } => self.own_step(context, id, parcels),
             Question::Vouch
             | Question::Cancel(_)
             | Question::Certificate { .. }
@@ -286,6 +288,35 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::MayDestroy(_)
             | Question::Destroy(_) => Err(FaultCode::Internal.into()),
         }
+    }
+
+    /// One letter after the other, so that it is known whose is wrong.
+    fn own_step(
+        &self,
+        context: &mut Context<'_>,
+        id: CeremonyId,
+        parcels: Vec<Parcel>,
+    ) -> Result<Progress, Error> {
+        let mut whole = Progress { parcels: Vec::new(), more: false, end: None };
+        let letters: Vec<_> = parcels.into_iter().map(|parcel| (Some(parcel.from), vec![parcel])).collect();
+        let letters = if letters.is_empty() { vec![(None, Vec::new())] } else { letters };
+        for (from, letter) in letters {
+            match (self.vault.step_ceremony(context, &self.coordinator, id, letter), from) {
+                (Ok(Progress { parcels, more, end }), _) => {
+                    whole.parcels.extend(parcels);
+                    (whole.more, whole.end) = (more, end);
+                }
+                (Err(Error::Caller(FaultCode::Malformed | FaultCode::Forbidden, text)), Some(from)) => {
+                    let suspects = BTreeSet::from([from]);
+                    whole.end = Some(End::Aborted(Verdict { suspects, ..Verdict::of(text) }));
+                }
+                (Err(error), _) => return Err(error),
+            }
+            if whole.end.is_some() {
+                break;
+            }
+        }
+        Ok(whole)
     }
 
     /// Sorts what a party answered.
@@ -298,7 +329,15 @@ impl<'a, P: Platform> Relay<'a, P> {
                     self.vault.cluster.links.ill(&member, &error, self.vault.platform.uptime());
                 }
                 setback.add(&member, &error);
-                setback.out.insert(party);
+                match (&error, self.senders.get(&party)) {
+                    // A letter was wrong, or it says so: nobody knows which.
+                    (NodeError::Refused(fault), Some(senders))
+                        if fault.code == FaultCode::Malformed && !senders.is_empty() =>
+                    {
+                        setback.apart.extend(senders.iter().map(|sender| BTreeSet::from([party, *sender])));
+                    }
+                    _ => drop(setback.out.insert(party)),
+                }
                 if let NodeError::Refused(fault) = error
                     && matches!(
                         fault.code,
@@ -351,11 +390,11 @@ impl<'a, P: Platform> Relay<'a, P> {
             End::Signed | End::Ready(_) => {}
             End::Behind(bans) => {
                 setback.add(member, "it knows of bans that this node did not");
-                setback.bans.extend(bans.iter().cloned());
+                setback.bans.push((party, bans.clone()));
             }
             End::Aborted(Verdict { reason, culprits, suspects, ban }) => {
                 setback.add(member, reason);
-                setback.bans.extend(ban.clone());
+                setback.bans.extend(ban.clone().map(|ban| (party, vec![ban])));
                 if Some(party) == self.own {
                     // Its own judgement is the only one that it can rely on.
                     setback.culprits.extend(culprits);

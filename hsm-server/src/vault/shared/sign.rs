@@ -11,10 +11,11 @@ use strongroom_shared::{
     mandate::Mandated,
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
+    object::ObjectId,
 };
 
 use super::{
-    super::{Context, Error, Vault, cluster::View},
+    super::{Context, Error, Vault, cluster::View, partition::Partition},
     keys::SharedKey,
     relay::{Lead, Relay, Setback, Trouble},
     words::{Begin, Task},
@@ -108,7 +109,7 @@ impl<P: Platform> Vault<P> {
                 }
                 Err(Trouble::Others(setback)) => {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
-                    self.learn(context, &partition, key, &shared, &setback.bans)?;
+                    self.hear(context, &partition, key, &shared, &setback, &mut lessons)?;
                     self.accuse(context, &shared, &view, &setback)?;
                     lessons.learn(*setback);
                 }
@@ -182,6 +183,32 @@ impl<P: Platform> Vault<P> {
         Some(candidates.into_iter().filter(|(party, _)| chosen.contains(party)).collect())
     }
 
+    /// Keeps the bans that others told. Whoever told one that is none is not asked again.
+    fn hear(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        key: ObjectId,
+        shared: &SharedKey,
+        setback: &Setback,
+        lessons: &mut Lessons,
+    ) -> Result<(), Error> {
+        for (party, bans) in &setback.bans {
+            match self.learn(context, partition, key, shared, bans) {
+                Ok(()) => {}
+                Err(Error::Caller(FaultCode::Forbidden, text)) => {
+                    lessons.reasons.push(format!("{party} tells {text}"));
+                    lessons.out.insert(*party);
+                }
+                Err(error) => {
+                    context.recorded = false;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves out for an hour whoever has proved to be wrong, on record.
     fn accuse(
         &self,
@@ -207,6 +234,10 @@ fn blamed(abort: Abort, signers: BTreeSet<Party>) -> Setback {
     let setback = Setback { reasons: vec![abort.to_string()], ..Setback::default() };
     match abort.blame {
         Blame::Culprits(parties) => Setback { out: parties.clone(), culprits: parties, ..setback },
+        // Where there is but one other, it is that one.
+        Blame::Suspect(parties) if parties.len() == 1 => {
+            Setback { out: parties.clone(), culprits: parties, ..setback }
+        }
         Blame::Ban(_) | Blame::Recoverable | Blame::Suspect(_) => Setback { apart: vec![signers], ..setback },
     }
 }

@@ -185,6 +185,11 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
         let mut forged = ban.clone();
         (forged.ban.reporter, forged.ban.against) = (party(2), party(1));
         assert!(told(vec![ban.clone(), forged]).unwrap_err().detail.contains("nobody declared"));
+        for (reporter, against) in [(3, 3), (3, 9)] {
+            let mut none = ban.clone();
+            (none.ban.reporter, none.ban.against) = (party(reporter), party(against));
+            assert!(told(vec![ban.clone(), none]).unwrap_err().detail.contains("no pair"));
+        }
     }
     // The honest two sign, and the other one has heard of it.
     scene.house.beat();
@@ -241,17 +246,42 @@ fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
 }
 
 #[test]
+fn a_new_key_takes_the_place_of_no_other_object() {
+    let scene = Scene::new();
+    let (key, _) = scene.key(Kind::Ed25519, SchemeId::Ed25519);
+    let body = minicbor::to_vec(Kind::Ed25519.wish(2, 3)).unwrap();
+    let mandated = || scene.house.mandated(CallId::GenerateKeyPair, body.clone());
+    let seats: Vec<_> = ["a", "b", "z"].map(str::to_owned).into();
+    let begin = |attempt: u8, private: [u8; 16], public, mandated| Begin {
+        id: CeremonyId([attempt; 32]),
+        key: KeyId(private),
+        epoch: Epoch(0),
+        task: Task::Generate { mandated, public, seats: seats.clone() },
+        parcels: Vec::new(),
+    };
+    let talk = &scene.talks()[0];
+    let free = ObjectId([5; 16]);
+    for (attempt, private, public) in [(21, [6; 16], key), (22, key.0, free), (23, [5; 16], free)] {
+        refused(talk, begin(attempt, private, public, mandated()), "an id that is taken");
+    }
+    refused(talk, Begin { epoch: Epoch(1), ..begin(24, [6; 16], free, mandated()) }, "another epoch");
+    // One mandate, one key.
+    let once = mandated();
+    talk.ask(&Question::Begin(begin(25, [6; 16], free, once.clone()))).unwrap();
+    refused(talk, begin(26, [7; 16], ObjectId([8; 16]), once), "for one key");
+}
+
+#[test]
 fn members_that_the_document_does_not_name_make_no_key() {
     let scene = Scene::new();
     let body = minicbor::to_vec(Kind::Ed25519.wish(2, 3)).unwrap();
-    let mandated = scene.house.mandated(CallId::GenerateKeyPair, body);
     let begin = |attempt: u8, seats: &[&str]| Begin {
         id: CeremonyId([attempt; 32]),
         key: KeyId([attempt; 16]),
         epoch: Epoch(0),
         task: Task::Generate {
-            mandated: mandated.clone(),
-            public: ObjectId([5; 16]),
+            mandated: scene.house.mandated(CallId::GenerateKeyPair, body.clone()),
+            public: ObjectId([0x55; 16]),
             seats: seats.iter().map(|name| (*name).to_owned()).collect(),
         },
         parcels: Vec::new(),
