@@ -55,8 +55,8 @@ pub enum Pace {
     Quick,
     /// Milliseconds or more (key generation, PINs, RSA, administration): give it to another thread.
     Slow,
-    /// The same, for another node: give it to a thread that never waits for a node itself, or two nodes that wait
-    /// for each other would wait for ever.
+    /// The same, for another node: give it to a thread that waits for a node itself for a handshake at most, or two
+    /// nodes that wait for each other would wait for ever.
     Node,
 }
 

@@ -296,7 +296,7 @@ impl Lane {
 pub struct Keeper {
     door: Arc<dyn Door>,
     workers: Workers,
-    /// For other nodes. They never wait for a node themselves.
+    /// For other nodes. They wait for a node themselves for a handshake at most.
     node_workers: Workers,
     herald: Arc<Herald>,
     outbound: Arc<Outbound>,
