@@ -147,7 +147,7 @@ impl<P: Platform> Vault<P> {
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
         let signing = Signing { signers, input: input.to_vec() };
         let broken = |text: String| Trouble::Own(Error::caller(FaultCode::Internal, text));
-        let combining = combine(public, &signing, &Setup { key, id, epoch, me });
+        let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
         let combining = combining.map_err(|error| broken(error.to_string()))?;
         match combining.step(relay.collected()) {
             Step::Done(signature, _) => Ok(signature),
