@@ -163,6 +163,9 @@ fn three_servers_become_one_cluster() {
     let mut c = Server::create(folder.path(), "c", ports[2], &ports);
     [&mut a, &mut b, &mut c].into_iter().for_each(Server::start);
 
+    let early = a.state.join("early");
+    done(a.run(&["partition", "create", "p"]));
+    done(a.run(&["client", "add", "early", "--partition", "p", "--out", early.to_str().unwrap()]));
     assert!(done(a.run(&["cluster", "list"])).contains("belongs to no cluster"));
     assert!(not_done(a.run(&["cluster", "join", &b.admin(), "--name", "b"])).contains("cluster init"));
     let made = a.json(&["cluster", "init", "--name", "a", "--yes"]);
@@ -179,6 +182,8 @@ fn three_servers_become_one_cluster() {
     for node in [&a, &b, &c] {
         eventually("everybody has found everybody", || node.list() == all_well(&["a", "b", "c"], 3));
     }
+
+    a_client_is_told_who_the_nodes_are(&[&a, &b, &c], &early);
 
     // One that died is told so, and found again.
     c.signal(Signal::KILL);
@@ -219,6 +224,42 @@ fn three_servers_become_one_cluster() {
         kill_process(Pid::from_child(child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success(), "{} ends in order", node.name);
         node.child = None;
+    }
+}
+
+/// A new client at each node, and one that was made `early`, before there was a cluster, when it is admitted again.
+fn a_client_is_told_who_the_nodes_are(servers: &[&Server], early: &Path) {
+    let identities: Vec<_> = servers
+        .iter()
+        .map(|server| {
+            let fingerprint = fs::read_to_string(server.state.join("node.fingerprint"));
+            let fingerprint =
+                fingerprint.or_else(|_| fs::read_to_string(server.state.join("admin/node.fingerprint")));
+            (server.name.to_owned(), fingerprint.unwrap().trim().to_owned())
+        })
+        .collect();
+    let check = |folder: &Path| {
+        let nodes = strongroom_identity::Nodes::read(&folder.join("cluster.nodes")).unwrap().nodes;
+        let known = nodes.iter().map(|(name, key)| {
+            let digits = strongroom_server::certificates::fingerprint(key).map(|byte| format!("{byte:02x}"));
+            (name.clone(), digits.concat())
+        });
+        assert_eq!(known.collect::<Vec<_>>(), identities);
+        let settings = fs::read_to_string(folder.join("strongroom.toml")).unwrap();
+        assert!(settings.contains("\ncluster_nodes = \"cluster.nodes\"\n"), "{settings}");
+    };
+    assert!(!early.join("cluster.nodes").exists());
+    for _ in 0..2 {
+        done(servers[0].run(&["client", "admit", early.to_str().unwrap()]));
+        check(early);
+    }
+    for server in servers {
+        if server.name != "a" {
+            done(server.run(&["partition", "create", "p"]));
+        }
+        let out = server.state.join("late");
+        done(server.run(&["client", "add", "late", "--partition", "p", "--out", out.to_str().unwrap()]));
+        check(&out);
     }
 }
 

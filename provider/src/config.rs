@@ -17,6 +17,7 @@
 //! certificate = "client.pem"
 //! key = "client.key"
 //! mandate_key = "mandate.key"      # signs what is wanted of keys that several nodes share; optional
+//! cluster_nodes = "cluster.nodes"  # the nodes whose word is taken for such keys when they are made; optional
 //! ```
 
 use std::{
@@ -76,6 +77,8 @@ pub struct Token {
     pub key: PathBuf,
     /// The client's key for mandates, PEM.
     pub mandate_key: Option<PathBuf>,
+    /// The nodes whose word is taken for keys that they make together.
+    pub cluster_nodes: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -159,7 +162,7 @@ impl Token {
             self.server_name = host.trim_matches(['[', ']']).to_owned();
         }
         let paths = [&mut self.ca, &mut self.certificate, &mut self.key];
-        for path in paths.into_iter().chain(&mut self.mandate_key) {
+        for path in paths.into_iter().chain(&mut self.mandate_key).chain(&mut self.cluster_nodes) {
             *path = folder.join(&*path);
         }
         Ok(self)

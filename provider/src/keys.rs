@@ -42,10 +42,7 @@ pub fn generate_pair(
     let shared =
         [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES].iter().any(|kind| private.value(*kind).is_some());
     let call = message::GenerateKeyPair { mechanism, params, public, private };
-    let pair = match shared {
-        true => context.call_mandated(&call, |mandated| message::GenerateShared { mandated })?,
-        false => context.call(&call)?,
-    };
+    let pair = if shared { context.generate_shared(&call)? } else { context.call(&call)? };
     Ok((context.adopt_new(&pair.public), context.adopt_new(&pair.private)))
 }
 

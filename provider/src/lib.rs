@@ -24,6 +24,7 @@ pub mod operation;
 pub mod random;
 mod renewal;
 pub mod rv;
+mod seen;
 pub mod session;
 pub mod sign;
 pub mod slot;

@@ -8,15 +8,18 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use strongroom_identity::MandateKey;
+use pkcs11_sys::{CKA_ID, CKA_LABEL, CKA_PUBLIC_KEY_INFO};
+use strongroom_identity::{MandateKey, Nodes, Shown};
 use strongroom_shared::{
     fault::FaultCode,
-    mandate::{Mandate, Mandated},
-    message::Hello,
+    mandate::{Mandate, Mandated, Seen},
+    message::{GenerateKeyPair, GenerateShared, Hello, KeyPair},
+    object::CKA_STRONGROOM_PARTIES,
     wire::{Call, MINOR},
 };
 
 use crate::{
+    hsm,
     log::{self, Level},
     rv::Error,
     session::Context,
@@ -30,6 +33,8 @@ const LIFE: Duration = Duration::from_secs(60);
 pub struct Mandates {
     /// The file of the client's mandate key.
     file: Option<PathBuf>,
+    /// The file that names the nodes whose word is taken for a new key.
+    nodes: Option<PathBuf>,
     key: ArcSwapOption<MandateKey>,
     place: ArcSwapOption<Place>,
 }
@@ -41,15 +46,16 @@ struct Place {
 }
 
 impl Mandates {
-    /// Those that the key in this file signs.
-    pub fn signed_by(file: Option<PathBuf>) -> Self {
-        Self { file, ..Self::default() }
+    /// Those that the key in this file signs, of a client that believes the nodes in the other one.
+    pub fn of(file: Option<PathBuf>, nodes: Option<PathBuf>) -> Self {
+        Self { file, nodes, ..Self::default() }
     }
 
     /// The same for a child of `fork`.
     pub(crate) fn after_fork(&self) -> Self {
         Self {
             file: self.file.clone(),
+            nodes: self.nodes.clone(),
             key: ArcSwapOption::new(self.key.load_full()),
             place: ArcSwapOption::new(self.place.load_full()),
         }
@@ -72,15 +78,23 @@ impl Mandates {
 }
 
 impl Context<'_> {
-    /// Makes a call in the name of another: `route` makes the call out of the signed mandate for `meant`.
+    /// Makes a call in the name of another: `route` makes the call out of the signed mandate for `meant`, which is about
+    /// the key that was `seen` so.
     ///
     /// # Errors
     /// `FunctionFailed` if no mandate can be given, and the log says why; else as [`Context::call`].
     pub(crate) fn call_mandated<C: Call, R: Call>(
         &self,
         meant: &C,
+        seen: Option<Seen>,
         route: impl FnOnce(Mandated) -> R,
     ) -> Result<R::Reply, Error> {
+        let mandated = self.mandated(meant, seen)?;
+        self.show(&route(mandated))
+    }
+
+    /// A mandate for a call.
+    fn mandated<C: Call>(&self, meant: &C, seen: Option<Seen>) -> Result<Mandated, Error> {
         let key = self.slot.mandates.key()?;
         let place = self.place()?;
         let expires = SystemTime::now() + LIFE;
@@ -95,16 +109,66 @@ impl Context<'_> {
             expires,
             call: C::ID as u16,
             body: encoded(meant)?,
+            seen,
         };
         let text = encoded(&mandate)?;
         let signature = key.sign(&Mandate::to_sign(&text));
-        let answered = self.call(&route(Mandated { text, signature }));
+        Ok(Mandated { text, signature })
+    }
+
+    /// Makes a call that carries a mandate.
+    fn show<R: Call>(&self, call: &R) -> Result<R::Reply, Error> {
+        let answered = self.call(call);
         if matches!(&answered, Err(Error::Fault(fault)) if fault.code == FaultCode::Forbidden) {
             // The server may be in another cluster than before, or the file hold another key.
             self.slot.mandates.place.store(None);
             self.slot.mandates.key.store(None);
         }
         answered
+    }
+
+    /// Has all nodes make a key, and holds what they have signed of it against the nodes that this client knows: the one
+    /// that it talks to cannot show it another key.
+    ///
+    /// # Errors
+    /// `Link` if the key that is shown is not proven; else as [`Self::call_mandated`].
+    pub(crate) fn generate_shared(&self, meant: &GenerateKeyPair) -> Result<KeyPair, Error> {
+        let nodes = match &self.slot.mandates.nodes {
+            Some(file) => Some(Nodes::read(file).map_err(|error| failed(&error.to_string()))?),
+            None => {
+                log::write(
+                    Level::Warn,
+                    format_args!(
+                        "strongroom.toml names no cluster_nodes, so the new key rests on the word of one node: `hsmctl \
+                         client admit` tells the client who the nodes are"
+                    ),
+                );
+                None
+            }
+        };
+        let mandated = self.mandated(meant, None)?;
+        let mandate = mandated.text.clone();
+        let pair = self.show(&GenerateShared { mandated })?;
+        let (public, private) = (pair.public.id, pair.private.id);
+        let shown = &self.slot.shown;
+        if let Some(nodes) = nodes {
+            let parties = meant.private.ulong(CKA_STRONGROOM_PARTIES).unwrap_or_default();
+            let parties = usize::try_from(parties).map_err(|_| Error::General)?;
+            let certificate = pair.certificate.as_ref().map_or(&[][..], |certificate| certificate);
+            let key = nodes.prove(certificate, Shown { mandate: &mandate, parties, public, private });
+            let key = key.map_err(|why| {
+                hsm::malformed(format_args!(
+                    "the new key {private} is not proven to be the nodes': {why}; do not use it, destroy it"
+                ))
+            })?;
+            for half in [public, private] {
+                shown.note(half, CKA_PUBLIC_KEY_INFO, &key)?;
+            }
+        }
+        for kind in [CKA_LABEL, CKA_ID] {
+            shown.note(private, kind, meant.private.bytes(kind).unwrap_or_default())?;
+        }
+        Ok(pair)
     }
 
     /// The cluster and the partition, as the server tells them.

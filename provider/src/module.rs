@@ -26,6 +26,7 @@ use crate::{
     mandate::Mandates,
     object::Objects,
     rv::Error,
+    seen::Shown,
     session::{Context, Session},
     slot::Slot,
     tls::{Tls, Traffic},
@@ -165,7 +166,11 @@ pub fn initialize(arguments: InitializeArguments) -> Result<(), Error> {
     let traffic = Arc::new(Traffic::default());
     let ways = config.tokens.into_iter().map(|token| {
         let transport = Box::new(Tls::new(token.clone().into(), traffic.clone())) as Box<dyn Transport>;
-        Way { server: token.server, mandates: Mandates::signed_by(token.mandate_key), transport }
+        Way {
+            server: token.server,
+            mandates: Mandates::of(token.mandate_key, token.cluster_nodes),
+            transport,
+        }
     });
     install(Module::over(ways, config.deadlines)?)
 }
@@ -270,6 +275,7 @@ impl Module {
                 server,
                 hsm: Hsm::over(transport, ids.clone(), deadlines),
                 mandates,
+                shown: Shown::default(),
             })
             .collect();
         Ok(Self {

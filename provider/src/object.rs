@@ -156,7 +156,10 @@ pub fn destroy(context: &Context<'_>, object: CK_OBJECT_HANDLE) -> Result<(), Er
     }
     let call = DestroyObject { object: object.id };
     match object.shares {
-        Some(_) => context.call_mandated(&call, |mandated| DestroyShared { mandated })?,
+        Some(_) => {
+            let seen = Some(context.seen(&object)?);
+            context.call_mandated(&call, seen, |mandated| DestroyShared { mandated })?
+        }
         None => context.call(&call)?,
     };
     context.module.forget_objects(context.slot.id, |other| other.info.id == object.id);
@@ -180,13 +183,17 @@ pub fn read(
     object: CK_OBJECT_HANDLE,
     kinds: Vec<CK_ATTRIBUTE_TYPE>,
 ) -> Result<Vec<Answer>, Error> {
-    let object = context.object(object)?.info.id;
+    let object = context.object(object)?.info;
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
-    let wanted = kinds.len();
-    let answers = context.call(&ReadAttributes { object, kinds })?.answers;
-    if answers.len() == wanted { Ok(answers) } else { Err(hsm::malformed("not one answer per attribute")) }
+    let call = ReadAttributes { object: object.id, kinds };
+    let answers = context.call(&call)?.answers;
+    if answers.len() != call.kinds.len() {
+        return Err(hsm::malformed("not one answer per attribute"));
+    }
+    context.slot.shown.note_answers(&object, &call.kinds, &answers)?;
+    Ok(answers)
 }
 
 /// `C_SetAttributeValue`: all of the changes or none.
@@ -218,6 +225,7 @@ impl Find {
         // A page that is empty and not the last would be asked for for ever.
         self.more = page.more && !page.objects.is_empty();
         self.last = page.objects.last().map(|info| info.id).or(self.last);
+        context.slot.shown.note_found(&self.template, &page.objects)?;
         self.found.extend(context.module.adopt(context.slot.id, None, &page.objects));
         Ok(())
     }

@@ -60,7 +60,10 @@ fn request(context: &Context<'_>, keyed: &Keyed, input: Vec<u8>) -> Result<Vec<u
     let params = keyed.params.clone();
     let call = message::Sign { key: keyed.key.id, mechanism: keyed.number(), params, input };
     let signature = match keyed.key.shares {
-        Some(_) => context.call_mandated(&call, |mandated| message::SignShared { mandated })?,
+        Some(_) => {
+            let seen = Some(context.seen(&keyed.key)?);
+            context.call_mandated(&call, seen, |mandated| message::SignShared { mandated })?
+        }
         None => context.call(&call)?,
     };
     Ok(signature.bytes)

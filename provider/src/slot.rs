@@ -16,6 +16,7 @@ use crate::{
     mandate::Mandates,
     module::Module,
     rv::Error,
+    seen::Shown,
 };
 
 /// `manufacturerID` of everything.
@@ -37,6 +38,8 @@ pub struct Slot {
     pub hsm: Hsm,
     /// For calls to keys that several nodes share.
     pub mandates: Mandates,
+    /// What was shown of such keys.
+    pub shown: Shown,
 }
 
 impl Slot {
@@ -46,6 +49,7 @@ impl Slot {
             server: self.server.clone(),
             hsm: self.hsm.after_fork(ids),
             mandates: self.mandates.after_fork(),
+            shown: self.shown.after_fork(),
         }
     }
 }

@@ -9,4 +9,5 @@ pub mod mechanism;
 pub mod message;
 pub mod object;
 pub mod secret;
+pub mod shares;
 pub mod wire;

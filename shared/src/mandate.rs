@@ -6,7 +6,22 @@
 use minicbor::{Decode, Encode};
 
 /// What is signed before a mandate's text, so that its signature is good for nothing else.
-const LABEL: &[u8] = b"strongroom mandate 1\0";
+const LABEL: &[u8] = b"strongroom mandate 2\0";
+
+/// A private key as an application was shown it. An application finds its keys through one node, which may lie: so it
+/// says which key it means, and every node holds that against its own.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Seen {
+    /// SHA-256 of `CKA_PUBLIC_KEY_INFO` (a DER SubjectPublicKeyInfo, RFC 5280, 4.1.2.7).
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub public: [u8; 32],
+    /// `CKA_LABEL`.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub label: Vec<u8>,
+    /// `CKA_ID`.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub id: Vec<u8>,
+}
 
 /// One call, meant for every node that has a part in it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -20,7 +35,8 @@ pub struct Mandate {
     /// The client's Ed25519 public key, as it was admitted.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub key: [u8; 32],
-    /// Of this mandate alone; a call that is sent again has the same.
+    /// Makes the text unlike that of any other mandate; a call that is sent again has the same. A node knows a mandate
+    /// by the SHA-256 of its text.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub nonce: [u8; 16],
     /// When it ends, in seconds since 1970.
@@ -32,6 +48,9 @@ pub struct Mandate {
     /// That call as it travels, without its caller.
     #[cbor(n(6), with = "minicbor::bytes")]
     pub body: Vec<u8>,
+    /// The key that the call is about. A node refuses a mandate for the use or the end of a key that does not say.
+    #[n(7)]
+    pub seen: Option<Seen>,
 }
 
 impl Mandate {

@@ -5,7 +5,11 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Decoder, Encode, Encoder, bytes::ByteArray, decode, encode};
+use minicbor::{
+    Decode, Decoder, Encode, Encoder,
+    bytes::{ByteArray, ByteVec},
+    decode, encode,
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -292,6 +296,8 @@ messages! {
         0 public: ObjectInfo,
         /// The private key.
         1 private: ObjectInfo,
+        /// Of a shared key: every node's signed word that this is what they have made, a `shares::Certificate`.
+        2 certificate: Option<ByteVec>,
     }
     /// `C_GenerateKeyPair` of a private key of which several nodes are to hold shares.
     GenerateShared {

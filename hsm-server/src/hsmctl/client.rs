@@ -154,6 +154,11 @@ impl Connection {
         &self.server
     }
 
+    /// The server's cluster, if it says that it is in one.
+    pub const fn cluster(&self) -> Option<[u8; 16]> {
+        self.place.1
+    }
+
     /// When the server's certificate ends, in seconds since 1970; 0 if it showed none that can be read.
     pub fn certificate_end(&self) -> u64 {
         let shown = self.stream.conn.peer_certificates().and_then(<[_]>::first);
@@ -171,7 +176,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A mandate for a call, signed with a client's key.
+    /// A mandate for a call that makes a key, signed with a client's key.
     ///
     /// # Errors
     /// The server is in no cluster, or the certificate is not an application's.
@@ -193,6 +198,7 @@ impl Connection {
             expires: now + MANDATE,
             call: C::ID as u16,
             body: minicbor::to_vec(call).map_err(text)?,
+            seen: None,
         };
         let text = minicbor::to_vec(&mandate).map_err(text)?;
         let signature = key.sign(&Mandate::to_sign(&text));

@@ -6,15 +6,15 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use strongroom_identity::{MandateKey, PairError, RequestError, replace_file};
+use strongroom_identity::{MandateKey, Nodes, PairError, RequestError};
 use strongroom_shared::message::{AddClient, AdmitClient, AdmittedKey, ListClients, RevokeClient};
 use zeroize::Zeroizing;
 
 use super::{
     client::Connection,
     error::CtlError,
-    folder::{self, MANDATE_KEY, NewFolder, SETTINGS, Token, write_new},
-    known::Pin,
+    folder::{self, CLUSTER_NODES, MANDATE_KEY, NewFolder, Token, replace, write_new},
+    known::{self, Pin},
     manage::told,
     output::{self, Cell, For, Format, Table, note, say},
 };
@@ -25,8 +25,8 @@ use crate::certificates::{self, pem};
 pub enum Client {
     /// Makes a client: a folder with a new key, its certificate, the CA and strongroom.toml.
     Add(Add),
-    /// Lets a client sign mandates for keys that several nodes share; makes its key if it has none. Run it at each
-    /// node of the cluster.
+    /// Lets a client sign mandates for keys that several nodes share; makes its key if it has none, and tells it who the
+    /// nodes are. Run it at each node of the cluster.
     Admit {
         /// The client's folder.
         folder: PathBuf,
@@ -96,7 +96,7 @@ impl Client {
     pub fn run(&self, administrator: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         match self {
             Self::Add(add) => add.run(administrator, server, format),
-            Self::Admit { folder } => admit(folder, server, format),
+            Self::Admit { folder } => admit(administrator, folder, server, format),
             Self::List => list(server, format),
             Self::Revoke { name } => {
                 let listed = server.call(&ListClients {})?;
@@ -161,7 +161,12 @@ fn no_key(error: RequestError) -> CtlError {
 }
 
 /// `hsmctl client admit`
-fn admit(folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+fn admit(
+    administrator: &Path,
+    folder: &Path,
+    server: &mut Connection,
+    format: Format,
+) -> Result<(), CtlError> {
     let token = Token::read_client(folder)?;
     let text = fs::read(&token.certificate).map_err(|error| CtlError::file(&token.certificate, error))?;
     let certificate = pem::parse(text).map_err(|error| CtlError::file(&token.certificate, error))?;
@@ -174,10 +179,39 @@ fn admit(folder: &Path, server: &mut Connection, format: Format) -> Result<(), C
         Some(path) => MandateKey::read(path).map_err(unreadable)?,
         None => make_mandate_key(folder)?,
     };
+    if let Some(nodes) = nodes(administrator, server) {
+        match &token.cluster_nodes {
+            Some(path) => replace(path, nodes.as_bytes(), 0o644)?,
+            None => {
+                replace(&folder.join(CLUSTER_NODES), nodes.as_bytes(), 0o644)?;
+                folder::name_file(folder, "cluster_nodes", CLUSTER_NODES)?;
+            }
+        }
+    }
     let call = AdmitClient { name: who.client, partition, key: key.public().to_vec() };
     server.call(&call)?;
     let row = [Cell::text(call.name), Cell::text(call.partition), Cell::text(short(&call.key))];
     told(Table::new(ADMITTED).row(row).print_one(format))
+}
+
+/// The text of a client's `cluster.nodes`: the nodes of the server's cluster, as far as the administrator's folder
+/// proves them. None if there is no cluster, or, with a note, if they cannot be proven.
+fn nodes(administrator: &Path, server: &mut Connection) -> Option<String> {
+    let cluster = server.cluster()?;
+    match known::document(administrator, server) {
+        Ok(document) => {
+            let members = document.membership().members.iter();
+            let nodes = members.map(|member| (member.name.clone(), member.identity)).collect();
+            Some(Nodes { cluster, nodes }.to_text())
+        }
+        Err(error) => {
+            note(&format!(
+                "this client is not told who the nodes are, and takes one node's word for the keys that they make \
+                 together: {error}"
+            ));
+            None
+        }
+    }
 }
 
 /// Makes a mandate key in a client's folder, which has none, and has `strongroom.toml` name it.
@@ -187,15 +221,7 @@ fn make_mandate_key(folder: &Path) -> Result<MandateKey, CtlError> {
         write_new(&path, MandateKey::generate().map_err(no_key)?.as_bytes(), 0o600)?;
     }
     let key = MandateKey::read(&path).map_err(unreadable)?;
-    let settings = folder.join(SETTINGS);
-    let text = fs::read_to_string(&settings).map_err(|error| CtlError::file(&settings, error))?;
-    let named = format!("{}\nmandate_key = \"{MANDATE_KEY}\"\n", text.trim_end());
-    if !folder::names_mandate_keys(&named) {
-        return Err(CtlError::file(&settings, "has several tables").advise(
-            "write `mandate_key = \"mandate.key\"` into each [[token]] of it, and run the same command again",
-        ));
-    }
-    replace_file(&settings, named.as_bytes()).map_err(unreadable)?;
+    folder::name_file(folder, "mandate_key", MANDATE_KEY)?;
     Ok(key)
 }
 
@@ -222,7 +248,12 @@ impl Add {
 
         let partition = self.role.partition.clone();
         let mandate_key = match &partition {
-            Some(_) => Some(self.write_mandate_key(&folder)?),
+            Some(_) => {
+                if let Some(nodes) = nodes(administrator, server) {
+                    folder.write(CLUSTER_NODES, &nodes)?;
+                }
+                Some(self.write_mandate_key(&folder)?)
+            }
             None => None,
         };
         let days = self.days.unwrap_or(match &partition {

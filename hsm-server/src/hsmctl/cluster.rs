@@ -16,7 +16,7 @@ use super::{
     client::Connection,
     error::CtlError,
     folder::Server,
-    known::{self, Judgement, Pin, introduce},
+    known::{self, Judgement, PINNED, Pin, introduce},
     manage::told,
     output::{Cell, For, Format, Table, say},
     signers::Signers,
@@ -83,9 +83,6 @@ pub struct Remove {
     #[command(flatten)]
     signers: Signers,
 }
-
-/// What a server is called in its record while its fingerprint is checked.
-const PINNED: &str = "pinned";
 
 const MEMBERS: &[(&str, For)] = &[
     ("name", For::All),

@@ -20,6 +20,8 @@ use super::error::CtlError;
 pub const SETTINGS: &str = "strongroom.toml";
 /// The file of a client's key for mandates.
 pub const MANDATE_KEY: &str = "mandate.key";
+/// The file of the nodes whose word a client takes for keys that they make together.
+pub const CLUSTER_NODES: &str = "cluster.nodes";
 
 /// Where a client finds its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Token {
     pub key: PathBuf,
     /// The key that signs mandates, PEM.
     pub mandate_key: Option<PathBuf>,
+    /// The nodes whose word is taken for keys that they make together.
+    pub cluster_nodes: Option<PathBuf>,
 }
 
 impl Token {
@@ -90,7 +94,7 @@ impl Token {
         let mut token =
             settings.token.into_iter().next().ok_or_else(|| CtlError::file(&path, "no [[token]] in it"))?;
         let paths = [&mut token.ca, &mut token.certificate, &mut token.key];
-        for path in paths.into_iter().chain(&mut token.mandate_key) {
+        for path in paths.into_iter().chain(&mut token.mandate_key).chain(&mut token.cluster_nodes) {
             *path = folder.join(&*path);
         }
         Ok(token)
@@ -104,10 +108,22 @@ impl Token {
     }
 }
 
-/// Whether this text of a `strongroom.toml` names a key for mandates in each of its tables.
-pub fn names_mandate_keys(text: &str) -> bool {
-    let settings: Result<Settings, _> = toml::from_str(text);
-    settings.is_ok_and(|settings| settings.token.iter().all(|token| token.mandate_key.is_some()))
+/// Has the `strongroom.toml` of a client's folder, whose one table does not say it yet, say `name = "file"`.
+///
+/// # Errors
+/// It has several tables, or cannot be written; then nothing has changed.
+pub fn name_file(folder: &Path, name: &str, file: &str) -> Result<(), CtlError> {
+    let path = folder.join(SETTINGS);
+    let text = fs::read_to_string(&path).map_err(|error| CtlError::file(&path, error))?;
+    let settings: Settings = toml::from_str(&text).map_err(|error| CtlError::file(&path, error))?;
+    let line = format!("{name} = \"{file}\"");
+    if settings.token.len() > 1 {
+        let error = format!("has several tables, and `{line}` belongs into each [[token]]");
+        return Err(CtlError::file(&path, error).advise("write it there, and run the same command again"));
+    }
+    let named = format!("{}\n{line}\n", text.trim_end());
+    strongroom_identity::replace_file(&path, named.as_bytes())
+        .map_err(|error| CtlError::file(&error.path, error.reason))
 }
 
 /// A folder in the making: it gets its name when it is complete, and is removed if it never is.
@@ -167,7 +183,8 @@ impl NewFolder {
         write_new(&self.path().join(name), bytes, 0o600)
     }
 
-    /// Writes what a client needs beside its keys, `client.key` and, if it has one, `mandate.key`.
+    /// Writes what a client needs beside its keys, `client.key` and, if it has one, `mandate.key`, and names
+    /// `cluster.nodes`, if that is there.
     ///
     /// # Errors
     /// It cannot be written.
@@ -175,8 +192,10 @@ impl NewFolder {
         self.write("client.pem", certificate)?;
         self.write("ca.pem", authority)?;
         let mut text = settings(server);
-        if self.path().join(MANDATE_KEY).exists() {
-            text += &format!("mandate_key = \"{MANDATE_KEY}\"\n");
+        for (name, file) in [("mandate_key", MANDATE_KEY), ("cluster_nodes", CLUSTER_NODES)] {
+            if self.path().join(file).exists() {
+                text += &format!("{name} = \"{file}\"\n");
+            }
         }
         self.write(SETTINGS, &text)
     }

@@ -10,10 +10,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use pkcs11_sys::*;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use strongroom_identity::MandateKey;
+use strongroom_identity::{MandateKey, Nodes, Shown};
 use strongroom_shared::{
     mechanism::{CKM_STRONGROOM_BIP340, Params},
-    message::{GenerateKeyPair, GenerateShared, Pin},
+    message::{GenerateKeyPair, GenerateShared, KeyPair, Pin},
     object::{CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, Template, Value},
 };
 use zeroize::Zeroizing;
@@ -23,7 +23,7 @@ use super::{
     error::CtlError,
     folder::Token,
     manage::told,
-    output::{Cell, For, Format, Table},
+    output::{Cell, For, Format, Table, hex, note},
 };
 
 /// `hsmctl key generate`
@@ -107,6 +107,7 @@ const GENERATED: &[(&str, For)] = &[
     ("public", For::All),
     ("threshold", For::All),
     ("parties", For::All),
+    ("proven_key", For::Machines),
 ];
 
 impl Generate {
@@ -119,14 +120,10 @@ impl Generate {
         let mut server = Connection::open(&self.client)?;
         server.log_in(self.pin()?).map_err(CtlError::plain)?;
         let call = self.call();
-        let made = if self.threshold.is_some() {
-            let key = mandate_key(&token)?;
-            let mandated = server.mandate(&key, &call)?;
-            server.call(&GenerateShared { mandated })
-        } else {
-            server.call(&call)
+        let (pair, proven) = match self.parties {
+            Some(parties) => self.shared(&token, &mut server, &call, parties.into())?,
+            None => (server.call(&call).map_err(CtlError::plain)?, None),
         };
-        let pair = made.map_err(CtlError::plain)?;
         let shares = pair.private.shares;
         let count = |count: Option<u8>| count.map_or(Cell::Empty, |count| Cell::Number(count.into()));
         let row = [
@@ -135,8 +132,41 @@ impl Generate {
             Cell::text(pair.public.id.to_string()),
             count(shares.map(|shares| shares.threshold)),
             count(shares.map(|shares| shares.parties)),
+            proven.map_or(Cell::Empty, |key| Cell::text(hex(&key))),
         ];
         told(Table::new(GENERATED).row(row).print_one(format))
+    }
+
+    /// Has all nodes make the key, and holds it against what they have signed, if the folder says who they are: the pair,
+    /// and the public key that is proven so.
+    fn shared(
+        &self,
+        token: &Token,
+        server: &mut Connection,
+        call: &GenerateKeyPair,
+        parties: usize,
+    ) -> Result<(KeyPair, Option<Vec<u8>>), CtlError> {
+        let nodes = match &token.cluster_nodes {
+            Some(path) => Some(Nodes::read(path).map_err(|error| CtlError::file(&error.path, error.reason))?),
+            None => {
+                note(
+                    "this client does not know who the nodes are, so the key rests on the word of the one that it asks: \
+                     `hsmctl client admit` tells it",
+                );
+                None
+            }
+        };
+        let mandated = server.mandate(&mandate_key(token)?, call)?;
+        let mandate = mandated.text.clone();
+        let pair = server.call(&GenerateShared { mandated }).map_err(CtlError::plain)?;
+        let (public, private) = (pair.public.id, pair.private.id);
+        let certificate = pair.certificate.as_ref().map_or(&[][..], |certificate| certificate);
+        let shown = Shown { mandate: &mandate, parties, public, private };
+        let proven = nodes.map(|nodes| nodes.prove(certificate, shown)).transpose().map_err(|why| {
+            CtlError::new(format!("the new key {private} is not proven to be the nodes': {why}"))
+                .advise("do not use it; destroy it, and look at the node that made it")
+        })?;
+        Ok((pair, proven))
     }
 
     fn call(&self) -> GenerateKeyPair {

@@ -17,6 +17,9 @@ use crate::cluster::{
 const FINGERPRINT: &str = "node.fingerprint";
 const DOCUMENT: &str = "cluster.document";
 
+/// What a server is called in its record while it only says who it is.
+pub const PINNED: &str = "pinned";
+
 /// SHA-256 of a node's identity key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin(pub [u8; 32]);
@@ -156,6 +159,19 @@ pub fn in_force<'a>(
         }
     }
     Ok(present)
+}
+
+/// The document that is in force on a server, by its vault's own word and as this folder knows it.
+///
+/// # Errors
+/// As [`introduce`]; or it does not follow from the folder's own.
+pub fn document(folder: &Path, server: &mut Connection) -> Result<Document, CtlError> {
+    let given = read(&introduce(folder, server, PINNED)?.document)?;
+    match judge(folder, &given)? {
+        Judgement::Proven => Ok(given),
+        Judgement::Behind(later) => Ok(later),
+        Judgement::Unproven(error) => Err(error),
+    }
 }
 
 /// Keeps a document as the last one that these folders know.

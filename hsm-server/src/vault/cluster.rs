@@ -37,7 +37,7 @@ const NODE_NAME: &str = "node";
 /// The keys by which a server is a node.
 pub struct Identity {
     /// What it vouches with.
-    pub pair: Ed25519KeyPair,
+    pair: Ed25519KeyPair,
     /// What others seal for.
     pub sealing: Secret<[u8; 32]>,
     sealing_public: [u8; 32],
@@ -92,6 +92,13 @@ impl Identity {
     /// By which an administrator knows this server, whatever its front says.
     pub fn fingerprint(&self) -> [u8; 32] {
         fingerprint(&self.public())
+    }
+
+    /// An Ed25519 signature of what it vouches for.
+    pub fn sign(&self, text: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.iter_mut().zip(self.pair.sign(text).as_ref()).for_each(|(to, from)| *to = *from);
+        signature
     }
 
     /// Its Ed25519 public key.

@@ -70,6 +70,7 @@ impl<P: Platform> Handle<GenerateKeyPair> for Vault<P> {
         add_values(&mut public, values.public);
         add_values(&mut private, values.private);
         let pair = KeyPair {
+            certificate: None,
             public: attributes::describe(public_id, &public),
             private: attributes::describe(private_id, &private),
         };

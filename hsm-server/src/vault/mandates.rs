@@ -9,16 +9,22 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{ED25519, UnparsedPublicKey},
+};
 use minicbor::{Decode, Encode};
+use pkcs11_sys::{CKA_ID, CKA_LABEL, CKA_PUBLIC_KEY_INFO};
 use strongroom_shared::{
     fault::FaultCode,
-    mandate::{Mandate, Mandated},
+    mandate::{Mandate, Mandated, Seen},
     message::{AdmitClient, AdmittedKey, Done},
     wire::{CallId, Handle, decode_body},
 };
 
-use super::{Context, Error, Vault, admin::check_name, partition::Partition, record::Change};
+use super::{
+    Context, Error, Vault, admin::check_name, keyring::Object, partition::Partition, record::Change,
+};
 use crate::{platform::Platform, store::Path};
 
 /// The keys that were admitted for a partition, each with its client's name.
@@ -39,10 +45,46 @@ pub struct CheckedMandate {
     pub partition: Arc<Partition>,
     /// The client that signed it.
     pub client: String,
-    /// Of this mandate alone.
-    pub nonce: [u8; 16],
+    /// SHA-256 of its text: what this mandate is known by.
+    pub id: [u8; 32],
     /// The call that is meant, as it travels.
     pub body: Vec<u8>,
+    seen: Option<Seen>,
+}
+
+impl CheckedMandate {
+    /// Whether the application means this key: it was shown what stands here.
+    ///
+    /// # Errors
+    /// `Forbidden`, saying what is different.
+    pub fn check_seen(&self, object: &Object) -> Result<(), Error> {
+        let Some(seen) = &self.seen else {
+            return Err(refused("the mandate does not say which key the application was shown".into()));
+        };
+        let own = |kind| object.attributes.bytes(kind).unwrap_or_default();
+        let differs = [
+            ("CKA_PUBLIC_KEY_INFO", sha256(own(CKA_PUBLIC_KEY_INFO)) == seen.public),
+            ("CKA_LABEL", own(CKA_LABEL) == seen.label),
+            ("CKA_ID", own(CKA_ID) == seen.id),
+        ];
+        let differs: Vec<_> = differs.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
+        if differs.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "the application was shown another key by this name: {} differs from what stands here; look at the node \
+             that it asked",
+            differs.join(", ")
+        );
+        tracing::error!(key = %object.id, client = self.client, "{text}");
+        Err(refused(text))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
+    hash
 }
 
 fn refused(text: String) -> Error {
@@ -97,7 +139,8 @@ impl<P: Platform> Vault<P> {
             return Err(refused(format!("the mandate is for another call than this {}", expected.name())));
         }
         let AdmissionRecord { client } = admission;
-        Ok(CheckedMandate { partition, client, nonce: mandate.nonce, body: mandate.body })
+        let id = sha256(&mandated.text);
+        Ok(CheckedMandate { partition, client, id, body: mandate.body, seen: mandate.seen })
     }
 
     /// As [`Self::check_mandate`], of a mandate that its own client brings.
@@ -115,8 +158,8 @@ impl<P: Platform> Vault<P> {
                 mandate.client
             )));
         }
-        let nonce: String = mandate.nonce.iter().map(|byte| format!("{byte:02x}")).collect();
-        context.detail = format!("mandate {nonce}");
+        let id: String = mandate.id.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        context.detail = format!("mandate {id}");
         Ok(mandate)
     }
 

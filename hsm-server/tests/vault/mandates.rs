@@ -63,6 +63,7 @@ impl Office {
             expires: START / 1_000_000 + 60,
             call: CallId::Sign as u16,
             body: minicbor::to_vec(sign(self.key)).unwrap(),
+            seen: None,
         }
     }
 
@@ -245,6 +246,7 @@ fn a_server_in_no_cluster_believes_no_mandate() {
         expires: START / 1_000_000 + 60,
         call: CallId::Sign as u16,
         body: Vec::new(),
+        seen: None,
     };
     let call = SignShared { mandated: signed(&mandate, &desk_key()) };
     let fault = world.ask(&vault, &desk, &call).unwrap_err();

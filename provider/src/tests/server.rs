@@ -108,6 +108,7 @@ impl Pki {
             certificate: file("client.pem"),
             key: file("client.key"),
             mandate_key: None,
+            cluster_nodes: None,
         }
     }
 }

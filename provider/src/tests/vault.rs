@@ -46,7 +46,11 @@ struct State {
     administrator: bool,
     cluster: Option<[u8; 16]>,
     mandates: Vec<Mandated>,
+    certify: Option<Certify>,
 }
+
+/// Makes the certificate of a key that this mandate asks for.
+pub(crate) type Certify = fn(&[u8]) -> Vec<u8>;
 
 /// Makes a certificate (PEM) for a request (DER).
 pub(crate) type Issuer = Box<dyn FnMut(&[u8]) -> Answer<Certificate> + Send>;
@@ -122,6 +126,16 @@ impl ScriptedVault {
     /// From here on it is a node of this cluster.
     pub fn joins(&self, cluster: [u8; 16]) {
         self.state().cluster = Some(cluster);
+    }
+
+    /// From here on it gives such a certificate with a shared key.
+    pub fn makes(&self, certify: Certify) {
+        self.state().certify = Some(certify);
+    }
+
+    /// Answers for an object that was not made here.
+    pub fn puts(&self, object: ObjectId, template: Template) {
+        self.state().objects.insert(object, (template, InstanceId::default(), 0));
     }
 
     /// The mandates that came, in order.
@@ -313,10 +327,18 @@ impl State {
                 Ok(Done {})
             }),
             CallId::GenerateShared => answer::<GenerateShared>(out, id, body, |call| {
+                let text = call.mandated.text.clone();
                 let meant: GenerateKeyPair = self.meant(call.mandated);
-                let [public, private] = [(1, meant.public), (2, meant.private)]
-                    .map(|(id, template)| info(ObjectId([id; 16]), &template));
-                Ok(KeyPair { public, private })
+                let [public, private] = [(1, meant.public), (2, meant.private)].map(|(id, template)| {
+                    let (id, info) = (ObjectId([id; 16]), info(ObjectId([id; 16]), &template));
+                    self.objects.insert(id, (template, caller.instance, caller.session));
+                    info
+                });
+                Ok(KeyPair {
+                    public,
+                    private,
+                    certificate: self.certify.map(|certify| certify(&text).into()),
+                })
             }),
             CallId::Verify => answer::<Verify>(out, id, body, |call| {
                 let genuine = mac(&self.key(call.key)?, &call.input) == call.signature;

@@ -144,7 +144,10 @@ fn keys() -> Vec<Sample> {
         request("request", &key),
         reply::<GenerateKey>("reply", &private_key()),
         request("request", &pair),
-        reply::<GenerateKeyPair>("reply", &KeyPair { public: data(), private: private_key() }),
+        reply::<GenerateKeyPair>(
+            "reply",
+            &KeyPair { public: data(), private: private_key(), certificate: None },
+        ),
     ]
 }
 
@@ -392,7 +395,14 @@ fn shared_keys() -> Vec<Sample> {
         public("request", &admit),
         reply::<AdmitClient>("reply", &Done {}),
         request("request", &GenerateShared { mandated: mandated() }),
-        reply::<GenerateShared>("reply", &KeyPair { public: data(), private }),
+        reply::<GenerateShared>(
+            "reply",
+            &KeyPair { public: data(), private: private.clone(), certificate: None },
+        ),
+        reply::<GenerateShared>(
+            "reply-with-certificate",
+            &KeyPair { public: data(), private, certificate: Some(b"certificate".to_vec().into()) },
+        ),
         request("request", &SignShared { mandated: mandated() }),
         reply::<SignShared>("reply", &Signature { bytes: vec![1; 64] }),
         request("request", &DestroyShared { mandated: mandated() }),

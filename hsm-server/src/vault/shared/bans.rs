@@ -7,12 +7,18 @@
 
 use std::collections::BTreeSet;
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
 use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
 use super::{
-    super::{Context, Error, Vault, cluster::View, partition::Partition, record::Change, records::encode},
+    super::{
+        Context, Error, Vault,
+        cluster::{Identity, View},
+        partition::Partition,
+        record::Change,
+        records::encode,
+    },
     ceremonies::Going,
     keys::SharedKey,
     party::About,
@@ -57,11 +63,8 @@ pub struct SignedBan {
 
 impl SignedBan {
     /// Declares a ban.
-    pub fn new(ban: Ban, cluster: ClusterId, pair: &Ed25519KeyPair) -> Self {
-        let mut signature = [0; 64];
-        let signed = pair.sign(&to_sign(&ban, cluster));
-        signature.iter_mut().zip(signed.as_ref()).for_each(|(to, from)| *to = *from);
-        Self { ban, signature }
+    pub fn new(ban: Ban, cluster: ClusterId, identity: &Identity) -> Self {
+        Self { ban, signature: identity.sign(&to_sign(&ban, cluster)) }
     }
 
     /// Whether the reporter, whose key this is, has said so.
@@ -95,7 +98,7 @@ impl<P: Platform> Vault<P> {
         };
         let public = shared.share.public();
         let ban = Ban { key: public.key(), epoch: public.epoch(), reporter: going.me, against };
-        let signed = SignedBan::new(ban, view.document.membership().cluster, &identity.pair);
+        let signed = SignedBan::new(ban, view.document.membership().cluster, &identity);
         self.keep_bans(context, partition, *object, &shared, vec![signed.clone()])?;
         Ok(signed)
     }

@@ -1,97 +1,26 @@
-//! The certificate of a key's shares: every node's signed word that it has stored its own, and that all mean the same
-//! key. It proves itself, so it does not matter who hands it on; without it no share is used.
+//! The certificate of a key's shares, as a node makes and reads it. Without it no share is used.
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey},
+use strongroom_shared::{object::ObjectId, shares::Claim};
+
+use super::{
+    super::{cluster::Identity, records::encode},
+    words::Statement,
 };
-use minicbor::{Decode, Encode};
-use strongroom_shared::{mandate::Mandated, object::ObjectId};
+use crate::crypto::threshold::{KeyId, Ready, Refusal};
 
-use super::{super::records::encode, words::Statement};
-use crate::{
-    cluster::document::ClusterId,
-    crypto::threshold::{KeyId, Ready, Refusal},
-};
-
-/// What stands before a claim when it is signed.
-const LABEL: &[u8] = b"strongroom shares 1\0";
-
-/// What a node says of the share that it has stored: the same bytes at every honest node.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Claim {
-    /// The cluster.
-    #[n(0)]
-    pub cluster: ClusterId,
-    /// The partition's name.
-    #[n(1)]
-    pub partition: String,
-    /// SHA-256 of the mandate's text: what the key is to be like.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub mandate: [u8; 32],
-    /// The public key's object.
-    #[n(3)]
-    pub public: ObjectId,
-    /// The nodes that hold the shares, in the order of their seats: their Ed25519 keys.
-    #[n(4)]
-    pub seats: Vec<[u8; 32]>,
-    /// What the ceremony ended with: the key, its epoch and every share's public key.
-    #[cbor(n(5), with = "minicbor::bytes")]
-    pub ready: Vec<u8>,
+/// What the ceremony ended with that a claim is of.
+///
+/// # Errors
+/// It is not what a ceremony ends with.
+pub fn ready(claim: &Claim) -> Result<Ready, Refusal> {
+    Ready::from_bytes(&claim.ready)
 }
 
-impl Claim {
-    /// What the ceremony ended with.
-    ///
-    /// # Errors
-    /// It is not what a ceremony ends with.
-    pub fn ready(&self) -> Result<Ready, Refusal> {
-        Ready::from_bytes(&self.ready)
-    }
-
-    /// The claim, signed by a node.
-    pub fn state(&self, pair: &Ed25519KeyPair) -> Statement {
-        let claim = encode(self).to_vec();
-        let mut signature = [0; 64];
-        let signed = pair.sign(&[LABEL, &claim].concat());
-        signature.iter_mut().zip(signed.as_ref()).for_each(|(to, from)| *to = *from);
-        Statement { claim, signature }
-    }
-}
-
-/// SHA-256 of a mandate's text.
-pub fn text_hash(mandated: &Mandated) -> [u8; 32] {
-    let mut hash = [0; 32];
-    let whole = digest(&SHA256, &mandated.text);
-    hash.iter_mut().zip(whole.as_ref()).for_each(|(to, from)| *to = *from);
-    hash
-}
-
-/// A claim that all nodes have signed.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Certificate {
-    /// The claim.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub claim: Vec<u8>,
-    /// In the order of the seats.
-    #[n(1)]
-    pub signatures: Vec<Signed>,
-}
-
-/// A node's signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-pub struct Signed(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 64]);
-
-impl Certificate {
-    /// Whether every one of these nodes has signed this claim.
-    pub fn is_whole(&self, seats: &[[u8; 32]]) -> bool {
-        let text = [LABEL, &self.claim].concat();
-        let signed = |(identity, signature): (&[u8; 32], &Signed)| {
-            UnparsedPublicKey::new(&ED25519, identity).verify(&text, &signature.0).is_ok()
-        };
-        self.signatures.len() == seats.len() && seats.iter().zip(&self.signatures).all(signed)
-    }
+/// A claim, signed by this node.
+pub fn state(claim: &Claim, identity: &Identity) -> Statement {
+    let claim = encode(claim).to_vec();
+    let signature = identity.sign(&Claim::to_sign(&claim));
+    Statement { claim, signature }
 }
 
 /// A key's object as the ceremonies name it.

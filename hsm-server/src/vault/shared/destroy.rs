@@ -52,6 +52,7 @@ impl<P: Platform> Vault<P> {
         };
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
+        mandate.check_seen(&object)?;
         partition.rules().check_thawed(object.lineage)?;
         if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
             return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));

@@ -7,11 +7,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pkcs11_sys::*;
+use strongroom_identity::is_whole;
 use strongroom_shared::{
     fault::FaultCode,
     mandate::Mandated,
     message::*,
     object::{Attribute, CKA_STRONGROOM_EPOCH, ObjectId, Template, Value},
+    shares::{Certificate, Claim, Signed},
     wire::CallId,
 };
 
@@ -29,7 +31,7 @@ use super::{
         record::Change,
         records::{ObjectRecord, decode, encode},
     },
-    certificate::{Certificate, Claim, Signed, key_id, text_hash},
+    certificate::{self, key_id},
     draft::Draft,
     keys::{PendingRecord, ShareRecord, SharedKey},
     meant,
@@ -77,7 +79,6 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         mandate: &CheckedMandate,
-        mandated: &Mandated,
         (public, private): (ObjectId, ObjectId),
     ) -> Result<Plan, Error> {
         let wanted: GenerateKeyPair = meant(mandate)?;
@@ -93,7 +94,7 @@ impl<P: Platform> Vault<P> {
             return Err(Error::caller(FaultCode::Full, "too many shares wait for a node that is silent"));
         }
         let seats = members.iter().map(|member| member.identity).collect();
-        Ok(Plan { draft, mandate: text_hash(mandated), seats, public })
+        Ok(Plan { draft, mandate: mandate.id, seats, public })
     }
 
     /// Stores a share, pending, and says so.
@@ -117,14 +118,16 @@ impl<P: Platform> Vault<P> {
             return Err(FaultCode::Forbidden.into());
         };
         let claim = Claim {
-            cluster: view.document.membership().cluster,
+            cluster: view.document.membership().cluster.0,
             partition: about.partition.rules().record.name.clone(),
             mandate: plan.mandate,
             public: plan.public,
             seats: plan.seats,
             ready: ready.to_bytes(),
+            private: about.object,
+            key: public.bytes(CKA_PUBLIC_KEY_INFO).ok_or(FaultCode::Internal)?.to_vec(),
         };
-        let statement = claim.state(&identity.pair);
+        let statement = certificate::state(&claim, &identity);
         let record = PendingRecord {
             share: SecretBytes(share.to_secret_bytes().map_err(|error| broken(&error))?),
             claim: statement.claim.clone(),
@@ -149,7 +152,7 @@ impl<P: Platform> Vault<P> {
         let forged = |text: &str| Error::caller(FaultCode::Forbidden, text);
         let whole: Certificate = decode(certificate)?;
         let claim: Claim = decode(&whole.claim)?;
-        let ready = claim.ready().map_err(|error| forged(&error.to_string()))?;
+        let ready = certificate::ready(&claim).map_err(|error| forged(&error.to_string()))?;
         let id = ObjectId(ready.shares().key().0);
         let partition = self.partition_named(&claim.partition).ok_or(FaultCode::Forbidden)?;
         (context.subject, context.object) = (claim.partition, Some(id));
@@ -160,7 +163,7 @@ impl<P: Platform> Vault<P> {
         }
         let pending = partition.shared.pending().get(&id).cloned();
         let pending = pending.ok_or_else(|| forged("no share waits here for this certificate"))?;
-        if pending.claim != whole.claim || !whole.is_whole(&claim.seats) {
+        if pending.claim != whole.claim || !is_whole(&whole, &claim.seats) {
             return Err(forged("not all nodes have signed the share that waits here"));
         }
         if [claim.public, id].iter().any(|object| partition.keyring.has(*object)) {
@@ -223,7 +226,7 @@ impl<P: Platform> Vault<P> {
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let (public, private) = (self.new_id(), self.new_id());
         // What cannot be made is refused before anybody is asked.
-        let plan = self.plan(context, &view, mandate, mandated, (public, private))?;
+        let plan = self.plan(context, &view, mandate, (public, private))?;
         for half in [&plan.draft.public, &plan.draft.private] {
             check_access(context, half)?;
         }
@@ -245,7 +248,7 @@ impl<P: Platform> Vault<P> {
         };
         let ran = relay.run(context, &begin).map_err(failed);
         let certificate = ran.and_then(|()| {
-            certificate(relay.ends(), &plan.seats).ok_or_else(|| {
+            gathered(relay.ends(), &plan.seats).ok_or_else(|| {
                 let text = "the nodes do not say the same of the new key; none of them uses it";
                 Error::caller(FaultCode::QuorumMissing, text)
             })
@@ -253,7 +256,8 @@ impl<P: Platform> Vault<P> {
         let certificate = certificate.inspect_err(|_| context.recorded = false)?;
         let bytes = encode(&certificate).to_vec();
         self.activate(context, &bytes)?;
-        for trouble in self.ask_all(&view, view.others(), &Question::Activate(bytes), ACTIVATION) {
+        let question = Question::Activate(bytes.clone());
+        for trouble in self.ask_all(&view, view.others(), &question, ACTIVATION) {
             // It asks for the certificate itself when it greets the others.
             tracing::warn!(trouble, "a node has not taken the new key into use yet");
         }
@@ -262,7 +266,11 @@ impl<P: Platform> Vault<P> {
             let object = mandate.partition.keyring.object(id, me, Role::User, missing)?;
             Ok(attributes::describe(id, &object.attributes))
         };
-        Ok(KeyPair { public: describe(public)?, private: describe(private)? })
+        Ok(KeyPair {
+            public: describe(public)?,
+            private: describe(private)?,
+            certificate: Some(bytes.into()),
+        })
     }
 
     /// Asks the others for the certificates of the shares that wait here, and gives up those that nobody can have.
@@ -337,7 +345,7 @@ fn peer(member: &Member) -> Peer {
 }
 
 /// The certificate, if all have said the same, each with its own key.
-fn certificate(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certificate> {
+fn gathered(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certificate> {
     let statement = |end: &End| match end {
         End::Ready(statement) => Some(statement.clone()),
         End::Signed | End::Behind(_) | End::Aborted(_) => None,
@@ -349,7 +357,7 @@ fn certificate(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certif
     }
     let signatures = statements.iter().map(|statement| Signed(statement.signature)).collect();
     let certificate = Certificate { claim, signatures };
-    certificate.is_whole(seats).then_some(certificate)
+    is_whole(&certificate, seats).then_some(certificate)
 }
 
 /// Why no key was made.

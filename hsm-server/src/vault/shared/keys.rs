@@ -10,12 +10,12 @@ use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
     object::{ObjectId, Template},
+    shares::{Certificate, Claim},
 };
 
 use super::{
     super::{Error, record::Change, records::decode},
     bans::SignedBan,
-    certificate::{Certificate, Claim},
 };
 use crate::{
     cluster::{Member, Membership},

@@ -26,7 +26,7 @@ use super::{
     },
     bans::SignedBan,
     ceremonies::{Coordinator, Going, Kind, Work},
-    certificate::{key_id, text_hash},
+    certificate::key_id,
     draft::Draft,
     generate::FIRST,
     keys::SharedKey,
@@ -177,8 +177,8 @@ impl<P: Platform> Vault<P> {
         detail: impl FnOnce(&str) -> String,
     ) -> Result<(About, Vec<u8>), Error> {
         let mandate = self.check_mandate(mandated, CallId::Sign)?;
-        let partition = mandate.partition.clone();
         let Sign { key, mechanism, params, input } = meant(&mandate)?;
+        let partition = mandate.partition.clone();
         let about =
             About { partition, object: key, call: CallId::SignShared, detail: detail(&mandate.client) };
         about.tell(context);
@@ -186,12 +186,12 @@ impl<P: Platform> Vault<P> {
         let (me, missing) = (context.application_id(), FaultCode::KeyHandleInvalid);
         // The mandate stands for the login.
         let object = about.partition.keyring.object(key, me, Role::User, missing)?;
-        let text = text_hash(mandated);
-        let uses = self.cluster.ceremonies.uses(&text)?;
+        mandate.check_seen(&object)?;
+        let uses = self.cluster.ceremonies.uses(&mandate.id)?;
         let charge = if uses == 0 { Charge::Now } else { Charge::Done };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
-        self.cluster.ceremonies.used(text, uses, self.platform.uptime())?;
+        self.cluster.ceremonies.used(mandate.id, uses, self.platform.uptime())?;
         let intent = authorized.into_intent();
         let scheme = shared.share.public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
@@ -285,17 +285,16 @@ impl<P: Platform> Vault<P> {
         if setup.epoch != FIRST {
             return Err(forbidden("a new key begins with another epoch"));
         }
-        let text = text_hash(&mandated);
-        let uses = self.cluster.ceremonies.uses(&text)?;
+        let uses = self.cluster.ceremonies.uses(&mandate.id)?;
         if uses > 0 {
             return Err(forbidden("the mandate was for one key"));
         }
-        let plan = self.plan(context, view, &mandate, &mandated, (public, about.object))?;
+        let plan = self.plan(context, view, &mandate, (public, about.object))?;
         let now = self.platform.uptime();
         self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Shares, now)?;
         let node = coordinator.node;
         let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        self.cluster.ceremonies.used(text, uses, now).inspect_err(give_up)?;
+        self.cluster.ceremonies.used(mandate.id, uses, now).inspect_err(give_up)?;
         let Draft { scheme, shares, .. } = &plan.draft;
         let begun = Committee::new(shares.threshold, shares.parties)
             .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));

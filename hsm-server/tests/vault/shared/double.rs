@@ -276,7 +276,7 @@ impl Double {
         let begin = Begin { id, key: KeyId(key), epoch: Epoch(0), task, parcels: Vec::new() };
         let (outcome, statements) = run(talks, started, me, &begin, |_| ());
         let claim = statements[0].claim.clone();
-        let own = self.identity.sign(&[b"strongroom shares 1\0", claim.as_slice()].concat());
+        let own = self.identity.sign(&[b"strongroom shares 2\0", claim.as_slice()].concat());
         let others = statements.iter().map(|statement| statement.signature.to_vec().into());
         let signatures: Vec<ByteVec> = others.chain([own.as_ref().to_vec().into()]).collect();
         let mut forged = Certificate { claim, signatures };

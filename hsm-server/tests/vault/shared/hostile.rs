@@ -96,13 +96,17 @@ fn only_the_applications_own_word_counts() {
         (changed(&|m| m.call = CallId::Decrypt as u16), "another call"),
         (changed(&|m| m.body = to_sign(kind, ObjectId([8; 16]), MESSAGE)), "another key"),
         (changed(&|m| m.body = vec![1, 2, 3]), ""),
+        // What the bad node showed the application is not what stands here.
+        (changed(&|m| m.seen.as_mut().unwrap().public = [1; 32]), "shown another key"),
+        (changed(&|m| m.seen.as_mut().unwrap().label = b"cold".to_vec()), "shown another key"),
+        (changed(&|m| m.seen = None), "which key the application was shown"),
     ] {
         attempt += 1;
         refused(&talks[0], to_begin(attempt, key, &mandated, [1, 3]), hint);
     }
     let records = house.nodes[0].records("SignShared");
     assert!(records.iter().all(|record| record.outcome != Outcome::Done), "{records:?}");
-    assert_eq!((records.len(), records[0].client.as_str()), (11, "node z"));
+    assert_eq!((records.len(), records[0].client.as_str()), (14, "node z"));
     // The true one is carried out, so it was none of the rest that was refused.
     let mandated = signed(&good, &desk_key());
     assert!(talks[0].ask(&Question::Begin(to_begin(1, key, &mandated, [1, 3]))).is_ok());

@@ -17,11 +17,11 @@ use pkcs11_sys::*;
 use strongroom_server::platform::Platform;
 use strongroom_shared::{
     fault::Fault,
-    mandate::{Mandate, Mandated},
+    mandate::{Mandate, Mandated, Seen},
     mechanism::{CKM_STRONGROOM_BIP340, Params},
     message::*,
     object::{CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, ObjectId, Template, Value},
-    wire::{Call, CallId},
+    wire::{Call, CallId, decode_body},
 };
 
 use crate::{net::*, world::*};
@@ -157,8 +157,25 @@ impl House {
             nonce,
             expires: self.nodes[0].world.platform.now() / 1_000_000 + 60,
             call: call as u16,
+            seen: self.seen(call, &body),
             body,
         }
+    }
+
+    /// The key that a call is about, as a node shows it to the application.
+    fn seen(&self, call: CallId, body: &[u8]) -> Option<Seen> {
+        let object = match call {
+            CallId::Sign => decode_body::<Sign>(body).ok()?.key,
+            CallId::DestroyObject => decode_body::<DestroyObject>(body).ok()?.object,
+            _ => return None,
+        };
+        let call = ReadAttributes { object, kinds: vec![CKA_PUBLIC_KEY_INFO, CKA_LABEL, CKA_ID] };
+        let answers = (0..self.nodes.len()).find_map(|at| self.ask(at, &call).ok())?.answers;
+        let [public, label, id] = [0, 1, 2].map(|place| match &answers[place] {
+            Answer::Value(Value::Bytes(bytes)) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        });
+        Some(Seen { public: openssl::sha::sha256(&public), label, id })
     }
 
     pub fn mandated(&self, call: CallId, body: Vec<u8>) -> Mandated {

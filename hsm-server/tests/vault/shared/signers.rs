@@ -111,3 +111,33 @@ fn each_signer_has_the_signature_on_record_with_its_coordinator_and_its_client()
     }
     assert!(house.nodes[2].records("SignShared").is_empty());
 }
+
+#[test]
+fn a_key_is_used_and_destroyed_by_an_application_that_was_shown_the_same_key() {
+    let house = House::new(3);
+    let made = house.generate(0, &ED.wish(2, 3)).unwrap();
+    let key = made.private.id;
+    let good = house.mandate(CallId::Sign, to_sign(ED, key, MESSAGE));
+    let seen = good.seen.clone().unwrap();
+    assert_eq!((seen.label.as_slice(), seen.id.as_slice()), (&b"desk-1"[..], &[][..]));
+    let sign = |seen: Option<Seen>| {
+        let mandated = signed(&Mandate { seen, ..good.clone() }, &desk_key());
+        house.ask(0, &SignShared { mandated }).map(drop)
+    };
+    for (other, hint) in [
+        (Some(Seen { public: [1; 32], ..seen.clone() }), "CKA_PUBLIC_KEY_INFO differs"),
+        (Some(Seen { label: b"desk-2".to_vec(), ..seen.clone() }), "CKA_LABEL differs"),
+        (Some(Seen { id: vec![1], ..seen.clone() }), "CKA_ID differs"),
+        (None, "does not say which key"),
+    ] {
+        let fault = sign(other.clone()).unwrap_err();
+        assert_eq!(fault.code, FaultCode::Forbidden, "{fault}");
+        assert!(fault.detail.contains(hint), "{hint}: {fault}");
+        let destroy =
+            house.mandate(CallId::DestroyObject, minicbor::to_vec(DestroyObject { object: key }).unwrap());
+        let mandated = signed(&Mandate { seen: other, ..destroy }, &desk_key());
+        let fault = house.ask(0, &DestroyShared { mandated }).unwrap_err();
+        assert!(fault.detail.contains(hint), "{hint}: {fault}");
+    }
+    sign(Some(seen)).unwrap();
+}
