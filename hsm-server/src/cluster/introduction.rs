@@ -5,19 +5,21 @@
 //! administrator's folder, and the vault's log shows it at every start.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
-use strongroom_shared::message::Introduction;
+use strongroom_shared::message::{Introduction, SharesRead};
 
 use crate::certificates::fingerprint;
 
 /// What the signature covers before the challenge and the introduction.
 const LABEL: &[u8] = b"strongroom introduction 1\0";
+/// The same, before what a node knows of a key's shares.
+const SHARES: &[u8] = b"strongroom shares read 1\0";
 /// The length of a challenge, in bytes.
 pub const CHALLENGE: usize = 32;
 
 /// The introduction with its proof.
 pub fn prove(said: Introduction, challenge: &[u8; CHALLENGE], identity: &Ed25519KeyPair) -> Introduction {
     let said = Introduction { proof: None, ..said };
-    let proof = identity.sign(&message(&said, challenge)).as_ref().to_vec();
+    let proof = identity.sign(&message(LABEL, &said, challenge)).as_ref().to_vec();
     Introduction { proof: Some(proof.into()), ..said }
 }
 
@@ -25,12 +27,29 @@ pub fn prove(said: Introduction, challenge: &[u8; CHALLENGE], identity: &Ed25519
 pub fn check(said: Introduction, challenge: &[u8; CHALLENGE], node: &[u8; 32]) -> Option<Introduction> {
     let proof = said.proof.clone()?;
     let said = Introduction { proof: None, ..said };
-    let signed = UnparsedPublicKey::new(&ED25519, &said.identity).verify(&message(&said, challenge), &proof);
+    let signed =
+        UnparsedPublicKey::new(&ED25519, &said.identity).verify(&message(LABEL, &said, challenge), &proof);
     (fingerprint(&said.identity) == *node && signed.is_ok()).then_some(said)
 }
 
-fn message(said: &Introduction, challenge: &[u8; CHALLENGE]) -> Vec<u8> {
-    let mut message = [LABEL, challenge].concat();
+/// What a node knows of a key's shares, with its proof.
+pub fn prove_shares(said: SharesRead, challenge: &[u8; CHALLENGE], identity: &Ed25519KeyPair) -> SharesRead {
+    let said = SharesRead { proof: None, ..said };
+    let proof = identity.sign(&message(SHARES, &said, challenge)).as_ref().to_vec();
+    SharesRead { proof: Some(proof.into()), ..said }
+}
+
+/// The same, if the node whose identity key has this fingerprint gave it in answer to this challenge.
+pub fn check_shares(said: SharesRead, challenge: &[u8; CHALLENGE], node: &[u8; 32]) -> Option<SharesRead> {
+    let proof = said.proof.clone()?;
+    let said = SharesRead { proof: None, ..said };
+    let signed =
+        UnparsedPublicKey::new(&ED25519, &said.node).verify(&message(SHARES, &said, challenge), &proof);
+    (fingerprint(&said.node) == *node && signed.is_ok()).then_some(said)
+}
+
+fn message<T: minicbor::Encode<()>>(label: &[u8], said: &T, challenge: &[u8; CHALLENGE]) -> Vec<u8> {
+    let mut message = [label, challenge].concat();
     let result = minicbor::encode(said, &mut message);
     debug_assert!(result.is_ok(), "writing to memory cannot fail");
     message

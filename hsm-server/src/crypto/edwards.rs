@@ -12,7 +12,7 @@ use super::{Algorithm, Error, PairValues, Random, Task, der, need, with_public_k
 pub const BITS: u32 = 255;
 
 /// The encoded OBJECT IDENTIFIER of RFC 8410.
-const OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+pub const OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 
 /// The ways to name the curve in `CKA_EC_PARAMS`: the OID, the `curveName` of PKCS#11 3.1 section 6.3.3, and the
 /// OID of GNU that older clients still send.

@@ -15,7 +15,11 @@ use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Hand
 use zeroize::Zeroizing;
 
 use super::{
-    Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord, shared::ceremonies::Ceremonies,
+    Context, Error, Vault,
+    nodes::Links,
+    record::Change,
+    records::NodeRecord,
+    shared::{ceremonies::Ceremonies, orders::WaitingOrders},
 };
 use crate::{
     certificates::{self, Authority, fingerprint},
@@ -37,7 +41,7 @@ const NODE_NAME: &str = "node";
 /// The keys by which a server is a node.
 pub struct Identity {
     /// What it vouches with.
-    pair: Ed25519KeyPair,
+    pub(super) pair: Ed25519KeyPair,
     /// What others seal for.
     pub sealing: Secret<[u8; 32]>,
     sealing_public: [u8; 32],
@@ -102,7 +106,7 @@ impl Identity {
     }
 
     /// Its Ed25519 public key.
-    fn public(&self) -> [u8; 32] {
+    pub fn public(&self) -> [u8; 32] {
         let mut public = [0; 32];
         public.iter_mut().zip(self.pair.public_key().as_ref()).for_each(|(to, from)| *to = *from);
         public
@@ -159,6 +163,8 @@ pub struct Cluster {
     pub(super) links: Links,
     /// What this node takes part in.
     pub(super) ceremonies: Ceremonies,
+    /// What administrators have ordered, and not all have signed.
+    pub(super) orders: WaitingOrders,
 }
 
 impl Cluster {
@@ -181,6 +187,7 @@ impl Cluster {
             told: AtomicU64::new(0),
             links: Links::default(),
             ceremonies: Ceremonies::default(),
+            orders: WaitingOrders::default(),
         })
     }
 

@@ -9,10 +9,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    signature::{ED25519, UnparsedPublicKey},
-};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
 use pkcs11_sys::{CKA_ID, CKA_LABEL, CKA_PUBLIC_KEY_INFO};
 use strongroom_shared::{
@@ -24,6 +21,7 @@ use strongroom_shared::{
 
 use super::{
     Context, Error, Vault, admin::check_name, keyring::Object, partition::Partition, record::Change,
+    shared::certificate::sha256,
 };
 use crate::{platform::Platform, store::Path};
 
@@ -79,12 +77,6 @@ impl CheckedMandate {
         tracing::error!(key = %object.id, client = self.client, "{text}");
         Err(refused(text))
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
-    hash
 }
 
 fn refused(text: String) -> Error {

@@ -4,17 +4,25 @@
 //! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
 //! part on record, and says nothing that another node could use for anything else.
 
+mod activate;
 pub mod bans;
 pub mod ceremonies;
-mod certificate;
+pub mod certificate;
+mod consent;
 mod destroy;
 mod draft;
 mod generate;
 pub mod keys;
 mod lately;
 mod letters;
+mod lookafter;
+pub mod orders;
 mod party;
+mod plan;
+pub mod proof;
 mod relay;
+mod renew;
+mod schedule;
 mod sign;
 pub mod words;
 

@@ -12,13 +12,15 @@ use strongroom_shared::{
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
     object::ObjectId,
+    wire::CallId,
 };
 
 use super::{
     super::{Context, Error, Vault, cluster::View, partition::Partition},
     keys::SharedKey,
+    lookafter::peer,
     relay::{Lead, Relay, Setback, Trouble},
-    words::{Begin, Task},
+    words::{Begin, Task, Warrant},
 };
 use crate::{
     cluster::Member,
@@ -84,7 +86,8 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
         let partition = context.partition()?;
-        let shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+        let mut shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+        shared.check_current()?;
         let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
         let input = crypto::shared_input(shared.share.public().scheme(), mechanism, &input)?;
         if mandated.text.len() > self.portion() {
@@ -111,7 +114,9 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
                     self.hear(context, &partition, key, &shared, &setback, &mut lessons)?;
                     self.accuse(context, &shared, &view, &setback)?;
+                    self.meet_epochs(context, &view, &shared, &setback, &mut lessons)?;
                     lessons.learn(*setback);
+                    shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
                 }
             }
         }
@@ -209,8 +214,32 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
+    /// Whoever has shares of an earlier epoch takes up those that wait there: the others, or this node.
+    fn meet_epochs(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        shared: &SharedKey,
+        setback: &Setback,
+        lessons: &mut Lessons,
+    ) -> Result<(), Error> {
+        let members = shared.members(view.document.membership());
+        for (party, epoch, warrant) in &setback.elsewhen {
+            let Some(member) = members.get(party) else { continue };
+            if *epoch > shared.epoch() {
+                let peer = peer(member);
+                let activated = self.activate(&mut self.about_shares(&peer, CallId::RenewShares), warrant);
+                activated.inspect_err(|_| context.recorded = false)?;
+            } else if let Err(error) = self.consult(view, member, &Warrant::of(shared).question(), PATIENCE) {
+                lessons.reasons.push(format!("node {}: {error}", member.name));
+                lessons.out.insert(*party);
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves out for an hour whoever has proved to be wrong, on record.
-    fn accuse(
+    pub(super) fn accuse(
         &self,
         context: &mut Context<'_>,
         shared: &SharedKey,

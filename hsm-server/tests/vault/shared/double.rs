@@ -12,6 +12,7 @@ use strongroom_server::{
     cluster::{
         Document, Member, NodeId,
         noise::{self, Session},
+        order::SignedOrder,
     },
     crypto::threshold::{
         Ceremony, CeremonyId, Committee, Epoch, Incoming, KeyId, Outgoing, Party, SchemeId, Setup, Share,
@@ -168,6 +169,23 @@ pub enum End {
     Behind(#[n(0)] Vec<SignedBan>),
     #[n(3)]
     Aborted(#[n(0)] Verdict),
+    #[n(4)]
+    Dealt,
+    #[n(5)]
+    Elsewhen {
+        #[n(0)]
+        epoch: Epoch,
+        #[n(1)]
+        warrant: Warrant,
+    },
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Warrant {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    #[n(1)]
+    pub order: Option<SignedOrder>,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]

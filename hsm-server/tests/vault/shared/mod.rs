@@ -3,6 +3,7 @@
 mod double;
 mod hostile;
 mod keys;
+mod life;
 mod signers;
 mod signing;
 mod weather;
