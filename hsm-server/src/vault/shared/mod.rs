@@ -55,7 +55,7 @@ impl<P: Platform> Handle<SignShared> for Vault<P> {
         let wanted: Sign = meant(&mandate)?;
         context.mechanism = Some(wanted.mechanism);
         self.object(context, &mandate.partition, wanted.key, FaultCode::KeyHandleInvalid)?;
-        self.sign_shared(context, &call.mandated, wanted)
+        self.sign_shared(context, (&call.mandated, &mandate), wanted)
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
         Context, Error, Vault,
         cluster::View,
         login::Role,
+        mandates::CheckedMandate,
         partition::Partition,
         sign::{Charge, Wish},
     },
@@ -93,18 +94,18 @@ impl<P: Platform> Vault<P> {
         let setup = |me| Setup { key, id, epoch, me };
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
-                let (partition, shared) = self.shared_key(context, &mandated, key)?;
+                let (mandate, shared) = self.shared_key(context, &mandated, key)?;
                 shared.check_current()?;
                 if shared.epoch() != epoch {
                     return Ok(elsewhen(&shared));
                 }
-                self.learn(context, &partition, ObjectId(key.0), &shared, &bans)?;
+                self.learn(context, &mandate.partition, ObjectId(key.0), &shared, &bans)?;
                 let untold: Vec<SignedBan> = shared.unknown_to(&bans);
                 if !untold.is_empty() {
                     let end = Some(End::Behind(untold));
                     return Ok(Progress { parcels: Vec::new(), more: false, end });
                 }
-                self.begin_signing(context, &view, coordinator, (mandated, signers), &shared, &setup)
+                self.begin_signing(context, &view, coordinator, (&mandate, signers), &shared, &setup)
             }
             Task::Generate { mandated, public, seats } => {
                 self.begin_making(context, &view, coordinator, (mandated, public, seats), &setup)
@@ -157,7 +158,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         mandated: &Mandated,
         key: threshold::KeyId,
-    ) -> Result<(Arc<Partition>, Arc<SharedKey>), Error> {
+    ) -> Result<(CheckedMandate, Arc<SharedKey>), Error> {
         context.call = CallId::SignShared;
         let mandate = self.check_mandate(mandated, CallId::Sign)?;
         context.subject.clone_from(&mandate.partition.rules().record.name);
@@ -169,7 +170,7 @@ impl<P: Platform> Vault<P> {
         let shared = mandate.partition.shared.key(wanted.key).ok_or_else(|| {
             Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
         })?;
-        Ok((mandate.partition, shared))
+        Ok((mandate, shared))
     }
 
     /// Everything that this node checks of a signature for itself, down to its policy and its record; what its share
@@ -177,12 +178,11 @@ impl<P: Platform> Vault<P> {
     pub(super) fn allow(
         &self,
         context: &mut Context<'_>,
-        mandated: &Mandated,
+        mandate: &CheckedMandate,
         shared: &SharedKey,
         detail: impl FnOnce(&str) -> String,
     ) -> Result<(About, Vec<u8>), Error> {
-        let mandate = self.check_mandate(mandated, CallId::Sign)?;
-        let Sign { key, mechanism, params, input } = meant(&mandate)?;
+        let Sign { key, mechanism, params, input } = meant(mandate)?;
         let partition = mandate.partition.clone();
         let about =
             About { partition, object: key, call: CallId::SignShared, detail: detail(&mandate.client) };
@@ -209,7 +209,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         coordinator: Coordinator,
-        (mandated, signers): (Mandated, BTreeSet<Party>),
+        (mandate, signers): (&CheckedMandate, BTreeSet<Party>),
         shared: &Arc<SharedKey>,
         setup: &dyn Fn(Party) -> Setup,
     ) -> Result<Box<Going>, Error> {
@@ -226,7 +226,7 @@ impl<P: Platform> Vault<P> {
         let now = self.platform.uptime();
         self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Signature, now)?;
         let begun = self
-            .allow(context, &mandated, shared, |client| {
+            .allow(context, mandate, shared, |client| {
                 format!(
                     "ceremony {} of node {} for client {client}: {}",
                     digits(setup.id),

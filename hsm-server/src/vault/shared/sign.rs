@@ -16,7 +16,7 @@ use strongroom_shared::{
 };
 
 use super::{
-    super::{Context, Error, Vault, cluster::View, partition::Partition},
+    super::{Context, Error, Vault, cluster::View, mandates::CheckedMandate, partition::Partition},
     keys::SharedKey,
     lookafter::peer,
     relay::{Lead, Relay, Setback, Trouble},
@@ -81,7 +81,7 @@ impl<P: Platform> Vault<P> {
     pub(super) fn sign_shared(
         &self,
         context: &mut Context<'_>,
-        mandated: &Mandated,
+        (mandated, mandate): (&Mandated, &CheckedMandate),
         wanted: Sign,
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
@@ -104,7 +104,7 @@ impl<P: Platform> Vault<P> {
                 break;
             }
             let Some(parties) = self.quorum(&view, &shared, &lessons) else { break };
-            match self.attempt(context, &view, (mandated, &input), &shared, parties, until) {
+            match self.attempt(context, &view, (mandated, mandate, &input), &shared, parties, until) {
                 Ok(bytes) => return Ok(Signature { bytes }),
                 Err(Trouble::Own(error)) => {
                     context.recorded = false;
@@ -129,7 +129,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        (mandated, input): (&Mandated, &[u8]),
+        (mandated, mandate, input): (&Mandated, &CheckedMandate, &[u8]),
         shared: &SharedKey,
         parties: BTreeMap<Party, Member>,
         until: Time,
@@ -145,7 +145,7 @@ impl<P: Platform> Vault<P> {
         if !signers.contains(&me) {
             // Whoever has others sign checks and records the same as if it signed.
             let detail = |client: &str| format!("others sign, for client {client}");
-            self.allow(context, mandated, shared, detail).map_err(Trouble::Own)?;
+            self.allow(context, mandate, shared, detail).map_err(Trouble::Own)?;
         }
         let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.bans() };
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());
