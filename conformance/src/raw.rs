@@ -485,7 +485,7 @@ unsafe extern "C" {
 }
 
 /// How long a forked child may take, in seconds.
-const CHILD_SECONDS: u32 = 5;
+const CHILD_SECONDS: u32 = 8;
 
 /// Does something in a forked child, which then ends without a word to the module, and gives back its bytes.
 ///

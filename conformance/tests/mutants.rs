@@ -26,6 +26,7 @@ const ONLY_BEHIND_THE_MUTANT: &str = "general.interface-";
 const VIOLENT: &[&str] = &[
     "crash-on-null",
     "event-blocks",
+    "event-sleeps-on",
     "finalize-crashes",
     "find-huge-count-hangs",
     "key-destroyed-crash",
@@ -95,7 +96,10 @@ impl Tokens {
     fn empty(behind: Behind) -> Self {
         let tokens = Self { folder: tempfile::tempdir().unwrap(), behind };
         std::fs::create_dir(tokens.place()).unwrap();
-        let settings = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.place().display());
+        let settings = format!(
+            "directories.tokendir = {}\nlog.level = ERROR\nlibrary.reset_on_fork = true\n",
+            tokens.place().display()
+        );
         std::fs::write(tokens.settings(), settings).unwrap();
         tokens
     }
@@ -140,7 +144,7 @@ impl Tokens {
         command
             .args(["--module", module.to_str().unwrap(), "--timeout", "8"])
             .args(self.options())
-            .args(["--json", json.to_str().unwrap()])
+            .args(["--allow-lockout", "--json", json.to_str().unwrap()])
             .args(checks.iter().flat_map(|check| ["--check", check]))
             .env("P11_CONFORMANCE_PIN", PIN)
             .env("SOFTHSM2_CONF", self.settings())

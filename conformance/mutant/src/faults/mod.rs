@@ -10,6 +10,7 @@ mod login;
 mod mechanisms;
 mod messages;
 mod newer;
+mod newest;
 mod objects;
 mod operations;
 mod random;
@@ -93,6 +94,7 @@ pub fn all() -> impl Iterator<Item = &'static Fault> {
         mechanisms::FAULTS,
         vectors::FAULTS,
         newer::FAULTS,
+        newest::FAULTS,
     ]
     .into_iter()
     .flatten()
