@@ -14,6 +14,7 @@ table! {
     "fork.parent-goes-on" User parent_goes_on, "5.4.1 C_Initialize, fork", "a child that uses the module does not disturb its parent" => sessions high;
     "fork.child-starts" User child_starts, "Usage Guide 2.40, 2.5; 5.4.1 C_Initialize", "a child that calls C_Initialize works with the module, and its parent goes on" => sessions patience(30);
     "fork.child-apart" User child_apart, "Usage Guide 2.40, 2.5; 5.6.8 C_Login", "a child that has called C_Initialize has neither the sessions nor the login of its parent" => sessions high patience(30);
+    "fork.safe-interface" User safe_interface, "5.4.6 CKF_INTERFACE_FORK_SAFE", "if the interface says that it is fork-safe, a child goes on in its parent's session with its parent's keys" => sessions high patience(30);
     "fork.random" Public random, "beyond 5.19.2 C_GenerateRandom, fork", "a child does not have its parent's random numbers, although the standard promises nothing after a fork" => randomness informational;
 }
 
@@ -53,6 +54,24 @@ fn parts_at_fork(bench: &Bench) -> Verdict {
         Ok(interface) if interface.flags & CKF_INTERFACE_FORK_SAFE != 0 => Err(Stop::NotOffered),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+fn safe_interface(bench: &Bench) -> Verdict {
+    if parts_at_fork(bench).is_ok() {
+        return Err(Stop::NotOffered);
+    }
+    let session = bench.session()?;
+    let key = session.hmac_key()?;
+    let sign = || session.sign(&Mechanism::plain(CKM_SHA256_HMAC), key, b"before and after");
+    let before = sign()?;
+    let told = in_forked_child(|| match sign() {
+        Ok(signature) => signature,
+        Err(stop) => reason(stop).into_bytes(),
+    });
+    let told = told.map_err(|why| Stop::fail("a child that ends", why))?;
+    let seen = format!("in the child, {}", String::from_utf8_lossy(&told));
+    ensure(told == before, "the signature that the parent got", seen)?;
+    ensure(sign()? == before, "the parent's signature as before", "another")
 }
 
 /// `C_Initialize`, as a child calls it that needs the module for itself.

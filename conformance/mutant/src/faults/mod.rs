@@ -9,6 +9,7 @@ mod general;
 mod login;
 mod mechanisms;
 mod messages;
+mod network;
 mod newer;
 mod newest;
 mod objects;
@@ -34,6 +35,8 @@ pub enum Behind {
     Nss,
     /// SoftHSM2, with the functions of `newer.rs` that the mutant adds.
     Newer,
+    /// Strongroom's own module, which has a server.
+    Network,
 }
 
 /// A row of the table.
@@ -95,6 +98,7 @@ pub fn all() -> impl Iterator<Item = &'static Fault> {
         vectors::FAULTS,
         newer::FAULTS,
         newest::FAULTS,
+        network::FAULTS,
     ]
     .into_iter()
     .flatten()
