@@ -118,6 +118,10 @@ fn objects() -> Vec<Sample> {
         reply::<DestroyObject>("reply", &Done {}),
         request("request", &DescribeObject { object }),
         reply::<DescribeObject>("reply", &private_key()),
+        reply::<DescribeObject>(
+            "reply-kept-from",
+            &ObjectInfo { kept_from: Some(vec![CKM_ECDSA]), ..private_key() },
+        ),
         request("request", &ReadAttributes { object, kinds: vec![CKA_LABEL, CKA_TOKEN, CKA_VALUE] }),
         reply::<ReadAttributes>("reply", &Attributes { answers }),
         request("request", &WriteAttributes { object, template: Template::new() }),
@@ -504,6 +508,7 @@ fn private_key() -> ObjectInfo {
         private: true,
         size: 300,
         shares: None,
+        kept_from: None,
     }
 }
 
@@ -518,5 +523,6 @@ fn data() -> ObjectInfo {
         private: false,
         size: 40,
         shares: None,
+        kept_from: None,
     }
 }
