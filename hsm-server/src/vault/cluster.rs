@@ -15,7 +15,12 @@ use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Hand
 use zeroize::Zeroizing;
 
 use super::{
-    Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord, shared::ceremonies::Ceremonies,
+    Context, Error, Vault,
+    mandates::Begun,
+    nodes::Links,
+    record::Change,
+    records::NodeRecord,
+    shared::{ceremonies::Ceremonies, hearing::Hearing},
 };
 use crate::{
     certificates::{self, Authority, fingerprint},
@@ -102,7 +107,7 @@ impl Identity {
     }
 
     /// Its Ed25519 public key.
-    fn public(&self) -> [u8; 32] {
+    pub fn public(&self) -> [u8; 32] {
         let mut public = [0; 32];
         public.iter_mut().zip(self.pair.public_key().as_ref()).for_each(|(to, from)| *to = *from);
         public
@@ -159,6 +164,10 @@ pub struct Cluster {
     pub(super) links: Links,
     /// What this node takes part in.
     pub(super) ceremonies: Ceremonies,
+    /// The mandates that were begun here.
+    pub(super) begun: Begun,
+    /// Whose bans it has heard.
+    pub(super) hearing: Hearing,
 }
 
 impl Cluster {
@@ -181,6 +190,8 @@ impl Cluster {
             told: AtomicU64::new(0),
             links: Links::default(),
             ceremonies: Ceremonies::default(),
+            begun: Begun::default(),
+            hearing: Hearing::default(),
         })
     }
 
@@ -320,6 +331,7 @@ impl<P: Platform> Vault<P> {
         *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
         self.cluster.links.renew();
         self.cluster.ceremonies.clear();
+        self.cluster.hearing.clear();
         self.cluster.gather();
         Ok(())
     }

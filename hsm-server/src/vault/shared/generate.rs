@@ -189,7 +189,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The partition of this name.
-    fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
+    pub(super) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).cloned()
     }
 
@@ -289,7 +289,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// What a node does about shares by itself.
-    fn about_shares<'a>(&self, peer: &'a Peer) -> Context<'a> {
+    pub(super) fn about_shares<'a>(&self, peer: &'a Peer) -> Context<'a> {
         Context::new(peer, Caller::default(), CallId::GenerateShared, self.platform.now())
     }
 
@@ -310,7 +310,14 @@ impl<P: Platform> Vault<P> {
                     return self.activate(&mut self.about_shares(&peer), &bytes);
                 }
                 Ok(Answer::Certificate(None)) => denied += 1,
-                Ok(Answer::Vouched(..) | Answer::Done | Answer::Progress(_)) | Err(_) => {}
+                Ok(
+                    Answer::Vouched { .. }
+                    | Answer::Done
+                    | Answer::Progress(_)
+                    | Answer::Bans(_)
+                    | Answer::Refused(_),
+                )
+                | Err(_) => {}
             }
         }
         // Only when nobody can have it: whoever does not answer may be using its own share.
@@ -333,7 +340,7 @@ impl<P: Platform> Vault<P> {
 }
 
 /// A node that has brought something, for the record.
-fn peer(member: &Member) -> Peer {
+pub(super) fn peer(member: &Member) -> Peer {
     Peer {
         id: ClientId::of_node(&member.identity),
         client: format!("node {}", member.name),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use minicbor::{Decode, Encode};
@@ -63,7 +63,14 @@ pub struct SharedKey {
     pub seats: Vec<[u8; 32]>,
     /// Every node's word, encoded.
     pub certificate: Vec<u8>,
-    bans: RwLock<Vec<SignedBan>>,
+    bans: RwLock<Bans>,
+}
+
+/// What is known of pairs that must not sign together.
+struct Bans {
+    known: Vec<SignedBan>,
+    /// Whether the store holds all of it.
+    kept: bool,
 }
 
 impl SharedKey {
@@ -78,7 +85,12 @@ impl SharedKey {
         let share = Share::from_bytes(&record.share.0).map_err(|error| broken(&error))?;
         let certificate: Certificate = decode(&record.certificate)?;
         let claim: Claim = decode(&certificate.claim)?;
-        Ok(Self { share, seats: claim.seats, certificate: record.certificate, bans: RwLock::new(bans) })
+        Ok(Self {
+            share,
+            seats: claim.seats,
+            certificate: record.certificate,
+            bans: RwLock::new(Bans { known: bans, kept: true }),
+        })
     }
 
     /// The nodes that hold the shares, as the document has them now. One that was removed is not among them.
@@ -91,7 +103,32 @@ impl SharedKey {
     pub fn bans(&self) -> Vec<SignedBan> {
         let epoch = self.share.public().epoch();
         let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
-        bans.iter().filter(|signed| signed.ban.epoch == epoch).cloned().collect()
+        bans.known.iter().filter(|signed| signed.ban.epoch == epoch).cloned().collect()
+    }
+
+    /// Whether the store holds every ban.
+    pub fn has_kept_bans(&self) -> bool {
+        self.bans.read().unwrap_or_else(PoisonError::into_inner).kept
+    }
+
+    /// These pairs are banned from now on; [`Self::keep_bans`] is to follow.
+    pub fn ban(&self, new: Vec<SignedBan>) {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        bans.known.extend(new);
+        bans.kept = false;
+    }
+
+    /// Has all bans written down, if they are not.
+    ///
+    /// # Errors
+    /// Those of `write`: they are not kept then.
+    pub fn keep_bans(&self, write: impl FnOnce(&Vec<SignedBan>) -> Result<(), Error>) -> Result<(), Error> {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        if !bans.kept {
+            write(&bans.known)?;
+            bans.kept = true;
+        }
+        Ok(())
     }
 
     /// Whether these may sign together.
@@ -109,7 +146,7 @@ impl SharedKey {
         let known = self.bans.read().unwrap_or_else(PoisonError::into_inner);
         let mut new: Vec<SignedBan> = Vec::new();
         for ban in heard {
-            if known.iter().chain(&new).all(|other| other.ban != ban.ban) {
+            if known.known.iter().chain(&new).all(|other| other.ban != ban.ban) {
                 new.push(ban.clone());
             }
         }
@@ -124,15 +161,10 @@ impl SharedKey {
     /// What is to be removed from the store with the share.
     pub fn forget(&self, change: Change, partition: PartitionId, id: ObjectId) -> Change {
         let change = change.delete(Path::Share(partition, id));
-        match self.bans.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        match self.bans.read().unwrap_or_else(PoisonError::into_inner).known.is_empty() {
             true => change,
             false => change.delete(Path::Bans(partition, id)),
         }
-    }
-
-    /// The bans, to be changed once the store holds the change.
-    pub fn bans_to_change(&self) -> RwLockWriteGuard<'_, Vec<SignedBan>> {
-        self.bans.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,6 +202,20 @@ impl SharedKeys {
     /// The key, if this node holds an active share of it.
     pub fn key(&self, id: ObjectId) -> Option<Arc<SharedKey>> {
         self.read().get(&id).cloned()
+    }
+
+    /// The keys of which a pair is banned, with those bans.
+    pub fn banned(&self) -> Vec<(ObjectId, Vec<SignedBan>)> {
+        let keys = self.read();
+        let bans = keys.iter().filter(|(_, key)| key.has_kept_bans()).map(|(id, key)| (*id, key.bans()));
+        bans.filter(|(_, bans)| !bans.is_empty()).collect()
+    }
+
+    /// The keys with bans that the store does not hold.
+    pub fn unkept(&self) -> Vec<(ObjectId, Arc<SharedKey>)> {
+        let keys = self.read();
+        let unkept = keys.iter().filter(|(_, key)| !key.has_kept_bans());
+        unkept.map(|(id, key)| (*id, Arc::clone(key))).collect()
     }
 
     /// What waits.
