@@ -16,10 +16,11 @@ use zeroize::Zeroizing;
 
 use super::{
     Context, Error, Vault,
+    mandates::Begun,
     nodes::Links,
     record::Change,
     records::NodeRecord,
-    shared::{ceremonies::Ceremonies, orders::WaitingOrders},
+    shared::{ceremonies::Ceremonies, hearing::Hearing, orders::WaitingOrders},
 };
 use crate::{
     certificates::{self, Authority, fingerprint},
@@ -165,6 +166,10 @@ pub struct Cluster {
     pub(super) ceremonies: Ceremonies,
     /// What administrators have ordered, and not all have signed.
     pub(super) orders: WaitingOrders,
+    /// The mandates that were begun here.
+    pub(super) begun: Begun,
+    /// Whose bans it has heard.
+    pub(super) hearing: Hearing,
 }
 
 impl Cluster {
@@ -188,6 +193,8 @@ impl Cluster {
             links: Links::default(),
             ceremonies: Ceremonies::default(),
             orders: WaitingOrders::default(),
+            begun: Begun::default(),
+            hearing: Hearing::default(),
         })
     }
 
@@ -327,6 +334,7 @@ impl<P: Platform> Vault<P> {
         *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
         self.cluster.links.renew();
         self.cluster.ceremonies.clear();
+        self.cluster.hearing.clear();
         self.cluster.gather();
         Ok(())
     }

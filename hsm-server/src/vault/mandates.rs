@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -20,10 +20,17 @@ use strongroom_shared::{
 };
 
 use super::{
-    Context, Error, Vault, admin::check_name, keyring::Object, partition::Partition, record::Change,
-    shared::certificate::sha256,
+    Context, Error, Vault,
+    admin::check_name,
+    keyring::Object,
+    partition::Partition,
+    record::Change,
+    shared::{certificate::sha256, lately::Lately},
 };
-use crate::{platform::Platform, store::Path};
+use crate::{
+    platform::{Platform, Time},
+    store::Path,
+};
 
 /// The keys that were admitted for a partition, each with its client's name.
 pub type Admitted = BTreeMap<[u8; 32], AdmissionRecord>;
@@ -36,6 +43,71 @@ pub struct AdmissionRecord {
     pub client: String,
 }
 
+/// How often a mandate may be begun to be carried out here: a coordinator tries three quorums.
+const ATTEMPTS: u8 = 8;
+/// The most mandates of one client that a node remembers: more than sign in the time.
+const REMEMBERED: usize = 1 << 19;
+
+/// The mandates that were begun here lately, by the key that signed them: one client takes no room from another.
+#[derive(Default)]
+pub struct Begun(Mutex<BTreeMap<[u8; 32], Remembered>>);
+
+/// Under which orders stand: no client has this key.
+const NO_CLIENT: [u8; 32] = [0; 32];
+
+/// By the SHA-256 of their texts.
+type Remembered = Lately<[u8; 32], Turn>;
+
+/// How far a mandate was carried out here before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// How often it was begun.
+    pub before: u8,
+    /// Whether it was charged to the key's limits.
+    pub charged: bool,
+}
+
+impl Begun {
+    /// Begins to carry a mandate out. What was done for it before.
+    ///
+    /// # Errors
+    /// `Forbidden`: it was begun often enough; `Full`: this client gave too many lately.
+    pub fn begin(&self, mandate: &CheckedMandate, now: Time) -> Result<Turn, Error> {
+        self.begin_of(mandate.key, mandate.id, now)
+    }
+
+    /// As [`Self::begin`], of an administrators' order, by the SHA-256 of its text.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_order(&self, id: [u8; 32], now: Time) -> Result<Turn, Error> {
+        self.begin_of(NO_CLIENT, id, now)
+    }
+
+    fn begin_of(&self, key: [u8; 32], id: [u8; 32], now: Time) -> Result<Turn, Error> {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.retain(|_, mandates| mandates.forget(now));
+        let mandates = begun.entry(key).or_default();
+        let turn = mandates.get(&id).copied().unwrap_or_default();
+        if turn.before >= ATTEMPTS {
+            return Err(refused("the mandate is used up".into()));
+        }
+        let next = Turn { before: turn.before.saturating_add(1), ..turn };
+        if mandates.insert(id, next, REMEMBERED, now) {
+            return Ok(turn);
+        }
+        Err(Error::caller(FaultCode::Full, "too many mandates of this client lately: try again in a minute"))
+    }
+
+    /// It was charged to the key's limits: another attempt costs nothing more.
+    pub fn charged(&self, mandate: &CheckedMandate) {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = begun.get_mut(&mandate.key).and_then(|mandates| mandates.get_mut(&mandate.id)) {
+            turn.charged = true;
+        }
+    }
+}
+
 /// A mandate that is good here and now.
 #[derive(Clone, Debug)]
 pub struct CheckedMandate {
@@ -43,6 +115,8 @@ pub struct CheckedMandate {
     pub partition: Arc<Partition>,
     /// The client that signed it.
     pub client: String,
+    /// The key that signed it.
+    key: [u8; 32],
     /// SHA-256 of its text: what this mandate is known by.
     pub id: [u8; 32],
     /// The call that is meant, as it travels.
@@ -132,7 +206,7 @@ impl<P: Platform> Vault<P> {
         }
         let AdmissionRecord { client } = admission;
         let id = sha256(&mandated.text);
-        Ok(CheckedMandate { partition, client, id, body: mandate.body, seen: mandate.seen })
+        Ok(CheckedMandate { partition, client, key: mandate.key, id, body: mandate.body, seen: mandate.seen })
     }
 
     /// As [`Self::check_mandate`], of a mandate that its own client brings.
@@ -207,5 +281,29 @@ impl<P: Platform> Handle<AdmitClient> for Vault<P> {
         self.change(context, Change::new().put(Path::Admission(partition.id, key), &record))?;
         partition.admitted_to_change().insert(key, record);
         Ok(Done {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_gives_many_mandates_takes_no_room_from_another() {
+        let begun = Begun::default();
+        let id = |number: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            id
+        };
+        for number in 0..REMEMBERED {
+            assert_eq!(begun.begin_of([1; 32], id(number), 0).unwrap(), Turn::default());
+        }
+        assert!(begun.begin_of([1; 32], id(REMEMBERED), 1).is_err());
+        for before in 0..ATTEMPTS {
+            assert_eq!(begun.begin_of([2; 32], id(0), 1).unwrap().before, before);
+        }
+        assert!(begun.begin_of([2; 32], id(0), 1).is_err(), "used up");
+        assert!(begun.begin_of([1; 32], id(REMEMBERED), 180_000_000).is_ok(), "forgotten in time");
     }
 }

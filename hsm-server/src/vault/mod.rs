@@ -517,6 +517,7 @@ impl<P: Platform> Door for Vault<P> {
             partition.ledger.prune(uptime);
         }
         self.cluster.ceremonies.expire(uptime);
+        self.look_after_bans();
         let gone = self.applications.expire(uptime);
         if !gone.is_empty() {
             for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {

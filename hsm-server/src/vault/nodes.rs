@@ -35,6 +35,7 @@ use super::{
     shared::{
         Destruction,
         ceremonies::Coordinator,
+        hearing::KnownBans,
         proof::Proof,
         words::{Account, Begin, Parcel, Progress, Warrant},
     },
@@ -54,6 +55,8 @@ const SECOND: Time = 1_000_000;
 const RENEW: Time = 1800 * SECOND;
 /// How long the other end knows it.
 const LIFE: Time = 3600 * SECOND;
+/// How long a node is left out that was found out.
+const LEFT_OUT: Time = 3600 * SECOND;
 /// How many sessions of one caller are known at once: its threads may shake hands at the same time.
 const SESSIONS: usize = 4;
 /// How long a node may take to answer a greeting or a handshake.
@@ -125,14 +128,24 @@ pub enum Question {
         #[n(2)]
         proofs: Vec<Proof>,
     },
+    /// Which pairs must not sign together, of the keys after this one?
+    #[n(16)]
+    Bans(#[n(0)] Option<ObjectId>),
 }
 
 /// What it answers, sealed.
 #[derive(Debug, Encode, Decode)]
 pub enum Answer {
-    /// It is, and has this version of the membership document.
+    /// It is.
     #[n(0)]
-    Vouched(#[n(0)] u64),
+    Vouched {
+        /// The version of its membership document.
+        #[n(0)]
+        version: u64,
+        /// How many bans it knows.
+        #[n(1)]
+        bans: u64,
+    },
     /// It has taken part, and has come so far.
     #[n(1)]
     Progress(#[n(0)] Progress),
@@ -142,6 +155,12 @@ pub enum Answer {
     /// It has done so.
     #[n(3)]
     Done,
+    /// It knows these bans.
+    #[n(16)]
+    Bans(#[n(0)] KnownBans),
+    /// It does not do what it was asked.
+    #[n(17)]
+    Refused(#[n(0)] Fault),
 }
 
 /// Why another node did not do what it was asked.
@@ -151,6 +170,8 @@ pub enum NodeError {
     Unreachable(Unreachable),
     /// It refused.
     Refused(Fault),
+    /// A refusal of a sealed question that is not sealed: any front may have said so.
+    Unsealed(Fault),
     /// Its answer cannot be read.
     Malformed(String),
     /// What it sealed is not genuine, or no session could be had.
@@ -164,6 +185,7 @@ impl fmt::Display for NodeError {
         match self {
             Self::Unreachable(error) => error.fmt(f),
             Self::Refused(fault) => write!(f, "it refused: {fault}"),
+            Self::Unsealed(fault) => write!(f, "its front or vault says, unsealed: {fault}"),
             Self::Malformed(reason) => write!(f, "its answer cannot be read: {reason}"),
             Self::Noise(error) => error.fmt(f),
             Self::Split(version) => write!(
@@ -191,6 +213,8 @@ pub struct Links {
     incoming: Mutex<HashMap<u64, Incoming>>,
     /// Whose turn it is to shake hands with a node.
     turns: Mutex<HashMap<NodeId, Arc<Mutex<()>>>>,
+    /// Nodes that broke a protocol, until when.
+    left_out: Mutex<HashMap<NodeId, Time>>,
     requests: AtomicU64,
 }
 
@@ -251,6 +275,16 @@ impl Links {
             trouble: health.trouble,
             digest: health.digest,
         }
+    }
+
+    /// Leaves a node out of new ceremonies for an hour: it broke the protocol.
+    pub fn leave_out(&self, node: NodeId, now: Time) {
+        lock(&self.left_out).insert(node, now.saturating_add(LEFT_OUT));
+    }
+
+    /// Whether it is left out.
+    pub fn is_left_out(&self, node: NodeId, now: Time) -> bool {
+        lock(&self.left_out).get(&node).is_some_and(|until| now < *until)
     }
 
     fn is_due(&self, node: NodeId, now: Time) -> bool {
@@ -327,17 +361,19 @@ impl Links {
         good.then(|| Arc::clone(&link.session))
     }
 
-    fn admit(&self, number: u64, link: Incoming) {
+    /// Takes a new session; the numbers of those that have ended for it.
+    fn admit(&self, number: u64, link: Incoming) -> Vec<u64> {
         let mut incoming = lock(&self.incoming);
         let now = link.made;
         incoming.retain(|_, old| now < old.made.saturating_add(LIFE));
         let mut theirs: Vec<_> =
             incoming.iter().filter(|(_, old)| old.from == link.from).map(|(n, old)| (old.made, *n)).collect();
         theirs.sort_unstable();
-        for (_, oldest) in theirs.iter().take((theirs.len() + 1).saturating_sub(SESSIONS)) {
-            incoming.remove(oldest);
-        }
+        let many = (theirs.len() + 1).saturating_sub(SESSIONS);
+        let ended: Vec<u64> = theirs.into_iter().take(many).map(|(_, oldest)| oldest).collect();
+        ended.iter().for_each(|oldest| drop(incoming.remove(oldest)));
         incoming.insert(number, link);
+        ended
     }
 }
 
@@ -373,8 +409,15 @@ impl<P: Platform> Vault<P> {
         }
         if theirs == version {
             match self.consult(view, member, &Question::Vouch, PATIENCE)? {
-                Answer::Vouched(_) => self.cluster.links.vouched(member.id),
-                Answer::Progress(_) | Answer::Certificate(_) | Answer::Done => {
+                Answer::Vouched { bans, version: _ } => {
+                    self.cluster.links.vouched(member.id);
+                    self.hear_again(view, member, bans)?;
+                }
+                Answer::Progress(_)
+                | Answer::Certificate(_)
+                | Answer::Done
+                | Answer::Bans(_)
+                | Answer::Refused(_) => {
                     return Err(NodeError::Malformed("the answer to another question".into()));
                 }
             }
@@ -418,7 +461,10 @@ impl<P: Platform> Vault<P> {
         {
             return Ok(answer);
         }
-        let link = self.session(view, member)?;
+        let begun = self.platform.uptime();
+        let link = self.session(view, member, patience)?;
+        let shaken = self.platform.uptime().saturating_sub(begun);
+        let patience = patience.saturating_sub(Duration::from_micros(shaken));
         let ended = NodeError::Malformed("it ended a session that it had just begun".into());
         self.consult_in(&link, member, &text, patience)?.ok_or(ended)
     }
@@ -434,24 +480,30 @@ impl<P: Platform> Vault<P> {
         let counter = link.session.number();
         let sealed = link.session.seal(counter, text)?;
         let call = SealedCall { session: link.number, counter, sealed };
-        let sealed = self.ask(member, &call, patience)?.sealed;
+        let sealed = match self.ask(member, &call, patience) {
+            Err(NodeError::Refused(fault)) => return Err(NodeError::Unsealed(fault)),
+            answered => answered?.sealed,
+        };
         if sealed.is_empty() {
             self.cluster.links.drop_outgoing(member.id, link.number);
             return Ok(None);
         }
         let answer = link.session.open_answer(counter, &sealed)?;
-        decode_body(&answer).map(Some).map_err(|error| NodeError::Malformed(error.to_string()))
+        match decode_body(&answer).map_err(|error| NodeError::Malformed(error.to_string()))? {
+            Answer::Refused(fault) => Err(NodeError::Refused(fault)),
+            answer => Ok(Some(answer)),
+        }
     }
 
     /// A session for what another node is to read that does not answer it, and the other's number of it.
     pub(super) fn session_to(&self, view: &View, member: &Member) -> Result<(u64, Arc<Session>), NodeError> {
-        let link = self.session(view, member)?;
+        let link = self.session(view, member, PATIENCE)?;
         Ok((link.number, link.session))
     }
 
     /// The session with a node, or a new one. Of many threads that want one, one shakes hands: the other end does not
     /// remember more than a few.
-    fn session(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
+    fn session(&self, view: &View, member: &Member, patience: Duration) -> Result<Outgoing, NodeError> {
         let links = &self.cluster.links;
         let known = || links.outgoing(member.id, view.document.digest(), self.platform.uptime());
         if let Some(link) = known() {
@@ -459,7 +511,7 @@ impl<P: Platform> Vault<P> {
         }
         let turn = Arc::clone(lock(&links.turns).entry(member.id).or_default());
         let _turn = lock(&turn);
-        known().map_or_else(|| self.shake_hands(view, member), Ok)
+        known().map_or_else(|| self.shake_hands(view, member, patience.min(PATIENCE)), Ok)
     }
 
     /// The session of this number that another node made, if it has not ended.
@@ -467,12 +519,12 @@ impl<P: Platform> Vault<P> {
         self.cluster.links.incoming(number, member.id, view.document.digest(), self.platform.uptime())
     }
 
-    fn shake_hands(&self, view: &View, member: &Member) -> Result<Outgoing, NodeError> {
+    fn shake_hands(&self, view: &View, member: &Member, patience: Duration) -> Result<Outgoing, NodeError> {
         let identity = self.cluster.identity().ok_or(NoiseError::Handshake)?;
         let document = view.document.digest();
         let pair = noise::Pair { document, own: &identity.sealing, other: &member.sealing };
         let (waiting, message) = pair.initiate(self.randomness())?;
-        let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, PATIENCE)?;
+        let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, patience)?;
         let session = Arc::new(waiting.finish(&message)?);
         let link = Outgoing { number, session, made: self.platform.uptime(), document: *document };
         lock(&self.cluster.links.outgoing).insert(member.id, link.clone());
@@ -494,9 +546,10 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         member: &Member,
+        session: u64,
         question: Question,
     ) -> Result<Answer, Error> {
-        let coordinator = || Coordinator { node: member.id, name: member.name.clone() };
+        let coordinator = || Coordinator { node: member.id, session, name: member.name.clone() };
         match question {
             Question::Begin(begin) => {
                 self.begin_ceremony(context, coordinator(), begin).map(Answer::Progress)
@@ -523,9 +576,11 @@ impl<P: Platform> Vault<P> {
             Question::Destroy(mandated) => {
                 self.destroy_share(context, &mandated, Destruction::Do).map(|()| Answer::Done)
             }
+            Question::Bans(after) => Ok(Answer::Bans(self.bans_after(after))),
             Question::Vouch => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
-                Ok(Answer::Vouched(view.document.membership().version))
+                let version = view.document.membership().version;
+                Ok(Answer::Vouched { version, bans: self.count_bans() })
             }
         }
     }
@@ -558,7 +613,8 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
         let number = u64::from_be_bytes(number);
         let session = Arc::new(session);
         let link = Incoming { from: member.id, session, made: self.platform.uptime(), document };
-        self.cluster.links.admit(number, link);
+        let ended = self.cluster.links.admit(number, link);
+        self.cluster.ceremonies.end_sessions(&ended);
         Ok(HandsShaken { session: number, message })
     }
 }
@@ -575,8 +631,12 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
         let text = session.open(call.counter, &call.sealed).map_err(refused)?;
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
-        let answer = encode(&self.consider(context, &member, question)?);
-        let sealed = session.seal(call.counter, &answer).map_err(refused)?;
+        let answer = self.consider(context, &member, call.session, question).unwrap_or_else(|error| {
+            // Sealed, so that no front can put words into a vault's mouth.
+            self.record_failure(context, &error);
+            Answer::Refused(Fault::from(&error))
+        });
+        let sealed = session.seal(call.counter, &encode(&answer)).map_err(refused)?;
         Ok(SealedReply { sealed })
     }
 }

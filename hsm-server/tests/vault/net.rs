@@ -15,9 +15,9 @@ use strongroom_server::{
     vault::Vault,
 };
 use strongroom_shared::{
-    fault::Fault,
+    fault::{Fault, FaultCode},
     message::*,
-    wire::{CallId, HEADER, Header},
+    wire::{CallId, HEADER, Header, encode_fault},
 };
 use zeroize::Zeroizing;
 
@@ -44,6 +44,8 @@ pub enum Mishap {
     Dies,
     /// It dies before anybody hears its reply.
     DiesAfter,
+    /// Its front says, in its vault's place, that the policy refuses.
+    Forged,
 }
 
 /// Whoever answers in a node's place: the caller's name and its frame, and the reply.
@@ -57,6 +59,8 @@ pub struct Net {
     weather: Mutex<Weather>,
     /// Members that are no vaults of ours.
     pub doubles: Mutex<HashMap<NodeId, Answering>>,
+    /// For how long each answer was waited for at most.
+    pub patience: Mutex<Vec<Duration>>,
     /// Every request as it was sent: from, to, the frame.
     pub said: Mutex<Vec<(String, String, Vec<u8>)>>,
 }
@@ -72,6 +76,7 @@ impl Default for Net {
             places: Mutex::default(),
             doubles: Mutex::default(),
             weather: Mutex::new(Box::new(|_, _, _| Mishap::None)),
+            patience: Mutex::default(),
             said: Mutex::default(),
         }
     }
@@ -96,7 +101,12 @@ struct Wire {
 }
 
 impl Peers for Wire {
-    fn call(&self, node: NodeId, frame: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Unreachable> {
+    fn call(
+        &self,
+        node: NodeId,
+        frame: &[u8],
+        patience: Duration,
+    ) -> Result<Zeroizing<Vec<u8>>, Unreachable> {
         let unreachable = |text: &str| Unreachable(text.into());
         let ring = lock(&self.ring).clone().ok_or_else(|| unreachable("no ring"))?;
         assert!(ring.nodes.iter().any(|neighbour| neighbour.id == node), "a call to a stranger");
@@ -111,6 +121,7 @@ impl Peers for Wire {
         drop(places);
         let call = CallId::from_number(u16::from_be_bytes([frame[6], frame[7]])).unwrap();
         lock(&self.net.said).push((self.name.clone(), to.clone(), frame.to_vec()));
+        lock(&self.net.patience).push(patience);
         let mishap = lock(&self.net.weather)(&self.name, &to, call);
         let altered = |frame: &[u8]| {
             let mut frame = frame.to_vec();
@@ -125,6 +136,13 @@ impl Peers for Wire {
             }
             Mishap::Altered => altered(frame),
             Mishap::Replaced(other) => other.clone(),
+            Mishap::Forged => {
+                let mut reply = Vec::new();
+                let header = Header::decode(frame[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
+                let said = Fault::new(FaultCode::PolicyRefused, "the policy of this key");
+                encode_fault(&mut reply, header.id, header.call, &said);
+                return Ok(Zeroizing::new(reply));
+            }
             Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered | Mishap::DiesAfter => {
                 frame.to_vec()
             }
@@ -139,7 +157,12 @@ impl Peers for Wire {
                 lock(&self.net.places).remove(&node);
                 return Err(unreachable("it has died"));
             }
-            Mishap::None | Mishap::Lost | Mishap::Dies | Mishap::Altered | Mishap::Replaced(_) => reply,
+            Mishap::None
+            | Mishap::Lost
+            | Mishap::Dies
+            | Mishap::Altered
+            | Mishap::Replaced(_)
+            | Mishap::Forged => reply,
         }))
     }
 

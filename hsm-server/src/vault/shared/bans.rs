@@ -5,11 +5,11 @@
 //! refresh has made shares of a later epoch. So it survives a restart of any node, and the return of an old copy of
 //! the one that declared it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::PoisonError};
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
-use strongroom_shared::{fault::FaultCode, object::ObjectId};
+use strongroom_shared::{fault::FaultCode, object::ObjectId, wire::CallId};
 
 use super::{
     super::{
@@ -21,6 +21,7 @@ use super::{
     },
     ceremonies::Going,
     keys::SharedKey,
+    lookafter::peer,
     party::About,
 };
 use crate::{
@@ -144,16 +145,53 @@ impl<P: Platform> Vault<P> {
         shared: &SharedKey,
         new: Vec<SignedBan>,
     ) -> Result<(), Error> {
-        let mut bans = shared.bans_to_change();
         let pairs: Vec<String> =
             new.iter().map(|ban| format!("{} and {}", ban.ban.reporter, ban.ban.against)).collect();
         let text = format!("must not sign together any more: {}", pairs.join("; "));
         tracing::error!(key = %object, "{text}; a refresh of the key ends it");
         // In memory in any case: a disk that fails must not give the pair another chance.
-        bans.extend(new);
+        shared.ban(new);
         let (detail, recorded) = (std::mem::replace(&mut context.detail, text), context.recorded);
-        let kept = self.change(context, Change::new().put(Path::Bans(partition.id, object), &*bans));
+        let kept = self.keep_unkept_bans(context, partition, object, shared);
         (context.detail, context.recorded) = (detail, recorded);
         kept
+    }
+
+    /// Writes bans down that could not be yet: until then the key signs nothing here, and nobody is told of them.
+    ///
+    /// # Errors
+    /// They still cannot be.
+    pub(super) fn keep_unkept_bans(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        object: ObjectId,
+        shared: &SharedKey,
+    ) -> Result<(), Error> {
+        shared.keep_bans(|bans| {
+            self.change(context, Change::new().put(Path::Bans(partition.id, object), bans)).inspect_err(|error| {
+                tracing::error!(key = %object, %error, "a ban is not on disk: this key signs nothing until it is");
+            })
+        })
+    }
+
+    /// Tries again to write down what could not be.
+    pub(in super::super) fn look_after_bans(&self) {
+        let partitions: Vec<_> = {
+            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            partitions.values().cloned().collect()
+        };
+        let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else { return };
+        let Some(me) = view.document.membership().member(&identity.public()) else { return };
+        for partition in partitions {
+            for (id, key) in partition.shared.unkept() {
+                let peer = peer(me);
+                let mut context = self.about_shares(&peer, CallId::SignShared);
+                (context.subject, context.object) = (partition.rules().record.name.clone(), Some(id));
+                context.detail = "bans that could not be written before".into();
+                // Said where it failed; it is tried again.
+                let _kept = self.keep_unkept_bans(&mut context, &partition, id, &key);
+            }
+        }
     }
 }

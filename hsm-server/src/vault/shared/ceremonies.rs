@@ -27,10 +27,6 @@ use crate::{
 const SECOND: Time = 1_000_000;
 /// How long a key is let alone, after this node has tried to do something about its shares.
 const PAUSE: Time = 15 * SECOND;
-/// How long a node is left out that was found out.
-const LEFT_OUT: Time = 3600 * SECOND;
-/// How often a mandate may be begun to be carried out here: a coordinator tries three quorums.
-const ATTEMPTS: u8 = 8;
 /// The most ceremonies of one coordinator that a node remembers to have begun. More than sign in the time.
 const BEGUN: usize = 1 << 18;
 /// The most bytes of letters that the ceremonies of one coordinator may hold at once.
@@ -68,6 +64,8 @@ impl Kind {
 pub struct Coordinator {
     /// The node.
     pub node: NodeId,
+    /// In which of its sealed sessions: a ceremony ends with it. 0 for this node itself.
+    pub session: u64,
     /// Its name, for the record.
     pub name: String,
 }
@@ -109,15 +107,13 @@ pub struct Ceremonies {
 struct Table {
     entries: HashMap<CeremonyId, Entry>,
     begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
-    /// By the SHA-256 of their texts: how often they were begun here.
-    mandates: Lately<[u8; 32], u8>,
-    left_out: HashMap<NodeId, Time>,
     /// When keys are looked after again.
     turns: HashMap<ObjectId, Time>,
 }
 
 struct Entry {
     coordinator: NodeId,
+    session: u64,
     kind: Kind,
     until: Time,
     bytes: usize,
@@ -135,7 +131,14 @@ impl Ceremonies {
     }
 
     /// A place for a ceremony that begins. Its id is used up, whatever becomes of it.
-    pub fn reserve(&self, id: CeremonyId, of: NodeId, kind: Kind, now: Time) -> Result<(), Error> {
+    pub fn reserve(
+        &self,
+        id: CeremonyId,
+        coordinator: &Coordinator,
+        kind: Kind,
+        now: Time,
+    ) -> Result<(), Error> {
+        let Coordinator { node: of, session, .. } = *coordinator;
         let mut table = self.table();
         table.entries.retain(|_, entry| now < entry.until);
         if table.begun.values().any(|begun| begun.get(&id).is_some()) {
@@ -149,19 +152,27 @@ impl Ceremonies {
             return Err(Error::caller(FaultCode::Full, "too many ceremonies of this node lately"));
         }
         let until = now.saturating_add(kind.life());
-        table.entries.insert(id, Entry { coordinator: of, kind, until, bytes: 0, going: None });
+        table.entries.insert(id, Entry { coordinator: of, session, kind, until, bytes: 0, going: None });
         Ok(())
     }
 
     /// A ceremony to be advanced: nobody else can advance it meanwhile.
-    pub fn take(&self, id: CeremonyId, of: NodeId, letters: usize, now: Time) -> Result<Box<Going>, Error> {
+    pub fn take(
+        &self,
+        id: CeremonyId,
+        coordinator: &Coordinator,
+        letters: usize,
+        now: Time,
+    ) -> Result<Box<Going>, Error> {
+        let Coordinator { node: of, session, .. } = *coordinator;
         let mut table = self.table();
         table.entries.retain(|_, entry| now < entry.until);
         let theirs = table.entries.values().filter(|entry| entry.coordinator == of);
         if theirs.map(|entry| entry.bytes).sum::<usize>().saturating_add(letters) > BYTES {
             return Err(Error::caller(FaultCode::Full, "too many letters of this node at once"));
         }
-        let entry = table.entries.get_mut(&id).filter(|entry| entry.coordinator == of);
+        let entry =
+            table.entries.get_mut(&id).filter(|entry| (entry.coordinator, entry.session) == (of, session));
         let entry = entry.ok_or_else(|| refused("this ceremony is not under way here"))?;
         entry.bytes = entry.bytes.saturating_add(letters);
         entry
@@ -185,6 +196,11 @@ impl Ceremonies {
         }
     }
 
+    /// Ends those of sessions that have ended.
+    pub fn end_sessions(&self, ended: &[u64]) {
+        self.table().entries.retain(|_, entry| !ended.contains(&entry.session));
+    }
+
     /// Ends those whose time is over.
     pub fn expire(&self, now: Time) {
         self.table().entries.retain(|_, entry| now < entry.until);
@@ -193,22 +209,6 @@ impl Ceremonies {
     /// Ends all of them: the members are others.
     pub fn clear(&self) {
         self.table().entries.clear();
-    }
-
-    /// How often a mandate was begun here before.
-    pub fn uses(&self, text: &[u8; 32]) -> Result<u8, Error> {
-        match self.table().mandates.get(text).copied().unwrap_or_default() {
-            ATTEMPTS => Err(refused("the mandate is used up")),
-            uses => Ok(uses),
-        }
-    }
-
-    /// A mandate was begun here.
-    pub fn used(&self, text: [u8; 32], uses: u8, now: Time) -> Result<(), Error> {
-        if self.table().mandates.insert(text, uses.saturating_add(1), BEGUN, now) {
-            return Ok(());
-        }
-        Err(Error::caller(FaultCode::Full, "too many mandates lately"))
     }
 
     /// Whose turn it is among so many.
@@ -225,15 +225,5 @@ impl Ceremonies {
         }
         table.turns.insert(key, now.saturating_add(PAUSE));
         true
-    }
-
-    /// Leaves a node out of new ceremonies for an hour: it broke the protocol.
-    pub fn leave_out(&self, node: NodeId, now: Time) {
-        self.table().left_out.insert(node, now.saturating_add(LEFT_OUT));
-    }
-
-    /// Whether it is left out.
-    pub fn is_left_out(&self, node: NodeId, now: Time) -> bool {
-        self.table().left_out.get(&node).is_some_and(|until| now < *until)
     }
 }

@@ -214,11 +214,9 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         let now = self.platform.uptime();
         if let Some(order) = &renewal.order {
-            let text = sha256(&order.text);
-            let uses = self.cluster.ceremonies.uses(&text)?;
-            self.cluster.ceremonies.used(text, uses, now)?;
+            self.cluster.begun.begin_order(sha256(&order.text), now)?;
         }
-        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Shares, now)?;
+        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Shares, now)?;
         let node = coordinator.node;
         let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
         let begun = match (share.as_deref(), to.is_refresh(&old)) {

@@ -101,7 +101,14 @@ pub struct SharedKey {
     /// When it became active; 0 if that is not known.
     pub made: Time,
     standing: RwLock<StandingRecord>,
-    bans: RwLock<Vec<SignedBan>>,
+    bans: RwLock<Bans>,
+}
+
+/// What is known of pairs that must not sign together.
+struct Bans {
+    known: Vec<SignedBan>,
+    /// Whether the store holds all of it.
+    kept: bool,
 }
 
 impl SharedKey {
@@ -123,7 +130,7 @@ impl SharedKey {
             order: record.order,
             made: record.made.unwrap_or_default(),
             standing: RwLock::new(standing),
-            bans: RwLock::new(bans),
+            bans: RwLock::new(Bans { known: bans, kept: true }),
         })
     }
 
@@ -185,7 +192,32 @@ impl SharedKey {
     pub fn bans(&self) -> Vec<SignedBan> {
         let epoch = self.share.public().epoch();
         let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
-        bans.iter().filter(|signed| signed.ban.epoch == epoch).cloned().collect()
+        bans.known.iter().filter(|signed| signed.ban.epoch == epoch).cloned().collect()
+    }
+
+    /// Whether the store holds every ban.
+    pub fn has_kept_bans(&self) -> bool {
+        self.bans.read().unwrap_or_else(PoisonError::into_inner).kept
+    }
+
+    /// These pairs are banned from now on; [`Self::keep_bans`] is to follow.
+    pub fn ban(&self, new: Vec<SignedBan>) {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        bans.known.extend(new);
+        bans.kept = false;
+    }
+
+    /// Has all bans written down, if they are not.
+    ///
+    /// # Errors
+    /// Those of `write`: they are not kept then.
+    pub fn keep_bans(&self, write: impl FnOnce(&Vec<SignedBan>) -> Result<(), Error>) -> Result<(), Error> {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        if !bans.kept {
+            write(&bans.known)?;
+            bans.kept = true;
+        }
+        Ok(())
     }
 
     /// Whether these may sign together.
@@ -203,7 +235,7 @@ impl SharedKey {
         let known = self.bans.read().unwrap_or_else(PoisonError::into_inner);
         let mut new: Vec<SignedBan> = Vec::new();
         for ban in heard {
-            if known.iter().chain(&new).all(|other| other.ban != ban.ban) {
+            if known.known.iter().chain(&new).all(|other| other.ban != ban.ban) {
                 new.push(ban.clone());
             }
         }
@@ -213,11 +245,6 @@ impl SharedKey {
     /// Those that whoever told `heard` does not know.
     pub fn unknown_to(&self, heard: &[SignedBan]) -> Vec<SignedBan> {
         self.bans().into_iter().filter(|own| heard.iter().all(|other| other.ban != own.ban)).collect()
-    }
-
-    /// The bans, to be changed once the store holds the change.
-    pub fn bans_to_change(&self) -> RwLockWriteGuard<'_, Vec<SignedBan>> {
-        self.bans.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -271,6 +298,20 @@ impl SharedKeys {
     /// Every key of which this node holds an active share.
     pub fn keys(&self) -> Vec<(ObjectId, Arc<SharedKey>)> {
         self.read().iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
+    }
+
+    /// The keys of which a pair is banned, with those bans.
+    pub fn banned(&self) -> Vec<(ObjectId, Vec<SignedBan>)> {
+        let keys = self.read();
+        let bans = keys.iter().filter(|(_, key)| key.has_kept_bans()).map(|(id, key)| (*id, key.bans()));
+        bans.filter(|(_, bans)| !bans.is_empty()).collect()
+    }
+
+    /// The keys with bans that the store does not hold.
+    pub fn unkept(&self) -> Vec<(ObjectId, Arc<SharedKey>)> {
+        let keys = self.read();
+        let unkept = keys.iter().filter(|(_, key)| !key.has_kept_bans());
+        unkept.map(|(id, key)| (*id, Arc::clone(key))).collect()
     }
 
     /// What waits.
@@ -338,7 +379,7 @@ impl SharedKeys {
     /// The rows of the store that belong to an active share.
     pub fn active_rows(&self, partition: PartitionId, id: ObjectId) -> Vec<Path> {
         let Some(key) = self.key(id) else { return Vec::new() };
-        let bans = key.bans.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let bans = key.bans.read().unwrap_or_else(PoisonError::into_inner).known.is_empty();
         let standing = key.standing() == StandingRecord::default();
         let rows = [
             (true, Path::Share(partition, id)),

@@ -28,14 +28,25 @@ impl<K: Copy + Eq + Hash, V> Lately<K, V> {
         self.known.get(key)
     }
 
-    /// Remembers it, or remembers it otherwise. False if there is no room for it among `most`.
-    pub fn insert(&mut self, key: K, value: V, most: usize, now: Time) -> bool {
+    /// What is known of it, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.known.get_mut(key)
+    }
+
+    /// Forgets what happened too long ago. Whether anything is left.
+    pub fn forget(&mut self, now: Time) -> bool {
         while let Some((end, oldest)) = self.order.front().copied()
             && end <= now
         {
             self.order.pop_front();
             self.known.remove(&oldest);
         }
+        !self.known.is_empty()
+    }
+
+    /// Remembers it, or remembers it otherwise. False if there is no room for it among `most`.
+    pub fn insert(&mut self, key: K, value: V, most: usize, now: Time) -> bool {
+        self.forget(now);
         if let Some(known) = self.known.get_mut(&key) {
             *known = value;
             return true;

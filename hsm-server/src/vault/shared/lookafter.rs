@@ -87,7 +87,14 @@ impl<P: Platform> Vault<P> {
                         None => denied += 1,
                     }
                 }
-                Ok(Answer::Vouched(..) | Answer::Done | Answer::Progress(_)) | Err(_) => {}
+                Ok(
+                    Answer::Vouched { .. }
+                    | Answer::Done
+                    | Answer::Progress(_)
+                    | Answer::Bans(_)
+                    | Answer::Refused(_),
+                )
+                | Err(_) => {}
             }
         }
         // Only when nobody can have it: whoever does not answer may be using its own share.

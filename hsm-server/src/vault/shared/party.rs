@@ -99,7 +99,9 @@ impl<P: Platform> Vault<P> {
                 if shared.epoch() != epoch {
                     return Ok(elsewhen(&shared));
                 }
-                self.learn(context, &mandate.partition, ObjectId(key.0), &shared, &bans)?;
+                let (partition, object) = (&mandate.partition, ObjectId(key.0));
+                self.keep_unkept_bans(context, partition, object, &shared)?;
+                self.learn(context, partition, object, &shared, &bans)?;
                 let untold: Vec<SignedBan> = shared.unknown_to(&bans);
                 if !untold.is_empty() {
                     let end = Some(End::Behind(untold));
@@ -142,7 +144,7 @@ impl<P: Platform> Vault<P> {
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let letters = parcels.iter().map(Parcel::length).sum();
         let ceremonies = &self.cluster.ceremonies;
-        let mut going = ceremonies.take(id, coordinator.node, letters, self.platform.uptime())?;
+        let mut going = ceremonies.take(id, coordinator, letters, self.platform.uptime())?;
         going.about.tell(context);
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
             // What was refused changed nothing: the ceremony may go on without it until its time is over.
@@ -192,11 +194,11 @@ impl<P: Platform> Vault<P> {
         // The mandate stands for the login.
         let object = about.partition.keyring.object(key, me, Role::User, missing)?;
         mandate.check_seen(&object)?;
-        let uses = self.cluster.ceremonies.uses(&mandate.id)?;
-        let charge = if uses == 0 { Charge::Now } else { Charge::Done };
+        let turn = self.cluster.begun.begin(&mandate, self.platform.uptime())?;
+        let charge = if turn.charged { Charge::Done } else { Charge::Now };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
-        self.cluster.ceremonies.used(mandate.id, uses, self.platform.uptime())?;
+        self.cluster.begun.charged(&mandate);
         let intent = authorized.into_intent();
         let scheme = shared.share.public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
@@ -222,9 +224,15 @@ impl<P: Platform> Vault<P> {
         if parties.len() != signers.len() {
             return Err(forbidden("one of the signers is no member of the cluster"));
         }
+        self.hear_before_signing(view, shared, &parties, &coordinator)?;
+        if !shared.may_sign(&signers) {
+            return Err(forbidden(
+                "another node knows that two of the signers must not sign together any more",
+            ));
+        }
         let setup = setup(shared.share.party());
         let now = self.platform.uptime();
-        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Signature, now)?;
+        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Signature, now)?;
         let begun = self
             .allow(context, mandate, shared, |client| {
                 format!(
@@ -290,16 +298,14 @@ impl<P: Platform> Vault<P> {
         if setup.epoch != FIRST {
             return Err(forbidden("a new key begins with another epoch"));
         }
-        let uses = self.cluster.ceremonies.uses(&mandate.id)?;
-        if uses > 0 {
-            return Err(forbidden("the mandate was for one key"));
-        }
         let plan = self.plan(context, view, &mandate, (public, about.object))?;
         let now = self.platform.uptime();
-        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Shares, now)?;
+        if self.cluster.begun.begin(&mandate, now)?.before > 0 {
+            return Err(forbidden("the mandate was for one key"));
+        }
+        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Shares, now)?;
         let node = coordinator.node;
         let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        self.cluster.ceremonies.used(mandate.id, uses, now).inspect_err(give_up)?;
         let Draft { scheme, shares, .. } = &plan.draft;
         let begun = Committee::new(shares.threshold, shares.parties)
             .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));

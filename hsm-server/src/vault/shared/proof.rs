@@ -165,7 +165,7 @@ impl<P: Platform> Vault<P> {
         };
         about.tell(context);
         let now = self.platform.uptime();
-        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Signature, now)?;
+        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Signature, now)?;
         let node = coordinator.node;
         let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
         self.record_done(context).inspect_err(give_up)?;

@@ -127,7 +127,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             id,
             vault,
             view,
-            coordinator: Coordinator { node: me.id, name: me.name.clone() },
+            coordinator: Coordinator { node: me.id, session: 0, name: me.name.clone() },
             parties,
             own,
             lead,
@@ -240,14 +240,18 @@ impl<'a, P: Platform> Relay<'a, P> {
     fn ask(&self, context: &mut Context<'_>, questions: Vec<(Party, Question)>) -> Result<Answers, Trouble> {
         let (own, others): (Vec<_>, Vec<_>) =
             questions.into_iter().partition(|(party, _)| Some(*party) == self.own);
+        let rest = self.until.saturating_sub(self.vault.platform.uptime());
+        let patience = self.patience.min(Duration::from_micros(rest));
         let ask = |party: Party, question: &Question| {
             let unknown = || NodeError::Malformed("no such party".into());
             let member = self.parties.get(&party).ok_or_else(unknown)?;
-            match self.vault.consult(self.view, member, question, self.patience)? {
+            match self.vault.consult(self.view, member, question, patience)? {
                 Answer::Progress(progress) => Ok(progress),
-                Answer::Vouched(..) | Answer::Certificate(_) | Answer::Done => {
-                    Err(NodeError::Malformed("the answer to another question".into()))
-                }
+                Answer::Vouched { .. }
+                | Answer::Certificate(_)
+                | Answer::Done
+                | Answer::Bans(_)
+                | Answer::Refused(_) => Err(NodeError::Malformed("the answer to another question".into())),
             }
         };
         let alone = own.is_empty() && others.len() == 1;
@@ -289,7 +293,8 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Activate { .. }
             | Question::Proven { .. }
             | Question::MayDestroy(_)
-            | Question::Destroy(_) => Err(FaultCode::Internal.into()),
+            | Question::Destroy(_)
+            | Question::Bans(_) => Err(FaultCode::Internal.into()),
         }
     }
 
@@ -437,9 +442,13 @@ impl<P: Platform> Vault<P> {
     ) -> Vec<String> {
         let ask = |member: &Member| match self.consult(view, member, question, patience) {
             Ok(Answer::Done) => None,
-            Ok(Answer::Vouched(..) | Answer::Certificate(_) | Answer::Progress(_)) => {
-                Some(format!("node {}: it answers another question", member.name))
-            }
+            Ok(
+                Answer::Vouched { .. }
+                | Answer::Certificate(_)
+                | Answer::Progress(_)
+                | Answer::Bans(_)
+                | Answer::Refused(_),
+            ) => Some(format!("node {}: it answers another question", member.name)),
             Err(error) => Some(format!("node {}: {error}", member.name)),
         };
         thread::scope(|scope| {

@@ -147,9 +147,13 @@ impl<P: Platform> Vault<P> {
         let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
         let ask = |member: &Member| match self.consult(view, member, &question, PATIENCE) {
             Ok(Answer::Certificate(account)) => Ok(account),
-            Ok(Answer::Vouched(..) | Answer::Progress(_) | Answer::Done) => {
-                Err(NodeError::Malformed("the answer to another question".into()))
-            }
+            Ok(
+                Answer::Vouched { .. }
+                | Answer::Progress(_)
+                | Answer::Done
+                | Answer::Bans(_)
+                | Answer::Refused(_),
+            ) => Err(NodeError::Malformed("the answer to another question".into())),
             Err(error) => Err(error),
         };
         let mut stock = Stock { accounts: BTreeMap::new(), troubles: BTreeMap::new() };

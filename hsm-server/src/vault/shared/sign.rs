@@ -34,7 +34,7 @@ use crate::{
 /// How often another quorum is tried.
 const ATTEMPTS: usize = 3;
 /// How long all attempts may take together: a little less than an application waits.
-const BUDGET: Time = 1_800_000;
+const BUDGET: Time = 1_700_000;
 /// How long a node may take for its part of a round.
 const PATIENCE: Duration = Duration::from_millis(600);
 
@@ -97,6 +97,7 @@ impl<P: Platform> Vault<P> {
             ));
         }
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        self.keep_unkept_bans(context, &partition, key, &shared)?;
         let until = self.platform.uptime().saturating_add(BUDGET);
         let mut lessons = Lessons::default();
         for _ in 0..ATTEMPTS {
@@ -175,7 +176,7 @@ impl<P: Platform> Vault<P> {
         let members = shared.members(view.document.membership());
         let mut candidates: Vec<(Party, Member)> = members
             .into_iter()
-            .filter(|(_, member)| !self.cluster.ceremonies.is_left_out(member.id, now))
+            .filter(|(_, member)| !self.cluster.links.is_left_out(member.id, now))
             .collect();
         // In turn, so that no node does all the work.
         let turn = self.cluster.ceremonies.turn(candidates.len());
@@ -249,7 +250,7 @@ impl<P: Platform> Vault<P> {
         let members = shared.members(view.document.membership());
         for member in setback.culprits.iter().filter_map(|party| members.get(party)) {
             tracing::error!(node = member.name, "this node broke the protocol: it is left out for an hour");
-            self.cluster.ceremonies.leave_out(member.id, self.platform.uptime());
+            self.cluster.links.leave_out(member.id, self.platform.uptime());
             context.detail =
                 format!("node {} broke the protocol: {}", member.name, setback.reasons.join("; "));
             self.log.append(self.record_of(context, Outcome::Failed))?;

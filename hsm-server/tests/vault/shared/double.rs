@@ -51,6 +51,8 @@ pub enum Question {
     },
     #[n(5)]
     Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    #[n(16)]
+    Bans(#[n(0)] Option<ObjectId>),
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -63,6 +65,28 @@ pub enum Reply {
     Certificate(#[n(0)] Option<ByteVec>),
     #[n(3)]
     Done,
+    #[n(16)]
+    Bans(#[n(0)] KnownBans),
+    #[n(17)]
+    Refused(#[n(0)] Fault),
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct KnownBans {
+    #[n(0)]
+    pub keys: Vec<KeyBans>,
+    #[n(1)]
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct KeyBans {
+    #[n(0)]
+    pub partition: String,
+    #[n(1)]
+    pub key: ObjectId,
+    #[n(2)]
+    pub bans: Vec<SignedBan>,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -318,7 +342,7 @@ impl Double {
         (id, input): ([u8; 32], &[u8]),
         begin: &Begin,
         spoil: Spoil,
-    ) -> Progress {
+    ) -> Result<Progress, Fault> {
         let Task::Sign { signers, .. } = &begin.task else { panic!() };
         let signing = Signing { signers: signers.clone(), input: input.to_vec() };
         let (epoch, me) = (share.public().epoch(), party(3));
@@ -326,9 +350,9 @@ impl Double {
         let (mut ceremony, mut outgoing) = sign(share, &signing, &setup).unwrap();
         let mut question = Question::Begin(begin.clone());
         loop {
-            let Ok(Reply::Progress(progress)) = talk.ask(&question) else { panic!("no progress") };
+            let Reply::Progress(progress) = talk.ask(&question)? else { panic!("no progress") };
             if progress.end.is_some() {
-                return progress;
+                return Ok(progress);
             }
             for message in &mut outgoing {
                 let mut text = message.bytes.to_vec();
@@ -358,7 +382,10 @@ impl Talk<'_> {
         let call = SealedCall { session: self.number, counter, sealed };
         let sealed = self.double.call(self.node, &call)?.sealed;
         assert!(!sealed.is_empty(), "the session has ended");
-        Ok(decode_body(&self.session.open_answer(counter, &sealed).unwrap()).unwrap())
+        match decode_body(&self.session.open_answer(counter, &sealed).unwrap()).unwrap() {
+            Reply::Refused(fault) => Err(fault),
+            reply => Ok(reply),
+        }
     }
 }
 
@@ -407,6 +434,9 @@ impl Signer {
     }
 
     fn consider(&self, question: &Question) -> Reply {
+        if let Question::Bans(_) = question {
+            return Reply::Bans(KnownBans { keys: Vec::new(), more: false });
+        }
         let Question::Begin(begin) = question else { return Reply::Done };
         self.asked.fetch_add(1, Ordering::Relaxed);
         let Task::Sign { signers, .. } = &begin.task else { panic!() };

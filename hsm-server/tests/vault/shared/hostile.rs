@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use strongroom_server::{
     cluster::Document,
     crypto::threshold::{CeremonyId, Epoch, KeyId, SchemeId, Share},
+    door::Door,
+    store::memory::Disk,
 };
 use strongroom_shared::fault::FaultCode;
 
@@ -144,7 +146,13 @@ fn a_ceremony_is_begun_once_and_stepped_by_its_coordinator_alone() {
     talks[0].ask(&Question::Begin(begin(5, [1, 2]))).unwrap();
     let fault = talks[0].ask(&step(5, garbage(2, 1, plain()))).unwrap_err();
     assert!(fault.detail.contains("not sealed"), "{fault}");
-    // Another session of the same node goes on with it; its time ends it.
+    // Another session of the same node does not go on with it.
+    let other = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    let fault = other.ask(&step(1, garbage(3, 1, plain()))).unwrap_err();
+    assert!(fault.detail.contains("not under way"), "{fault}");
+    let fault = talks[0].ask(&step(1, garbage(3, 1, plain()))).unwrap_err();
+    assert!(fault.detail.contains("no message of this version"), "it goes on: {fault}");
+    // Its time ends it.
     scene.house.nodes[0].world.platform.pass(5_000_000);
     let fault = talks[0].ask(&step(1, garbage(3, 1, plain()))).unwrap_err();
     assert!(fault.detail.contains("not under way"), "{fault}");
@@ -168,7 +176,7 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
         let place = text.len() / 2;
         text[place] ^= 1;
     };
-    let ended = scene.double.sign(&talks[0], &share, ([1; 32], &input), &begin, spoil);
+    let ended = scene.double.sign(&talks[0], &share, ([1; 32], &input), &begin, spoil).unwrap();
     let Some(End::Aborted(verdict)) = ended.end else { panic!("{:?}", ended.end) };
     let ban = verdict.ban.expect("a ban");
     assert_eq!((ban.ban.reporter, ban.ban.against), (party(1), party(3)));
@@ -309,4 +317,62 @@ fn members_that_the_document_does_not_name_make_no_key() {
     let next = membership(3, &names).sign(&[&administrator(1)]).unwrap();
     scene.house.nodes[0].install(&next).unwrap();
     assert!(Document::read(&next).is_ok());
+}
+
+#[test]
+fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs() {
+    let mut scene = Scene::new();
+    let kind = Kind::K1;
+    let (key, share) = scene.key(kind, SchemeId::EcdsaSecp256k1);
+    let (store, sink) = {
+        let world = &scene.house.nodes[0].world;
+        (world.store.copy(), world.sink.copy())
+    };
+    let input = openssl::sha::sha256(MESSAGE);
+    let spoil = |text: &mut Vec<u8>| {
+        let place = text.len() / 2;
+        text[place] ^= 1;
+    };
+    // The disk is full when it finds the message wrong: nobody is told, and the key signs nothing until it is written.
+    scene.house.nodes[0].world.store.set_disk(Disk::Full);
+    let mandated = scene.mandated(kind, key, MESSAGE);
+    let begin = to_begin(1, key, &mandated, [1, 3]);
+    let fault = scene.double.sign(&scene.talks()[0], &share, ([1; 32], &input), &begin, spoil).unwrap_err();
+    assert_eq!(fault.code, FaultCode::NotDurable, "{fault}");
+    scene.house.beat();
+    let told = |scene: &Scene, at: usize| {
+        let told = |record: &AuditRecord| record.detail.contains("must not sign together any more");
+        let records = scene.house.nodes[at].records("SignShared");
+        records.iter().filter(|record| told(record) && record.outcome == Outcome::Done).count()
+    };
+    assert_eq!((told(&scene, 0), told(&scene, 1)), (0, 0));
+    assert_eq!(code(scene.house.sign(0, kind, key, MESSAGE)), FaultCode::NotDurable);
+    scene.house.nodes[0].world.store.set_disk(Disk::Good);
+    scene.house.nodes[0].vault.tick().unwrap();
+    // Nobody signs; greetings spread it.
+    scene.house.beat();
+    assert_eq!(told(&scene, 1), 1);
+    // It is put back to the old copy. The bad node does not tell the ban.
+    let world = &mut scene.house.nodes[0].world;
+    (world.store, world.sink) = (store, sink);
+    scene.house.restart(0);
+    let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    let mandated = scene.mandated(kind, key, MESSAGE);
+    refused(&talk, to_begin(2, key, &mandated, [1, 3]), "another node knows");
+    assert_eq!(told(&scene, 0), 1);
+    // With whom it signs has to have told: b is silent now, and a was started again.
+    drop(talk);
+    scene.house.restart(0);
+    scene.house.cut_off(&["b"]);
+    let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(to_begin(3, key, &mandated, [1, 2])))
+    else {
+        panic!()
+    };
+    let Some(End::Behind(known)) = progress.end else { panic!("{:?}", progress.end) };
+    let mut begin = to_begin(3, key, &mandated, [1, 2]);
+    if let Task::Sign { bans, .. } = &mut begin.task {
+        *bans = known;
+    }
+    refused(&talk, begin, "node b has not told");
 }

@@ -93,6 +93,11 @@ fn an_attempt_that_fails_costs_nothing_more_of_a_limit() {
     let fault = house.sign(0, ED, key, MESSAGE).unwrap_err();
     assert_eq!(fault.code, FaultCode::PolicyRefused);
     assert!(fault.detail.contains("4 signatures within a minute"), "{fault}");
+    // A mandate that was refused is charged when it is shown again: it was not charged before.
+    let mandated = house.mandated(CallId::Sign, to_sign(ED, key, MESSAGE));
+    for _ in 0..2 {
+        assert_eq!(code(house.ask(0, &SignShared { mandated: mandated.clone() })), FaultCode::PolicyRefused);
+    }
 }
 
 #[test]

@@ -151,3 +151,36 @@ fn a_share_that_no_node_has_a_certificate_for_is_given_up_after_an_hour() {
     house.beat();
     assert!((0..3).all(|at| dropped(&house, at) == waiting(&house, at)), "once");
 }
+
+#[test]
+fn no_node_is_waited_for_longer_than_the_time_that_is_left() {
+    let house = House::new(3);
+    let made = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    house.net.patience.lock().unwrap().clear();
+    let (platform, first) = (Arc::clone(&house.nodes[0].world.platform), AtomicUsize::new(0));
+    house.net.weather(move |from, _, _| {
+        if from != "a" || first.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Mishap::None;
+        }
+        platform.pass(1_500_000);
+        Mishap::Lost
+    });
+    house.sign(0, Kind::Ed25519, made.private.id, MESSAGE).unwrap();
+    let patience = house.net.patience.lock().unwrap().clone();
+    assert!(patience.len() > 2 && patience[0].as_millis() == 600, "{patience:?}");
+    assert!(patience[1..].iter().all(|patience| patience.as_millis() <= 200), "{patience:?}");
+}
+
+#[test]
+fn a_front_cannot_refuse_in_its_vaults_name() {
+    let house = House::new(3);
+    let made = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    house.net.weather(
+        |from, _, call| {
+            if (from, call) == ("a", CallId::SealedCall) { Mishap::Forged } else { Mishap::None }
+        },
+    );
+    let fault = house.sign(0, Kind::Ed25519, made.private.id, MESSAGE).unwrap_err();
+    assert_eq!(fault.code, FaultCode::QuorumMissing, "{fault}");
+    assert!(fault.detail.contains("unsealed"), "{fault}");
+}
