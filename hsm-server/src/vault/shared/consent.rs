@@ -97,12 +97,9 @@ impl Move {
             OrderedAct::Repair { .. } => {
                 Err(forbidden("the node that is to be repaired holds no share of this key"))
             }
+            OrderedAct::Share { .. } => Err(forbidden("this key is shared already")),
             OrderedAct::Reshare { threshold, seats } => {
-                let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
-                let committee = Committee::new(*threshold, parties).map_err(|error| refusal(&error))?;
-                if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
-                    return Err(forbidden("a node is to hold two shares"));
-                }
+                let committee = committee_of(*threshold, seats)?;
                 Ok(Self { committee, seats: seats.iter().map(|Seat(node)| *node).collect(), lost: None })
             }
         }
@@ -152,6 +149,19 @@ impl Move {
         }
         Ok(parties)
     }
+}
+
+/// The committee at these seats.
+///
+/// # Errors
+/// There can be none.
+pub(super) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
+    let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
+    let committee = Committee::new(threshold, parties).map_err(|error| refusal(&error))?;
+    if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
+        return Err(forbidden("a node is to hold two shares"));
+    }
+    Ok(committee)
 }
 
 /// What this node has of a key before its shares become others.
@@ -395,7 +405,12 @@ pub(super) fn own_object(keyring: &Keyring, id: ObjectId) -> Result<Template, Er
 
 /// Whether objects that this node does not have can be made here as the coordinator describes them. What the private
 /// key's is like, those confirm who have it; a public one shows nothing that the key itself does not say.
-fn check_given(partition: &Partition, given: &Objects, id: ObjectId, public: ObjectId) -> Result<(), Error> {
+pub(super) fn check_given(
+    partition: &Partition,
+    given: &Objects,
+    id: ObjectId,
+    public: ObjectId,
+) -> Result<(), Error> {
     if partition.keyring.has(id) || partition.shared.key(public).is_some() || public == id {
         return Err(forbidden("an object here has the id of the key"));
     }

@@ -12,6 +12,7 @@ mod consent;
 mod destroy;
 mod draft;
 mod generate;
+mod import;
 pub mod keys;
 mod lately;
 mod letters;
