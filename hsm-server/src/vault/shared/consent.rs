@@ -39,6 +39,8 @@ use crate::{
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
 pub(super) const SPAN: u64 = 64;
+/// How many shares one order may have made that do not become active.
+const TRIES: usize = 4;
 /// How many shares of one key may wait at once.
 const WAITING: usize = 16;
 
@@ -212,6 +214,7 @@ impl<P: Platform> Vault<P> {
         }
         let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
         own.check_epoch(&to, &old, id, &setup)?;
+        own.check_waiting(id, &renewal)?;
         let plan = own.plan(&to, &old, &renewal, id)?;
         let about = About {
             partition: Arc::clone(&partition),
@@ -357,13 +360,24 @@ impl Own<'_> {
         if new <= highest.max(from) || new > from.saturating_add(SPAN) {
             return Err(forbidden(format!("epoch {new} cannot follow here: this node has seen {highest}")));
         }
-        if self.partition.shared.waiting(id).len() >= WAITING {
-            return Err(Error::caller(
-                FaultCode::Full,
-                "too many shares of this key wait for their certificates",
-            ));
-        }
         Ok(())
+    }
+
+    /// Whether not too many shares wait already: a coordinator that has them made and keeps their certificates to itself
+    /// gets few of them.
+    fn check_waiting(&self, id: ObjectId, renewal: &Renewal) -> Result<(), Error> {
+        let pending = self.partition.shared.pending();
+        let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
+        let alike = waiting.iter().filter(|pending| pending.order == renewal.order).count();
+        let most = if renewal.order.is_some() { TRIES } else { 1 };
+        if alike < most && waiting.len() < WAITING {
+            return Ok(());
+        }
+        Err(Error::caller(
+            FaultCode::Full,
+            "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
+             without it, after `hsmctl cluster remove` and an hour",
+        ))
     }
 
     /// What the objects are to be like: as they are here, or as the coordinator says and others confirm.
