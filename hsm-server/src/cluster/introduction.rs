@@ -73,6 +73,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_knows_of_a_key_is_its_own_word_and_new() {
+        let pair = |seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let (node, liar) = (pair(1), pair(2));
+        let pinned = fingerprint(node.public_key().as_ref());
+        let known = |of: &Ed25519KeyPair| SharesRead {
+            partition: "trading".into(),
+            key: strongroom_shared::object::ObjectId([1; 16]),
+            label: b"hot".to_vec(),
+            public_key: vec![2; 33],
+            epoch: Some(3),
+            threshold: 2,
+            seats: vec![vec![4; 32].into()],
+            bans: 0,
+            node: of.public_key().as_ref().to_vec(),
+            proof: None,
+        };
+        let said = || prove_shares(known(&node), &[9; CHALLENGE], &node);
+        assert!(check_shares(said(), &[9; CHALLENGE], &pinned).is_some());
+        assert!(check_shares(said(), &[8; CHALLENGE], &pinned).is_none(), "an answer to another challenge");
+        assert!(check_shares(known(&node), &[9; CHALLENGE], &pinned).is_none(), "no proof");
+        let others = prove_shares(known(&liar), &[9; CHALLENGE], &liar);
+        assert!(check_shares(others, &[9; CHALLENGE], &pinned).is_none(), "another node's");
+        let changes: [fn(&mut SharesRead); 5] = [
+            |said| said.partition.push('2'),
+            |said| said.label.push(0),
+            |said| said.public_key[0] ^= 1,
+            |said| said.epoch = Some(4),
+            |said| said.bans = 1,
+        ];
+        for change in changes {
+            let mut said = said();
+            change(&mut said);
+            assert!(check_shares(said, &[9; CHALLENGE], &pinned).is_none());
+        }
+    }
+
+    #[test]
     fn only_the_node_itself_proves_what_it_says_and_only_once() {
         let pair = |seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let (node, liar) = (pair(1), pair(2));

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 use strongroom_shared::{object::ObjectId, wire::decode_body};
 
 use super::document::{ClusterId, MAX_ADMINISTRATORS, Membership};
@@ -65,6 +65,19 @@ pub enum OrderedAct {
         /// Who holds the shares from then on: Ed25519 keys, in the order of their seats.
         #[n(1)]
         seats: Vec<Seat>,
+    },
+    /// A key that one node holds becomes shares, which these nodes hold.
+    #[n(3)]
+    Share {
+        /// How many sign from then on.
+        #[n(0)]
+        threshold: u8,
+        /// Who holds the shares: Ed25519 keys, in the order of their seats.
+        #[n(1)]
+        seats: Vec<Seat>,
+        /// The public key, compressed, as the group of its scheme writes it.
+        #[n(2)]
+        public_key: ByteVec,
     },
 }
 
@@ -175,12 +188,20 @@ impl Order {
     }
 }
 
+impl OrderedAct {
+    /// Whether it is about a key that is not shared yet.
+    pub const fn is_share(&self) -> bool {
+        matches!(self, Self::Share { .. })
+    }
+}
+
 impl fmt::Display for OrderedAct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refresh => "refresh",
             Self::Repair { .. } => "repair",
             Self::Reshare { .. } => "reshare",
+            Self::Share { .. } => "share",
         })
     }
 }

@@ -6,11 +6,15 @@ use strongroom_shared::{
     mechanism::{CKM_STRONGROOM_BIP340, KeyKind, Mechanism, Params},
     object::{Template, Value},
 };
+use zeroize::Zeroizing;
 
 use super::{
     Error, Key, PairValues, Task, algorithm, ec, edwards, hash, need, threshold::SchemeId, whole,
     with_public_key_info,
 };
+
+/// The length of a scalar, in bytes.
+const SCALAR: usize = 32;
 
 /// The scheme that makes a pair by this mechanism with these templates. A key signs by one scheme only: on
 /// secp256k1 by BIP340 if `CKA_ALLOWED_MECHANISMS` of the private key names that and nothing else.
@@ -60,6 +64,29 @@ pub fn shared_values(scheme: SchemeId, public: &Template, key: &[u8]) -> Result<
         SchemeId::Ed25519 => edwards::complete_public(&named.clone().with(CKA_EC_POINT, Value::bytes(key)))?,
     };
     Ok(PairValues { private: with_public_key_info(named, &values), public: values })
+}
+
+/// The scheme that can share a private key, and its scalar as the group of that scheme writes it.
+///
+/// # Errors
+/// `KeyTypeInconsistent` or `CurveNotSupported` if there is none; the key has no value here.
+pub fn shared_secret(private: &Template) -> Result<(SchemeId, Zeroizing<Vec<u8>>), Error> {
+    let mechanism = match private.ulong(CKA_KEY_TYPE) {
+        Some(CKK_EC) => Mechanism::EcKeyPairGen,
+        Some(CKK_EC_EDWARDS) => Mechanism::EcEdwardsKeyPairGen,
+        Some(_) | None => return Err(Error::KeyTypeInconsistent),
+    };
+    let scheme = scheme_of(mechanism, private, private)?;
+    let value = need(private, CKA_VALUE)?;
+    let secret = match scheme {
+        SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 | SchemeId::Bip340 => {
+            let mut scalar = Zeroizing::new(vec![0; SCALAR.saturating_sub(value.len())]);
+            scalar.extend_from_slice(value);
+            scalar
+        }
+        SchemeId::Ed25519 => edwards::scalar(value)?,
+    };
+    Ok((scheme, secret))
 }
 
 /// The mechanism by which the shares of a key show that they sign.

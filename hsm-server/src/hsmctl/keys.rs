@@ -29,6 +29,8 @@ pub enum Key {
     Repair(shares::Repair),
     /// Has other nodes hold the shares of a key, or another number of them sign.
     Reshare(shares::Reshare),
+    /// Turns a private key that this server alone holds into shares; it forgets the key.
+    Share(shares::Reshare),
     /// Lists what other administrators have ordered at this node, or signs one of it too.
     Approve(shares::Approve),
 }

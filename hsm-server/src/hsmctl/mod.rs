@@ -114,6 +114,7 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         Command::Key(keys::Key::Refresh(target)) => target.refresh(folder, server, format),
         Command::Key(keys::Key::Repair(repair)) => repair.run(folder, server, format),
         Command::Key(keys::Key::Reshare(reshare)) => reshare.run(folder, server, format),
+        Command::Key(keys::Key::Share(reshare)) => reshare.share(folder, server, format),
         Command::Key(keys::Key::Approve(approve)) => approve.run(folder, server, format),
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),

@@ -1,4 +1,4 @@
-//! `hsmctl key refresh`, `repair`, `reshare` and `approve`: what administrators order about the shares of a key.
+//! `hsmctl key share`, `refresh`, `repair`, `reshare` and `approve`: what administrators order about the shares of a key.
 //!
 //! An order is signed with `cluster.key`, as membership documents are, and each signature goes to the node on its own
 //! administrator's connection. What the node says of the key and of the cluster is believed as its vault's word only
@@ -69,6 +69,47 @@ pub struct Reshare {
     /// Which ones; those that hold one now and then others, if not said. May be repeated.
     #[arg(long = "node", value_name = "NAME")]
     nodes: Vec<String>,
+}
+
+impl Reshare {
+    /// The seats, of these nodes first.
+    fn seats(&self, known: &Known, first: &[Seat]) -> Result<Vec<Seat>, CtlError> {
+        let seats: Vec<Seat> = if self.nodes.is_empty() {
+            let members: Vec<Seat> =
+                known.membership.members.iter().map(|member| Seat(member.identity)).collect();
+            let stay = first.iter().filter(|seat| members.contains(seat));
+            let join = members.iter().filter(|seat| !first.contains(seat));
+            stay.chain(join).take(self.parties.into()).copied().collect()
+        } else {
+            self.nodes.iter().map(|name| known.node(name)).collect::<Result<_, _>>()?
+        };
+        if seats.len() != usize::from(self.parties) {
+            return Err(CtlError::new(format!(
+                "--parties {}, and there are {} nodes to hold a share",
+                self.parties,
+                seats.len()
+            )));
+        }
+        Ok(seats)
+    }
+
+    /// `hsmctl key share`
+    ///
+    /// # Errors
+    /// As [`Target::refresh`].
+    pub fn share(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+        self.target.order(folder, server, format, |known| {
+            if known.shares.epoch.is_some() {
+                return Err(CtlError::new("this key is shared already").advise("see `hsmctl key reshare`"));
+            }
+            let here = known.shares.node.as_slice().try_into().map(Seat);
+            let here =
+                here.map_err(|_| CtlError::new("the server introduced itself with a malformed key"))?;
+            let seats = self.seats(known, &[here])?;
+            let public_key = known.shares.public_key.clone().into();
+            Ok(OrderedAct::Share { threshold: self.threshold, seats, public_key })
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -156,7 +197,16 @@ impl Known {
             format!("cluster {cluster}, partition {partition}, key {key}"),
             format!("  label        {}", String::from_utf8_lossy(&self.shares.label).escape_debug()),
             format!("  public key   {}", hex(&self.shares.public_key)),
-            format!("  its shares   epoch {epoch}: {t} of {} sign: {}", seats.len(), self.names(&seats)),
+            match self.shares.epoch {
+                Some(_) => {
+                    format!(
+                        "  its shares   epoch {epoch}: {t} of {} sign: {}",
+                        seats.len(),
+                        self.names(&seats)
+                    )
+                }
+                None => "  its shares   none: this node alone has it".into(),
+            },
             match act {
                 OrderedAct::Refresh => {
                     "refresh: every node gets another share, and erases the one it has".into()
@@ -164,6 +214,12 @@ impl Known {
                 OrderedAct::Repair { node } => format!(
                     "repair: node {} gets a share again, and every other node another one",
                     self.name(&Seat(*node))
+                ),
+                OrderedAct::Share { threshold, seats, .. } => format!(
+                    "share: {threshold} of {} sign from then on: {}; this node forgets the key, and no copy of it is \
+                     left but those that you have elsewhere",
+                    seats.len(),
+                    self.names(seats)
                 ),
                 OrderedAct::Reshare { threshold, seats } => format!(
                     "reshare: from then on {threshold} of {} sign: {}; nobody else has a share",
@@ -265,7 +321,13 @@ impl Target {
         let known = Known::of(folder, server, (&self.partition, self.key), &self.signers)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| CtlError::new(error.to_string()))?;
-        let epoch = known.shares.epoch.ok_or_else(|| CtlError::new("this key is not shared"))?;
+        let act = act(&known)?;
+        if !act.is_share() && known.shares.epoch.is_none() {
+            return Err(
+                CtlError::new("this key is not shared").advise("`hsmctl key share` has nodes share it")
+            );
+        }
+        let epoch = known.shares.epoch.unwrap_or_default();
         let order = Order {
             cluster: known.membership.cluster,
             partition: self.partition.clone(),
@@ -273,7 +335,7 @@ impl Target {
             epoch,
             nonce,
             expires: now()? + LIFE,
-            act: act(&known)?,
+            act,
         };
         let text = order.to_bytes();
         sign(folder, server, &self.signers, (&known, &order), text, format)
@@ -320,24 +382,8 @@ impl Reshare {
     /// As [`Target::refresh`].
     pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         self.target.order(folder, server, format, |known| {
-            let holders = known.seats();
-            let seats: Vec<Seat> = if self.nodes.is_empty() {
-                let members: Vec<Seat> =
-                    known.membership.members.iter().map(|member| Seat(member.identity)).collect();
-                let stay = holders.iter().filter(|seat| members.contains(seat));
-                let join = members.iter().filter(|seat| !holders.contains(seat));
-                stay.chain(join).take(self.parties.into()).copied().collect()
-            } else {
-                self.nodes.iter().map(|name| known.node(name)).collect::<Result<_, _>>()?
-            };
-            if seats.len() != usize::from(self.parties) {
-                return Err(CtlError::new(format!(
-                    "--parties {}, and there are {} nodes to hold a share",
-                    self.parties,
-                    seats.len()
-                )));
-            }
-            Ok(OrderedAct::Reshare { threshold: self.threshold, seats })
+            let threshold = self.threshold;
+            self.seats(known, &known.seats()).map(|seats| OrderedAct::Reshare { threshold, seats })
         })
     }
 }
@@ -377,7 +423,8 @@ impl Approve {
             .advise("`hsmctl key approve` without it lists them"));
         };
         let known = Known::of(folder, server, (&order.partition, order.key), &self.signers)?;
-        let of_it = order.cluster == known.membership.cluster && Some(order.epoch) == known.shares.epoch;
+        let of_it = order.cluster == known.membership.cluster
+            && order.epoch == known.shares.epoch.unwrap_or_default();
         if !of_it {
             return Err(CtlError::new("the order is about other shares than those that there are"));
         }

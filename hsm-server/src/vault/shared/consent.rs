@@ -41,6 +41,8 @@ use crate::{
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
 pub(super) const SPAN: u64 = 64;
+/// How many shares one order may have made that do not become active.
+const TRIES: usize = 4;
 /// How many shares of one key may wait at once.
 const WAITING: usize = 16;
 
@@ -99,12 +101,9 @@ impl Move {
             OrderedAct::Repair { .. } => {
                 Err(forbidden("the node that is to be repaired holds no share of this key"))
             }
+            OrderedAct::Share { .. } => Err(forbidden("this key is shared already")),
             OrderedAct::Reshare { threshold, seats } => {
-                let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
-                let committee = Committee::new(*threshold, parties).map_err(|error| refusal(&error))?;
-                if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
-                    return Err(forbidden("a node is to hold two shares"));
-                }
+                let committee = committee_of(*threshold, seats)?;
                 Ok(Self { committee, seats: seats.iter().map(|Seat(node)| *node).collect(), lost: None })
             }
         }
@@ -156,6 +155,19 @@ impl Move {
     }
 }
 
+/// The committee at these seats.
+///
+/// # Errors
+/// There can be none.
+pub(super) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
+    let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
+    let committee = Committee::new(threshold, parties).map_err(|error| refusal(&error))?;
+    if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
+        return Err(forbidden("a node is to hold two shares"));
+    }
+    Ok(committee)
+}
+
 /// What this node has of a key before its shares become others.
 struct Own<'a> {
     partition: &'a Arc<Partition>,
@@ -204,6 +216,7 @@ impl<P: Platform> Vault<P> {
         }
         let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
         own.check_epoch(&to, &old, id, &setup)?;
+        own.check_waiting(id, &renewal)?;
         let plan = own.plan(&to, &old, &renewal, id)?;
         let about = About {
             partition: Arc::clone(&partition),
@@ -347,13 +360,24 @@ impl Own<'_> {
         if new <= highest.max(from) || new > from.saturating_add(SPAN) {
             return Err(forbidden(format!("epoch {new} cannot follow here: this node has seen {highest}")));
         }
-        if self.partition.shared.waiting(id).len() >= WAITING {
-            return Err(Error::caller(
-                FaultCode::Full,
-                "too many shares of this key wait for their certificates",
-            ));
-        }
         Ok(())
+    }
+
+    /// Whether not too many shares wait already: a coordinator that has them made and keeps their certificates to itself
+    /// gets few of them.
+    fn check_waiting(&self, id: ObjectId, renewal: &Renewal) -> Result<(), Error> {
+        let pending = self.partition.shared.pending();
+        let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
+        let alike = waiting.iter().filter(|pending| pending.order == renewal.order).count();
+        let most = if renewal.order.is_some() { TRIES } else { 1 };
+        if alike < most && waiting.len() < WAITING {
+            return Ok(());
+        }
+        Err(Error::caller(
+            FaultCode::Full,
+            "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
+             without it, after `hsmctl cluster remove` and an hour",
+        ))
     }
 
     /// What the objects are to be like: as they are here, or as the coordinator says and others confirm.
@@ -395,7 +419,12 @@ pub(super) fn own_object(keyring: &Keyring, id: ObjectId) -> Result<Template, Er
 
 /// Whether objects that this node does not have can be made here as the coordinator describes them. What the private
 /// key's is like, those confirm who have it; a public one shows nothing that the key itself does not say.
-fn check_given(partition: &Partition, given: &Objects, id: ObjectId, public: ObjectId) -> Result<(), Error> {
+pub(super) fn check_given(
+    partition: &Partition,
+    given: &Objects,
+    id: ObjectId,
+    public: ObjectId,
+) -> Result<(), Error> {
     if partition.keyring.has(id) || partition.shared.key(public).is_some() || public == id {
         return Err(forbidden("an object here has the id of the key"));
     }

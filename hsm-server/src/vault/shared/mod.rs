@@ -13,6 +13,7 @@ mod destroy;
 mod draft;
 mod generate;
 pub mod hearing;
+mod import;
 pub mod keys;
 pub mod lately;
 mod letters;

@@ -12,6 +12,7 @@ use super::{
     super::{Context, Error, Vault, cluster::View},
     certificate::sha256,
     consent::least,
+    import::Whole,
     renew::Subject,
 };
 use crate::{
@@ -69,8 +70,11 @@ impl<P: Platform> Vault<P> {
         let now = self.platform.now() / 1_000_000;
         self.cluster.orders.prune(|order| {
             let partition = self.partition_named(&order.partition);
-            let present = partition.and_then(|partition| partition.shared.key(order.key));
-            order.check_time(now).is_ok() && present.is_some_and(|shared| shared.epoch().0 == order.epoch)
+            let present = partition.is_some_and(|partition| match partition.shared.key(order.key) {
+                Some(shared) => shared.epoch().0 == order.epoch,
+                None => order.act.is_share() && partition.keyring.has(order.key),
+            });
+            order.check_time(now).is_ok() && present
         })
     }
 
@@ -136,15 +140,14 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             signature: call.signature.try_into().map_err(malformed)?,
         };
         let name = approval.judge(&call.order, membership).map_err(|refusal| refused(&refusal))?.to_owned();
-        let shared = self.shared_here(&partition, order.key)?;
-        if shared.epoch().0 != order.epoch {
+        let epoch = match order.act.is_share() {
+            true => Whole::of(&partition, order.key).map(|_| 0)?,
+            false => self.shared_here(&partition, order.key)?.epoch().0,
+        };
+        if epoch != order.epoch {
             return Err(Error::caller(
                 FaultCode::Forbidden,
-                format!(
-                    "the order starts from epoch {}, and the key is at epoch {}",
-                    order.epoch,
-                    shared.epoch().0
-                ),
+                format!("the order starts from epoch {}, and the key is at epoch {}", order.epoch, epoch),
             ));
         }
         let digest = sha256(&call.order);
@@ -159,7 +162,10 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             Err(refusal) => return Err(refused(&refusal)),
         }
         let subject = Subject { name: &order.partition, partition: &partition, id: order.key };
-        let renewed = self.renew_shares(context, &view, subject, Some(&signed), &order.act)?;
+        let renewed = match order.act.is_share() {
+            true => self.share_key(context, &view, subject, &signed, &order.act)?,
+            false => self.renew_shares(context, &view, subject, Some(&signed), &order.act)?,
+        };
         self.cluster.orders.lock().remove(&digest);
         let approvals = u32::try_from(signed.approvals.len()).unwrap_or(u32::MAX);
         Ok(OrderState { approvals, needed, epoch: Some(renewed.epoch.0), note: renewed.note })
@@ -190,18 +196,27 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
         let partition = self.named(context, &call.partition)?;
         context.object = Some(call.key);
         let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?;
-        let shared = self.shared_here(&partition, call.key)?;
-        let public = shared.share.public();
+        let shared = match partition.shared.key(call.key) {
+            Some(_) => Some(self.shared_here(&partition, call.key)?),
+            None => None,
+        };
         let broken = |error: &dyn std::fmt::Display| Error::caller(FaultCode::Internal, error.to_string());
+        let seats = shared.iter().flat_map(|shared| &shared.seats);
+        let bans = shared.as_ref().map_or(0, |shared| shared.bans().len());
         let said = SharesRead {
             label: label(&partition.keyring.token_objects(), call.key),
             partition: call.partition,
             key: call.key,
-            public_key: public.public_key().map_err(|error| broken(&error))?,
-            epoch: Some(public.epoch().0),
-            threshold: public.committee().threshold().into(),
-            seats: shared.seats.iter().map(|seat| seat.to_vec().into()).collect(),
-            bans: u32::try_from(shared.bans().len()).unwrap_or(u32::MAX),
+            public_key: match &shared {
+                Some(shared) => shared.share.public().public_key().map_err(|error| broken(&error))?,
+                None => Whole::of(&partition, call.key)?.public_key,
+            },
+            epoch: shared.as_ref().map(|shared| shared.epoch().0),
+            threshold: shared
+                .as_ref()
+                .map_or(0, |shared| shared.share.public().committee().threshold().into()),
+            seats: seats.map(|seat| seat.to_vec().into()).collect(),
+            bans: u32::try_from(bans).unwrap_or(u32::MAX),
             node: identity.public().to_vec(),
             proof: None,
         };

@@ -124,6 +124,7 @@ impl<P: Platform> Vault<P> {
             Task::Prove { signers, claim } => {
                 self.begin_proving(context, &view, coordinator, (signers, claim), &setup, key)
             }
+            Task::Import(import) => self.begin_importing(context, &view, coordinator, import, &setup),
         };
         let mut going = begun?;
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {

@@ -100,6 +100,9 @@ impl Subject {
 
     /// Whether these show that every share signs.
     fn is_proven(&self, proofs: &[Proof]) -> bool {
+        if proofs.len() > usize::from(Committee::MAX) {
+            return false;
+        }
         let seen: BTreeSet<Party> = proofs.iter().flat_map(|proof| proof.signers.iter().copied()).collect();
         seen == self.public.committee().everybody() && proofs.iter().all(|proof| self.holds(proof))
     }

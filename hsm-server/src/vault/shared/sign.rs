@@ -45,6 +45,8 @@ struct Lessons {
     apart: Vec<BTreeSet<Party>>,
     reasons: Vec<String>,
     refusals: Vec<Fault>,
+    /// Who was brought to the same epoch: nobody is twice.
+    met: BTreeSet<Party>,
 }
 
 impl Lessons {
@@ -227,12 +229,20 @@ impl<P: Platform> Vault<P> {
         let members = shared.members(view.document.membership());
         for (party, epoch, warrant) in &setback.elsewhen {
             let Some(member) = members.get(party) else { continue };
-            if *epoch > shared.epoch() {
+            let met = if !lessons.met.insert(*party) {
+                Err("it is of another epoch still".to_owned())
+            } else if *epoch > shared.epoch() {
                 let peer = peer(member);
                 let activated = self.activate(&mut self.about_shares(&peer, CallId::RenewShares), warrant);
-                activated.inspect_err(|_| context.recorded = false)?;
-            } else if let Err(error) = self.consult(view, member, &Warrant::of(shared).question(), PATIENCE) {
-                lessons.reasons.push(format!("node {}: {error}", member.name));
+                // If it is this node that has lost its share, that is what is to be told.
+                shared.check_current().inspect_err(|_| context.recorded = false)?;
+                activated.map_err(|error| error.to_string())
+            } else {
+                let handed = self.consult(view, member, &Warrant::of(shared).question(), PATIENCE);
+                handed.map(drop).map_err(|error| error.to_string())
+            };
+            if let Err(reason) = met {
+                lessons.reasons.push(format!("node {}: {reason}", member.name));
                 lessons.out.insert(*party);
             }
         }

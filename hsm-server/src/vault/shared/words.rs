@@ -12,7 +12,7 @@ use strongroom_shared::{
 use super::{bans::SignedBan, proof::Proof};
 use crate::{
     cluster::order::SignedOrder,
-    crypto::threshold::{CeremonyId, Epoch, KeyId, Party},
+    crypto::threshold::{CeremonyId, Epoch, KeyId, Party, SchemeId},
 };
 
 /// The coordinator asks a party to take part in a ceremony.
@@ -77,6 +77,26 @@ pub enum Task {
         #[cbor(n(1), with = "minicbor::bytes")]
         claim: [u8; 32],
     },
+    /// Shares of a key that the coordinator holds.
+    #[n(4)]
+    Import(#[n(0)] Import),
+}
+
+/// How a key that one node holds is to become shares.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Import {
+    /// What administrators ordered.
+    #[n(0)]
+    pub order: SignedOrder,
+    /// The scheme.
+    #[n(1)]
+    pub scheme: SchemeId,
+    /// The name of the public key's object.
+    #[n(2)]
+    pub public: ObjectId,
+    /// What the objects are to be like.
+    #[n(3)]
+    pub objects: Objects,
 }
 
 /// How the shares of a key are to become others.

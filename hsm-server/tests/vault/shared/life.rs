@@ -3,7 +3,7 @@
 use strongroom_server::{
     certificates,
     cluster::{
-        Administrator, Document,
+        Administrator, Document, Membership,
         document::ClusterId,
         order::{Order, OrderApproval, OrderedAct, Seat},
     },
@@ -15,16 +15,20 @@ use super::*;
 const ED: Kind = Kind::Ed25519;
 
 /// The administrators, by the seed of the key that signs orders.
-const ANN: u8 = 1;
-const BOB: u8 = 2;
+pub const ANN: u8 = 1;
+pub const BOB: u8 = 2;
 
 /// A document of these nodes, with two administrators of whom so many sign.
 pub fn two_administrators(version: u64, nodes: &[&Node], approvals: u32) -> Vec<u8> {
+    ruled_by_two(membership(version, nodes), approvals)
+}
+
+/// The document of this membership, with the same.
+pub fn ruled_by_two(mut membership: Membership, approvals: u32) -> Vec<u8> {
     let listed = |name: &str, seed| {
         let key = administrator(seed).public_key().as_ref().try_into().unwrap();
         Administrator { name: name.into(), key }
     };
-    let mut membership = membership(version, nodes);
     membership.administrators = vec![listed("ann", ANN), listed("bob", BOB)];
     membership.approvals = approvals;
     membership.sign(&[&administrator(ANN)]).unwrap()
@@ -35,20 +39,25 @@ impl House {
     pub fn ruled(count: usize, approvals: u32) -> Self {
         let house = Self::new(count);
         let document = two_administrators(2, &house.nodes.iter().collect::<Vec<_>>(), approvals);
-        house.nodes.iter().for_each(|node| drop(node.install(&document).unwrap()));
+        house.nodes.iter().for_each(|node| assert!(node.install(&document).is_ok()));
         house.beat();
         house
     }
 
     /// An order about the shares that there are at the first node.
     pub fn order(&self, at: usize, key: ObjectId, act: OrderedAct) -> Order {
+        self.order_of(key, self.epoch(at, key), act)
+    }
+
+    /// An order about the shares of this epoch.
+    pub fn order_of(&self, key: ObjectId, epoch: u64, act: OrderedAct) -> Order {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&self.nonces.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Order {
             cluster: ClusterId([7; 16]),
             partition: "trading".into(),
             key,
-            epoch: self.epoch(at, key),
+            epoch,
             nonce,
             expires: self.nodes[0].world.platform.now() / 1_000_000 + 600,
             act,
@@ -210,7 +219,7 @@ fn a_node_that_missed_the_activation_catches_up_within_a_signature() {
         }
         assert!(state.note.contains("has not taken its new share into use yet"), "{state:?}");
         assert!(house.keeps_former(0, made.private.id), "nothing is proven yet");
-        house.cut_off(if coordinator == 0 { &["b"] } else { &["b"] });
+        house.cut_off(&["b"]);
         let signature = house.sign(coordinator, ED, made.private.id, MESSAGE).unwrap();
         house.check(coordinator, ED, made.public.id, &signature);
         assert_eq!(house.epoch(missed, made.private.id), 2);
@@ -320,7 +329,7 @@ fn a_node_whose_store_is_lost_comes_back_as_another_and_takes_its_seat() {
     node.world.ask(&node.vault, &node.admin(), &call).unwrap();
     (house.nodes[2], house.desks[2], house.certificates[2]) = (node, desk, certificate);
     let document = two_administrators(3, &house.nodes.iter().collect::<Vec<_>>(), 1);
-    house.nodes.iter().for_each(|node| drop(node.install(&document).unwrap()));
+    house.nodes.iter().for_each(|node| assert!(node.install(&document).is_ok()));
     house.beat();
     house.sign(0, ED, made.private.id, MESSAGE).unwrap();
     assert!(keys(&house, 2).is_empty());
@@ -381,6 +390,97 @@ fn by_the_schedule_shares_are_refreshed_when_they_are_old_and_nobody_hurries_it(
         records.iter().any(|record| record.detail.contains("refresh by the schedule: a, b, c")),
         "{records:?}"
     );
+}
+
+#[test]
+fn a_key_that_one_node_holds_becomes_shares_and_is_whole_nowhere() {
+    for kind in [Kind::Ed25519, Kind::Bip340, Kind::K1] {
+        let mut house = House::ruled(3, 1);
+        let mut wish = kind.wish(2, 3);
+        wish.private.0.retain(|attribute| {
+            ![CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES].contains(&attribute.kind)
+        });
+        if let Some(only) = wish.private.value(CKA_ALLOWED_MECHANISMS).cloned() {
+            wish.public.set(CKA_ALLOWED_MECHANISMS, only);
+        }
+        let made = house.ask(0, &wish).unwrap();
+        let key = made.private.id;
+        let node = &house.nodes[0];
+        let read = ReadShares { partition: "trading".into(), key, challenge: vec![5; 32] };
+        let known = node.world.ask(&node.vault, &node.admin(), &read).unwrap();
+        assert_eq!((known.epoch, known.threshold, known.seats.len()), (None, 0, 0));
+        let share = |house: &House, seats: &[usize]| {
+            let act = OrderedAct::Share {
+                threshold: 2,
+                seats: seats.iter().map(|at| house.seat(*at)).collect(),
+                public_key: known.public_key.clone().into(),
+            };
+            let order = house.order_of(key, 0, act);
+            house.approve(0, &house.admin(0, ANN), &order, ANN)
+        };
+        // A copy would stay whole.
+        let template = Template::new();
+        let copy = house.ask(0, &CopyObject { object: key, template }).unwrap();
+        assert_eq!(code(share(&house, &[0, 1, 2])), FaultCode::ActionProhibited);
+        house.ask(0, &DestroyObject { object: copy.id }).unwrap();
+        assert!(share(&house, &[1, 2]).unwrap_err().detail.contains("is to hold a share"));
+        house.cut_off(&["c"]);
+        assert_eq!(code(share(&house, &[0, 1, 2])), FaultCode::QuorumMissing);
+        house.clear_up();
+        house.beat();
+        let plain = Sign { key, mechanism: kind.mechanism(), params: Params::None, input: MESSAGE.to_vec() };
+        house.ask(0, &plain).unwrap();
+        let state = share(&house, &[0, 1, 2]).unwrap();
+        assert_eq!(state.note, "");
+        let epoch = state.epoch.unwrap();
+        for restarted in [false, true] {
+            if restarted {
+                (0..3).for_each(|at| house.restart(at));
+                house.beat();
+            }
+            house.is_sound(kind, &made, epoch);
+            assert_eq!(code(house.ask(0, &plain)), FaultCode::KeyFunctionNotPermitted);
+        }
+        for at in 0..3 {
+            let kinds = vec![
+                CKA_LOCAL,
+                CKA_ALWAYS_SENSITIVE,
+                CKA_NEVER_EXTRACTABLE,
+                CKA_EXTRACTABLE,
+                CKA_COPYABLE,
+                CKA_SENSITIVE,
+                CKA_VALUE,
+                CKA_LABEL,
+            ];
+            let answers = house.ask(at, &ReadAttributes { object: key, kinds }).unwrap().answers;
+            let [yes, no] = [true, false].map(|value| Answer::Value(Value::Bool(value)));
+            let label = Answer::Value(Value::bytes(b"desk-1"));
+            let expected = [&no, &no, &no, &no, &no, &yes, &Answer::Absent, &label].map(Clone::clone);
+            assert_eq!(answers, expected, "node {at}");
+        }
+        house.renew(1, key, OrderedAct::Refresh).unwrap();
+        house.is_sound(kind, &made, epoch + 1);
+    }
+}
+
+#[test]
+fn a_key_of_another_kind_is_not_shared() {
+    let house = House::ruled(3, 1);
+    let mut wish = Kind::K1.wish(2, 3);
+    wish.private
+        .0
+        .retain(|attribute| ![CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES].contains(&attribute.kind));
+    wish.public.set(CKA_EC_PARAMS, Value::bytes([0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22]));
+    let made = house.ask(0, &wish).unwrap();
+    let node = &house.nodes[0];
+    for (key, expected) in [
+        (made.private.id, FaultCode::CurveNotSupported),
+        (made.public.id, FaultCode::KeyTypeInconsistent),
+        (ObjectId([3; 16]), FaultCode::KeyHandleInvalid),
+    ] {
+        let read = ReadShares { partition: "trading".into(), key, challenge: vec![5; 32] };
+        assert_eq!(code(node.world.ask(&node.vault, &node.admin(), &read)), expected);
+    }
 }
 
 /// Everything that can happen to a message of a refresh.

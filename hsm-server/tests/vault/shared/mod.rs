@@ -4,6 +4,7 @@ mod double;
 mod hostile;
 mod keys;
 mod life;
+mod orders;
 mod signers;
 mod signing;
 mod weather;
