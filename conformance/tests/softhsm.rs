@@ -202,6 +202,8 @@ const NOT_OFFERED: &[&str] = &[
     "sessions.state-",
     "slots.event-ends",
     "encapsulation.",
+    "fork.child-apart",
+    "fork.safe-interface",
     "wrapping.",
     "login.named",
     "verify-signature.",

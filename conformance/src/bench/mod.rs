@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Stop};
 use crate::marks::Effect;
 use crate::observations::{Measured, Observation};
+use crate::probe::model::Model;
 use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
@@ -75,6 +76,7 @@ pub struct Bench {
     opened: RefCell<Vec<CK_SESSION_HANDLE>>,
     mechanisms: OnceCell<Vec<CK_MECHANISM_TYPE>>,
     rsa: Cell<Option<KeyPair>>,
+    model: OnceCell<Model>,
     standing: Cell<Standing>,
     widest: Cell<Option<CK_FLAGS>>,
     random: RefCell<Seeded>,
@@ -115,6 +117,7 @@ impl Bench {
             opened: RefCell::default(),
             mechanisms: OnceCell::new(),
             rsa: Cell::new(None),
+            model: OnceCell::new(),
         })
     }
 
@@ -461,6 +464,18 @@ impl Bench {
         )?;
         self.rsa.set(Some(pair));
         Ok(pair)
+    }
+
+    /// What the module does with attributes, learnt once, because that takes a thousand calls.
+    ///
+    /// # Errors
+    /// What keeps it from being learnt.
+    pub fn model(&self, learn: impl FnOnce() -> Result<Model, Stop>) -> Result<&Model, Stop> {
+        if let Some(known) = self.model.get() {
+            return Ok(known);
+        }
+        let learnt = learn()?;
+        Ok(self.model.get_or_init(|| learnt))
     }
 
     /// A hash value of the module's own making.

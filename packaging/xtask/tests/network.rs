@@ -89,15 +89,15 @@ impl World {
     }
 
     fn check(&self, ids: &[&str], more: &[&str]) -> Output {
-        self.command(&self.artefacts.module(), ids).args(more).output().unwrap()
+        self.command(&self.artefacts.module(), ids, "12").args(more).output().unwrap()
     }
 
-    fn command(&self, module: &str, ids: &[&str]) -> Command {
+    fn command(&self, module: &str, ids: &[&str], limit: &str) -> Command {
         let network = format!("{}={}", self.listen, self.server.address());
         let mut command = Command::new(self.artefacts.conformance());
         command
             .args(["--module", module, "--token-label", "trading", "--network", &network])
-            .args(["--network-limit", "12", "--seed", "1"])
+            .args(["--network-limit", limit, "--seed", "1"])
             .args(ids.iter().flat_map(|id| ["--check", id]))
             .env("STRONGROOM_CONFIG", self.client().join("strongroom.toml"))
             .env("P11_CONFORMANCE_PIN", PIN)
@@ -109,7 +109,7 @@ impl World {
     fn blind(&self, fault: &Fault) -> Option<String> {
         let module = std::env::current_exe().unwrap().with_file_name("libstrongroom_mutant.so");
         let output = self
-            .command(module.to_str().unwrap(), fault.killed_by)
+            .command(module.to_str().unwrap(), fault.killed_by, "5")
             .env("MUTANT_MODULE", self.artefacts.module())
             .env("MUTANT_FAULT", fault.name)
             .env("MUTANT_WIRE", &self.listen)

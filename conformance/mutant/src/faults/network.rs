@@ -42,7 +42,7 @@ const LOST: &[CK_RV] = &[
 fn waits(call: &Call<'_>) -> CK_RV {
     let rv = call.forward();
     if LOST.contains(&rv) {
-        std::thread::sleep(Duration::from_secs(14));
+        std::thread::sleep(Duration::from_secs(6));
     }
     rv
 }
