@@ -195,11 +195,11 @@ impl<P: Platform> Vault<P> {
         // The mandate stands for the login.
         let object = about.partition.keyring.object(key, me, Role::User, missing)?;
         mandate.check_seen(&object)?;
-        let turn = self.cluster.begun.begin(&mandate, self.platform.uptime())?;
+        let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
         let charge = if turn.charged { Charge::Done } else { Charge::Now };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
-        self.cluster.begun.charged(&mandate);
+        self.cluster.begun.charged(mandate);
         let intent = authorized.into_intent();
         let scheme = shared.share.public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
