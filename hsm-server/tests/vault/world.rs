@@ -37,6 +37,8 @@ pub struct World {
     pub server: Vec<u8>,
     pub node: [u8; 32],
     pub requests: AtomicU64,
+    /// `frame_bytes` of its settings.
+    pub frame_bytes: u32,
 }
 
 /// A connection with its application.
@@ -67,7 +69,16 @@ impl World {
         };
         let made = initialise(&platform, store.clone(), sink.clone(), Secret::new(ROOT), &requests).unwrap();
         let (administrator, server, node) = (made.administrator, made.server, made.node);
-        Self { platform, store, sink, administrator, server, node, requests: AtomicU64::new(1) }
+        Self {
+            platform,
+            store,
+            sink,
+            administrator,
+            server,
+            node,
+            requests: AtomicU64::new(1),
+            frame_bytes: 1 << 20,
+        }
     }
 
     /// A process of the server. Dropping it is kill -9.
@@ -78,7 +89,7 @@ impl World {
     pub fn try_vault(&self) -> Result<Vault<Fake>, strongroom_server::vault::Error> {
         let settings = Settings {
             names: vec!["localhost".into()],
-            frame_bytes: 1 << 20,
+            frame_bytes: self.frame_bytes,
             ticket_seconds: 3600,
             idle_seconds: 86_400,
             durability: Durability::Process,

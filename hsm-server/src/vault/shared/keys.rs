@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError},
 };
 
 use minicbor::{Decode, Encode};
@@ -173,6 +173,8 @@ impl SharedKey {
 pub struct SharedKeys {
     active: RwLock<BTreeMap<ObjectId, Arc<SharedKey>>>,
     pending: RwLock<BTreeMap<ObjectId, Arc<PendingRecord>>>,
+    /// Held while this node has the others make one.
+    making: Mutex<()>,
 }
 
 impl std::fmt::Debug for SharedKeys {
@@ -187,11 +189,20 @@ impl SharedKeys {
         active: BTreeMap<ObjectId, Arc<SharedKey>>,
         pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
     ) -> Self {
-        Self { active: RwLock::new(active), pending: RwLock::new(pending) }
+        Self { active: RwLock::new(active), pending: RwLock::new(pending), making: Mutex::default() }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to have a key made, unless one is being made.
+    pub fn turn_to_make(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.making.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether a share of this key is here, active or pending.
