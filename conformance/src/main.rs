@@ -74,15 +74,18 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     if let Some(Task::Compare { a, b }) = &options.task {
         return compare(a, b);
     }
+    options.refuse_unknown_words()?;
     let chosen: Vec<&Check> = all().filter(|check| options.chooses(check)).collect();
     if chosen.is_empty() {
-        return Err(
-            "there is no such check, or it needs --network or --allow-lockout; --list shows them all"
-                .to_owned(),
-        );
+        let why = "what was chosen is made only with --network or --allow-lockout, or not with --read-only";
+        return Err(why.to_owned());
     }
     if options.list {
-        return list(&chosen).map_err(|error| error.to_string());
+        return match list(&chosen) {
+            // Whoever reads the list has seen enough of it.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            listed => listed.map_err(|error| error.to_string()),
+        };
     }
     let target = options.target()?;
     if options.is_child() {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 
 use crate::bench::{Leftovers, Pin, Target, Tries};
-use crate::check::Check;
+use crate::check::{Check, all, by_id};
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
 use crate::proxy::desk;
@@ -190,6 +190,28 @@ impl Options {
                 || named
                 || self.profile.iter().any(asked)
                 || self.group.iter().any(|group| belongs(check, group)))
+    }
+
+    /// Sees that every check, group and profile that was named is there: a slip of the pen leaves nothing out.
+    ///
+    /// # Errors
+    /// A sentence about the first that is not.
+    pub fn refuse_unknown_words(&self) -> Result<(), String> {
+        if let Some(id) = self.check.iter().find(|id| by_id(id).is_none()) {
+            return Err(format!("--check {id}: there is no such check; --list shows them all"));
+        }
+        let is_empty = |group: &&String| !all().any(|check| belongs(check, group));
+        if let Some(group) = self.group.iter().find(is_empty) {
+            return Err(format!(
+                "--group {group}: no check is in it; a group is a chapter of --list (the id up to its dot) or A to I"
+            ));
+        }
+        let is_none = |word: &&String| !PROFILES.iter().any(|profile| profile.word == word.as_str());
+        if let Some(word) = self.profile.iter().find(is_none) {
+            let words: Vec<&str> = PROFILES.iter().map(|profile| profile.word).collect();
+            return Err(format!("--profile {word}: there is none; the profiles are {}", words.join(", ")));
+        }
+        Ok(())
     }
 
     /// Whether this process works for another one, which started it.

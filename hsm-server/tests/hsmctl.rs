@@ -248,6 +248,7 @@ impl Toy {
                     private: true,
                     size: 100,
                     shares: None,
+                    kept_from: None,
                 };
                 let key = KeyInfo { object, label: "hot".into(), id: vec![1], frozen: false };
                 encode_reply::<ListKeys>(out, header.id, &Keys { keys: vec![key] });

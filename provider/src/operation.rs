@@ -156,6 +156,10 @@ impl Keyed {
         if !key.usage.permits(usage) {
             return Err(Error::KeyFunctionNotPermitted);
         }
+        // What a key allows never changes, so what is known of it is true.
+        if key.kept_from.as_ref().is_some_and(|others| others.contains(&row.number)) {
+            return Err(Error::MechanismInvalid);
+        }
         if !row.bits.contains(&key.bits) {
             return Err(Error::KeySizeRange);
         }

@@ -467,6 +467,9 @@ pub struct ObjectInfo {
     /// For a private key of which several nodes hold shares: how many there are.
     #[n(8)]
     pub shares: Option<Shares>,
+    /// For a key that `CKA_ALLOWED_MECHANISMS` keeps from mechanisms of its type: their numbers.
+    #[n(9)]
+    pub kept_from: Option<Vec<u64>>,
 }
 
 /// How a private key is shared.

@@ -17,7 +17,8 @@ pub struct Claim {
     /// The partition's name.
     #[n(1)]
     pub partition: String,
-    /// SHA-256 of the mandate's text: what the key is to be like.
+    /// SHA-256 of the text of the mandate or order: what the key or its shares are to be like. Zero for a refresh by the
+    /// schedule.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub mandate: [u8; 32],
     /// The public key's object.
@@ -35,6 +36,9 @@ pub struct Claim {
     /// The public key: `CKA_PUBLIC_KEY_INFO` (a DER SubjectPublicKeyInfo, RFC 5280, 4.1.2.7).
     #[cbor(n(7), with = "minicbor::bytes")]
     pub key: Vec<u8>,
+    /// SHA-256 of what the private key's object is like, where the ceremony did not make the key.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub object: Option<[u8; 32]>,
 }
 
 impl Claim {

@@ -40,6 +40,11 @@ impl<'w> Call<'w> {
         self.aside(self.function, self.words)
     }
 
+    /// Passes the call on past what the mutant adds to the real module.
+    pub fn as_it_is(&self) -> CK_RV {
+        real::real().as_ref().map_or(CKR_GENERAL_ERROR, |real| real.call_as_it_is(self.function, self.words))
+    }
+
     /// Passes the call on with other words in these places.
     pub fn with(&self, changes: &[(usize, usize)]) -> CK_RV {
         let mut words = self.words.to_vec();
@@ -83,7 +88,7 @@ impl<'w> Call<'w> {
     /// The template in this place, its count in the next.
     pub fn template(&self, place: usize) -> Template {
         let count = self.word(place + 1).min(1 << 16);
-        Template { attributes: memory::list(self.word(place), count), memory: Vec::new() }
+        Template::of_list(memory::list(self.word(place), count))
     }
 
     /// The bytes in this place, their length in the next.
@@ -148,6 +153,11 @@ pub struct Template {
 }
 
 impl Template {
+    /// The caller's attributes.
+    pub fn of_list(attributes: Vec<CK_ATTRIBUTE>) -> Self {
+        Self { attributes, memory: Vec::new() }
+    }
+
     /// One attribute, whose value stays where it is.
     pub fn of(attribute: CK_ATTRIBUTE) -> Self {
         Self { attributes: vec![attribute], memory: Vec::new() }

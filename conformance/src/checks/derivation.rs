@@ -5,6 +5,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, each, ensure, table};
+use crate::marks::Severity;
 use crate::raw::Function as F;
 use crate::session::{P256, Session, ec_public, private};
 use crate::template::{Mechanism, Out, Template, Word};
@@ -262,10 +263,18 @@ fn allowed_mechanisms(bench: &Bench) -> Verdict {
     rv.ok()?;
     session.sign(&Mechanism::plain(CKM_SHA512_HMAC), key, b"a message")?;
     let other = bench.session()?;
-    let mut rv = other.init(F::C_SignInit, &Mechanism::plain(CKM_SHA256_HMAC), Some(key));
-    if rv.was(CKR_OK) {
-        // A module may ask the token no sooner than for the signature.
-        rv = other.run(F::C_Sign, b"a message", &mut Out::room(64));
+    let begun = other.init(F::C_SignInit, &Mechanism::plain(CKM_SHA256_HMAC), Some(key));
+    let refusals = [CKR_MECHANISM_INVALID, CKR_KEY_FUNCTION_NOT_PERMITTED];
+    if !begun.was(CKR_OK) {
+        return begun.one_of(&refusals);
     }
-    rv.one_of(&[CKR_MECHANISM_INVALID, CKR_KEY_FUNCTION_NOT_PERMITTED])
+    // The codes are listed for the beginning, not for what comes after it.
+    match other.run(F::C_Sign, b"a message", &mut Out::room(64)) {
+        rv if rv.was(CKR_OK) => rv.one_of(&refusals),
+        rv => Err(Stop::graded(
+            Severity::Low,
+            "C_SignInit: CKR_MECHANISM_INVALID",
+            format!("{begun}, and no sooner than for the signature {rv}"),
+        )),
+    }
 }

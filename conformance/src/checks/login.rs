@@ -2,9 +2,8 @@
 
 use cryptoki_sys::*;
 
-use crate::bench::{Bench, LABEL, Stage};
+use crate::bench::{Bench, LABEL};
 use crate::check::{Stop, Verdict, ensure, table};
-use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
 use crate::session::Session;
@@ -14,12 +13,8 @@ table! {
     all authentication;
     "login.right" Token right, "5.6.8 C_Login", "the right PIN changes the state of every session";
     "login.wrong" Token wrong, "5.6.8 C_Login", "a wrong PIN is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
-    "login.count-low" Token count_low, "3.2 CKF_USER_PIN_COUNT_LOW", "a wrong PIN raises the flag and the right one lowers it" => pins;
-    "login.locks" Token locks, "3.2 CKF_USER_PIN_LOCKED", "after wrong PINs the PIN is locked, the right one too, and stays so when the module starts again" => lockout patience(120);
     "login.so-wrong" Token so_wrong, "5.6.8 C_Login", "a wrong PIN of the SO is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
     "login.private-guessed" Token private_guessed, "5.6.8 C_Login, 5.7.5", "nobody who guesses handles reads a private object without a login" => high token_objects;
-    "login.too-long" Token too_long, "5.6.8 C_Login", "a PIN that is too long is refused" => pins;
-    "login.empty" Token empty, "5.6.8 C_Login", "an empty PIN is refused" => pins critical;
     "login.named" Token named, "5.6.9 C_LoginUser (3.0)", "C_LoginUser with an empty name is C_Login";
     "login.named-wrong" Token named_wrong, "5.6.9 C_LoginUser (3.0)", "so is a wrong PIN CKR_PIN_INCORRECT, and nobody is logged in" => pins critical;
     "login.named-twice" Token named_twice, "5.6.9 C_LoginUser (3.0)", "and the second login CKR_USER_ALREADY_LOGGED_IN";
@@ -42,18 +37,12 @@ table! {
     "login.so-read-only" Token so_read_only, "5.6.8 C_Login", "the SO does not log in while a read-only session is open";
     "login.so-then-read-only" Token so_then_read_only, "5.6.1 C_OpenSession", "no read-only session opens while the SO is logged in";
     "login.so-no-private" Token so_no_private, "5.6 Session management", "the SO makes no private object" => high session_objects;
-    "login.init-pin-as-user" Token init_pin_as_user, "5.5.8 C_InitPIN", "only the SO sets the user's PIN anew" => pins critical;
-    "login.set-pin" Token set_pin, "5.5.9 C_SetPIN", "the PIN is set (to itself), and is then the PIN" => pins;
-    "login.set-pin-wrong" Token set_pin_wrong, "5.5.9 C_SetPIN", "a wrong old PIN is CKR_PIN_INCORRECT" => pins critical;
-    "login.set-pin-short" Token set_pin_short, "5.5.9 C_SetPIN", "a new PIN that is too short is CKR_PIN_LEN_RANGE" => pins;
-    "login.set-pin-long" Token set_pin_long, "5.5.9 C_SetPIN", "a new PIN that is too long is CKR_PIN_LEN_RANGE" => pins;
-    "login.set-pin-read-only" Token set_pin_read_only, "5.5.9 C_SetPIN", "a read-only session sets no PIN" => pins;
 }
 
 /// What no token's PIN is.
-const WRONG: &[u8] = b"wrong-0987";
+pub const WRONG: &[u8] = b"wrong-0987";
 
-fn login<'b>(bench: &'b Bench) -> Result<Session<'b>, crate::check::Stop> {
+pub fn login<'b>(bench: &'b Bench) -> Result<Session<'b>, crate::check::Stop> {
     let session = bench.session()?;
     session.login(CKU_USER, &bench.pin()?).ok()?;
     Ok(session)
@@ -120,76 +109,6 @@ fn so_wrong(bench: &Bench) -> Verdict {
     session.login(CKU_SO, &pin).ok()?;
     rv.is(CKR_PIN_INCORRECT)?;
     ensure(seen == CKS_RW_PUBLIC_SESSION, "a public session", format!("state {seen}"))
-}
-
-/// How many wrong PINs a token may take before it locks the PIN.
-const MOST_TRIES: usize = 100;
-
-/// The SO sets the PIN again, whatever came of it.
-fn locks(bench: &Bench) -> Verdict {
-    let (pin, so_pin) = (bench.pin()?, bench.so_pin()?);
-    let verdict = stays_locked(bench, &pin);
-    bench.reset(Stage::Token);
-    let session = bench.session()?;
-    session.login(CKU_SO, &so_pin).ok()?;
-    session.feed(F::C_InitPIN, &pin).ok()?;
-    session.logout().ok()?;
-    session.login(CKU_USER, &pin).ok()?;
-    verdict
-}
-
-fn stays_locked(bench: &Bench, pin: &[u8]) -> Verdict {
-    let session = bench.session()?;
-    let mut tries = 0;
-    loop {
-        let rv = session.login(CKU_USER, WRONG);
-        if rv.was(CKR_PIN_LOCKED) {
-            break;
-        }
-        rv.is(CKR_PIN_INCORRECT)?;
-        tries += 1;
-        ensure(tries < MOST_TRIES, "CKR_PIN_LOCKED at last", format!("{tries} wrong PINs, and no end"))?;
-    }
-    session.login(CKU_USER, pin).is(CKR_PIN_LOCKED)?;
-    bench.reset(Stage::Loaded);
-    bench.prepare(Stage::Token)?;
-    let flags = bench.token_info(bench.slot()?)?.flags;
-    ensure(flags & CKF_USER_PIN_LOCKED != 0, "CKF_USER_PIN_LOCKED", format!("flags {flags:#x}"))?;
-    bench.session()?.login(CKU_USER, pin).is(CKR_PIN_LOCKED)
-}
-
-fn count_low(bench: &Bench) -> Verdict {
-    let session = bench.session()?;
-    let pin = bench.pin()?;
-    let flag = || Ok(bench.token_info(bench.slot()?)?.flags & CKF_USER_PIN_COUNT_LOW != 0);
-    let refused = session.login(CKU_USER, WRONG);
-    let after_wrong: Result<bool, crate::check::Stop> = flag();
-    session.login(CKU_USER, &pin).ok()?;
-    let after_right = flag()?;
-    refused.refused()?;
-    if !after_wrong? {
-        // "may always be set to false if the token ... will not reveal the information" (3.2).
-        let expected = "CKF_USER_PIN_COUNT_LOW after a wrong PIN";
-        return Err(Stop::graded(Severity::Informational, expected, "not set"));
-    }
-    ensure(!after_right, "no CKF_USER_PIN_COUNT_LOW after the right PIN", "still set")
-}
-
-/// Tries a PIN that cannot be right, and then the right one.
-fn impossible(bench: &Bench, pin: &[u8], expected: &[CK_RV]) -> Verdict {
-    let session = bench.session()?;
-    let right = bench.pin()?;
-    let rv = session.login(CKU_USER, pin);
-    session.login(CKU_USER, &right).ok()?;
-    rv.one_of(expected)
-}
-
-fn too_long(bench: &Bench) -> Verdict {
-    impossible(bench, &[b'1'; 100_000], &[CKR_PIN_INCORRECT, CKR_PIN_LEN_RANGE])
-}
-
-fn empty(bench: &Bench) -> Verdict {
-    impossible(bench, b"", &[CKR_PIN_INCORRECT, CKR_PIN_LEN_RANGE, CKR_ARGUMENTS_BAD])
 }
 
 fn user_type(bench: &Bench) -> Verdict {
@@ -393,65 +312,4 @@ fn so_no_private(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     session.login(CKU_SO, &bench.so_pin()?).ok()?;
     session.try_create(&private_data()).0.is(CKR_USER_NOT_LOGGED_IN)
-}
-
-fn init_pin_as_user(bench: &Bench) -> Verdict {
-    let pin = bench.pin()?;
-    let init_pin = |session: &Session<'_>| session.feed(F::C_InitPIN, &pin);
-    init_pin(&bench.session()?).is(CKR_USER_NOT_LOGGED_IN)?;
-    init_pin(&login(bench)?).is(CKR_USER_NOT_LOGGED_IN)
-}
-
-fn change(session: &Session<'_>, old: &[u8], new: &[u8]) -> Rv {
-    let length = |pin: &[u8]| Arg::number(pin.len() as CK_ULONG);
-    session.call(F::C_SetPIN, &[Arg::slice(old), length(old), Arg::slice(new), length(new)])
-}
-
-fn set_pin(bench: &Bench) -> Verdict {
-    let pin = bench.pin()?;
-    let session = login(bench)?;
-    change(&session, &pin, &pin).ok()?;
-    session.logout().ok()?;
-    session.login(CKU_USER, &pin).ok()
-}
-
-fn set_pin_wrong(bench: &Bench) -> Verdict {
-    let pin = bench.pin()?;
-    let session = bench.session()?;
-    let rv = change(&session, WRONG, &pin);
-    session.login(CKU_USER, &pin).ok()?;
-    rv.is(CKR_PIN_INCORRECT)
-}
-
-/// Tries a new PIN that must be refused, and sets the old one again if it was not.
-fn refused_pin(bench: &Bench, new: &[u8]) -> Verdict {
-    let pin = bench.pin()?;
-    let session = login(bench)?;
-    let rv = change(&session, &pin, new);
-    if rv.was(CKR_OK) {
-        change(&session, new, &pin).ok()?;
-    }
-    rv.is(CKR_PIN_LEN_RANGE)
-}
-
-fn set_pin_short(bench: &Bench) -> Verdict {
-    let least = usize::try_from(bench.token_info(bench.slot()?)?.ulMinPinLen).unwrap_or(0);
-    if least < 2 {
-        return Err(crate::check::Stop::NotOffered);
-    }
-    refused_pin(bench, &vec![b'1'; least - 1])
-}
-
-fn set_pin_long(bench: &Bench) -> Verdict {
-    let most = usize::try_from(bench.token_info(bench.slot()?)?.ulMaxPinLen).unwrap_or(usize::MAX);
-    if most > 100_000 {
-        return Err(crate::check::Stop::NotOffered);
-    }
-    refused_pin(bench, &vec![b'1'; most + 1])
-}
-
-fn set_pin_read_only(bench: &Bench) -> Verdict {
-    let pin = bench.pin()?;
-    let session = bench.read_only()?;
-    change(&session, &pin, &pin).is(CKR_SESSION_READ_ONLY)
 }

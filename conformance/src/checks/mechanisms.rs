@@ -293,8 +293,8 @@ fn refused(bench: &Bench, row: &'static Row, wanted: Use) -> Verdict {
 /// What neither the standard nor the token's own flags have the mechanism do.
 fn other_uses(bench: &Bench, row: &'static Row) -> Verdict {
     let plain = Mechanism::plain(row.number);
-    let pair =
-        crate::session::Session::hmac_key(&bench.session()?).map(|key| KeyPair { public: key, private: key });
+    let session = bench.session()?;
+    let pair = session.hmac_key().map(|key| KeyPair { public: key, private: key });
     let pair = pair.unwrap_or(KeyPair { public: 0, private: 0 });
     let others = Use::ALL.iter().filter(|one| !row.uses.contains(one));
     each(
@@ -304,7 +304,7 @@ fn other_uses(bench: &Bench, row: &'static Row) -> Verdict {
             if advertised(bench, row, **one)? {
                 return Ok(());
             }
-            let rv = attempt(&bench.session()?, row, **one, pair, &plain);
+            let rv = attempt(&session, row, **one, pair, &plain);
             if rv.was(CKR_OK) {
                 return Err(Stop::fail("CKR_MECHANISM_INVALID", rv.to_string()));
             }

@@ -34,8 +34,8 @@ fn no_path(bench: &Bench, victim: &str) -> Verdict {
     let known = VICTIMS.iter().find(|(name, _)| *name == victim);
     let (_, victim) = known.ok_or(Stop::NotOffered)?;
     let session = bench.session()?;
-    let model = experiment::learn(&session)?;
-    let Found::Path(path) = search(&model, Flags::of(victim)) else { return Ok(()) };
+    let model = bench.model(|| experiment::learn(&session))?;
+    let Found::Path(path) = search(model, Flags::of(victim)) else { return Ok(()) };
     bench.module.recorder().begin();
     let expected = "a call refused on every way to the value of a sensitive key";
     match replay::replay(&session, &path) {

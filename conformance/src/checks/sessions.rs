@@ -6,8 +6,8 @@ use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F};
-use crate::rv::{Rv, none_wrong};
-use crate::session::Session;
+use crate::rv::none_wrong;
+
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
 
 table! {
@@ -33,9 +33,6 @@ table! {
     "sessions.cancel-nothing" Public cancel_nothing, "5.6.5 C_SessionCancel", "cancelling what is not there is no error, or CKR_OPERATION_CANCEL_FAILED";
     "sessions.cancel-other" Public cancel_other, "5.6.5 C_SessionCancel", "an operation that was not named goes on";
     "sessions.validation-flags" Public validation_flags, "5.6 C_GetSessionValidationFlags (3.2)", "a session says whether its last operation was validated, or that this is not supported";
-    "sessions.state-moves" Public state_moves, "5.6.6, 5.6.7 C_SetOperationState", "a digest whose state is saved goes on in another session" => operations;
-    "sessions.state-changed" Public state_changed, "5.6.7 C_SetOperationState", "a state that was changed, or cut off, is CKR_SAVED_STATE_INVALID" => operations high;
-    "sessions.state-of-nothing" Public state_of_nothing, "5.6.6 C_GetOperationState", "without an operation there is no state to save";
 }
 
 fn parallel(bench: &Bench) -> Verdict {
@@ -264,66 +261,4 @@ fn validation_flags(bench: &Bench) -> Verdict {
     let arguments = [Arg::number(CKS_LAST_VALIDATION_OK), Arg::of_mut(&mut flags)];
     let rv = bench.session()?.call(F::C_GetSessionValidationFlags, &arguments);
     rv.one_of(&[CKR_OK, CKR_FUNCTION_NOT_SUPPORTED])
-}
-
-/// A session in the midst of a digest, and its state.
-fn digesting(bench: &Bench) -> Result<(Session<'_>, Vec<u8>), Stop> {
-    bench.offers(CKM_SHA256, CKF_DIGEST)?;
-    let session = bench.session()?;
-    session.init(F::C_DigestInit, &Mechanism::plain(CKM_SHA256), None).ok()?;
-    session.feed(F::C_DigestUpdate, b"one part and ").ok()?;
-    let mut out = Out::room(4096);
-    let rv = session.call(F::C_GetOperationState, &out.args());
-    if [CKR_STATE_UNSAVEABLE, CKR_FUNCTION_NOT_SUPPORTED].contains(&rv.code) {
-        return Err(Stop::NotOffered);
-    }
-    rv.ok()?;
-    let state = out.bytes().to_vec();
-    Ok((session, state))
-}
-
-fn restored(session: &Session<'_>, state: &[u8]) -> Rv {
-    let none = Arg::number(0);
-    session
-        .call(F::C_SetOperationState, &[Arg::slice(state), Arg::number(state.len() as CK_ULONG), none, none])
-}
-
-fn state_moves(bench: &Bench) -> Verdict {
-    let (first, state) = digesting(bench)?;
-    let other = bench.session()?;
-    restored(&other, &state).ok()?;
-    let mut digests = Vec::new();
-    for session in [first, other] {
-        session.feed(F::C_DigestUpdate, b"another").ok()?;
-        let mut out = Out::room(32);
-        session.finish(F::C_DigestFinal, &mut out).ok()?;
-        digests.push(out.bytes().to_vec());
-    }
-    let whole = bench.sha256(b"one part and another")?;
-    let right = digests.iter().all(|digest| *digest == whole);
-    ensure(right, "the digest of both parts", format!("{digests:02x?}"))
-}
-
-/// What a changed state is of a digest nobody can say: the module must know its own.
-fn state_changed(bench: &Bench) -> Verdict {
-    let (_, state) = digesting(bench)?;
-    let cut = state.get(..state.len() / 2).unwrap_or_default();
-    let mut changed = state.clone();
-    if let Some(byte) = changed.first_mut() {
-        *byte ^= 0x80;
-    }
-    for wrong in [cut, &changed] {
-        restored(&bench.session()?, wrong).is(CKR_SAVED_STATE_INVALID)?;
-    }
-    Ok(())
-}
-
-fn state_of_nothing(bench: &Bench) -> Verdict {
-    let session = bench.session()?;
-    let mut length: CK_ULONG = 0;
-    session.call(F::C_GetOperationState, &[Arg::NULL, Arg::of_mut(&mut length)]).one_of(&[
-        CKR_OPERATION_NOT_INITIALIZED,
-        CKR_STATE_UNSAVEABLE,
-        CKR_FUNCTION_NOT_SUPPORTED,
-    ])
 }

@@ -1,10 +1,14 @@
 //! Chapter 5.5, slot and token management.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use cryptoki_sys::*;
 
 use crate::bench::{Bench, Slots};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::general::padded;
+use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
 use crate::template::{Mechanism, Template, UNAVAILABLE};
 
@@ -25,6 +29,7 @@ table! {
     "slots.mechanism-unlisted" User mechanism_unlisted, "5.5.5 C_GetMechanismList", "a digest or MAC that is not listed is refused, and has no info";
     "slots.mechanism-other-uses" User mechanism_other_uses, "5.5.6 C_GetMechanismInfo", "a mechanism without the flag of a use is refused for that use";
     "slots.no-event" Initialized no_event, "5.5.4 C_WaitForSlotEvent", "without blocking, no event is CKR_NO_EVENT" => sessions;
+    "slots.event-ends" Initialized event_ends, "5.5.4 C_WaitForSlotEvent, 5.4.2 C_Finalize", "C_Finalize ends another thread's wait for an event with CKR_CRYPTOKI_NOT_INITIALIZED" => sessions alone;
 }
 
 /// The checks after all others: a module that fails them has lost its token.
@@ -272,6 +277,45 @@ fn no_event(bench: &Bench) -> Verdict {
     let mut slot: CK_SLOT_ID = 0;
     let arguments = [Arg::number(CKF_DONT_BLOCK), Arg::of_mut(&mut slot), Arg::NULL];
     bench.module.call(F::C_WaitForSlotEvent, &arguments).one_of(&[CKR_NO_EVENT, CKR_FUNCTION_NOT_SUPPORTED])
+}
+
+/// How many events of the past a wait may begin with.
+const PAST_EVENTS: usize = 16;
+
+/// If the wait has no end, the runner ends the process and tells of it.
+fn event_ends(bench: &Bench) -> Verdict {
+    let module = &bench.module;
+    let wait = || {
+        let mut rv = None;
+        for _ in 0..PAST_EVENTS {
+            let mut slot: CK_SLOT_ID = 0;
+            let arguments = [Arg::number(0), Arg::of_mut(&mut slot), Arg::NULL];
+            let answer = module.call(F::C_WaitForSlotEvent, &arguments);
+            rv = Some(answer);
+            if !answer.was(CKR_OK) {
+                break;
+            }
+        }
+        rv.ok_or(Stop::NotOffered)
+    };
+    let (finalized, waited) = thread::scope(|scope| {
+        let waiter = scope.spawn(wait);
+        let until = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < until && !waiter.is_finished() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let finalized = (!waiter.is_finished()).then(|| module.call(F::C_Finalize, &[Arg::NULL]));
+        (finalized, waiter.join())
+    });
+    let waited = waited.map_err(|_| Stop::Skipped("a thread of the suite failed".to_owned()))??;
+    match finalized {
+        Some(finalized) => finalized.ok().and_then(|()| waited.is(CKR_CRYPTOKI_NOT_INITIALIZED)),
+        // Tokens that do not come and go need not have a wait that blocks.
+        None if waited.was(CKR_FUNCTION_NOT_SUPPORTED) => Err(Stop::NotOffered),
+        None => {
+            Err(Stop::at_most(Severity::Low, "a wait, or CKR_FUNCTION_NOT_SUPPORTED", waited.to_string()))
+        }
+    }
 }
 
 fn init_token_in_use(bench: &Bench) -> Verdict {

@@ -299,6 +299,11 @@ pub fn is_secret(object: &Template, kind: CK_ATTRIBUTE_TYPE) -> bool {
     is_secret_key && SECRETS.contains(&kind)
 }
 
+/// Whether no value of a private or secret key stands here.
+pub fn holds_no_secret(object: &Template) -> bool {
+    !object.iter().any(|attribute| is_secret(object, attribute.kind))
+}
+
 /// What the provider keeps of an object.
 pub fn describe(id: ObjectId, attributes: &Template) -> ObjectInfo {
     let size: usize = attributes.iter().map(|attribute| attribute.value.length() + size_of::<u64>()).sum();
@@ -312,7 +317,16 @@ pub fn describe(id: ObjectId, attributes: &Template) -> ObjectInfo {
         private: attributes.bool(CKA_PRIVATE) == Some(true),
         size: u32::try_from(size).unwrap_or(u32::MAX),
         shares: shares(attributes),
+        kept_from: kept_from(attributes),
     }
+}
+
+/// The mechanisms of its type that the key is not for, if there are any.
+fn kept_from(attributes: &Template) -> Option<Vec<u64>> {
+    let Some(Value::Mechanisms(allowed)) = attributes.value(CKA_ALLOWED_MECHANISMS) else { return None };
+    let numbers = using(attributes.ulong(CKA_KEY_TYPE)?).map(|mechanism| mechanism.row().number);
+    let others: Vec<u64> = numbers.filter(|number| !allowed.contains(number)).collect();
+    Some(others).filter(|others| !others.is_empty())
 }
 
 fn class_bit(template: &Template) -> Result<u8, Error> {

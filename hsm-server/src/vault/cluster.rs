@@ -20,7 +20,7 @@ use super::{
     nodes::Links,
     record::Change,
     records::NodeRecord,
-    shared::{ceremonies::Ceremonies, hearing::Hearing},
+    shared::{ceremonies::Ceremonies, hearing::Hearing, orders::WaitingOrders},
 };
 use crate::{
     certificates::{self, Authority, fingerprint},
@@ -45,7 +45,7 @@ const NODE_NAME: &str = "node";
 /// The keys by which a server is a node.
 pub struct Identity {
     /// What it vouches with.
-    pair: Ed25519KeyPair,
+    pub(super) pair: Ed25519KeyPair,
     /// What others seal for.
     pub sealing: Secret<[u8; 32]>,
     sealing_public: [u8; 32],
@@ -167,6 +167,8 @@ pub struct Cluster {
     pub(super) links: Links,
     /// What this node takes part in.
     pub(super) ceremonies: Ceremonies,
+    /// What administrators have ordered, and not all have signed.
+    pub(super) orders: WaitingOrders,
     /// The mandates that were begun here.
     pub(super) begun: Begun,
     /// Whose bans it has heard.
@@ -193,6 +195,7 @@ impl Cluster {
             told: AtomicU64::new(0),
             links: Links::default(),
             ceremonies: Ceremonies::default(),
+            orders: WaitingOrders::default(),
             begun: Begun::default(),
             hearing: Hearing::default(),
         })

@@ -9,10 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    signature::{ED25519, UnparsedPublicKey},
-};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
 use pkcs11_sys::{CKA_ID, CKA_LABEL, CKA_PUBLIC_KEY_INFO};
 use strongroom_shared::{
@@ -24,8 +21,12 @@ use strongroom_shared::{
 };
 
 use super::{
-    Context, Error, Vault, admin::check_name, keyring::Object, partition::Partition, record::Change,
-    shared::lately::Lately,
+    Context, Error, Vault,
+    admin::check_name,
+    keyring::Object,
+    partition::Partition,
+    record::Change,
+    shared::{certificate::sha256, lately::Lately},
 };
 use crate::{
     platform::{Platform, Time},
@@ -52,6 +53,9 @@ const REMEMBERED: usize = 1 << 19;
 #[derive(Default)]
 pub struct Begun(Mutex<BTreeMap<[u8; 32], Remembered>>);
 
+/// Under which orders stand: no client has this key.
+const NO_CLIENT: [u8; 32] = [0; 32];
+
 /// By the SHA-256 of their texts.
 type Remembered = Lately<[u8; 32], Turn>;
 
@@ -71,6 +75,14 @@ impl Begun {
     /// `Forbidden`: it was begun often enough; `Full`: this client gave too many lately.
     pub fn begin(&self, mandate: &CheckedMandate, now: Time) -> Result<Turn, Error> {
         self.begin_of(mandate.key, mandate.id, now)
+    }
+
+    /// As [`Self::begin`], of an administrators' order, by the SHA-256 of its text.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_order(&self, id: [u8; 32], now: Time) -> Result<Turn, Error> {
+        self.begin_of(NO_CLIENT, id, now)
     }
 
     fn begin_of(&self, key: [u8; 32], id: [u8; 32], now: Time) -> Result<Turn, Error> {
@@ -140,12 +152,6 @@ impl CheckedMandate {
         tracing::error!(key = %object.id, client = self.client, "{text}");
         Err(refused(text))
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
-    hash
 }
 
 fn refused(text: String) -> Error {

@@ -36,13 +36,15 @@ use super::{
         Destruction,
         ceremonies::Coordinator,
         hearing::KnownBans,
-        words::{Begin, Parcel, Progress},
+        proof::Proof,
+        words::{Account, Begin, Parcel, Progress, Warrant},
     },
 };
 use crate::{
     cluster::{
         Member, NodeId, Unreachable,
         noise::{self, NoiseError, Session},
+        order::SignedOrder,
     },
     crypto::threshold::CeremonyId,
     platform::{Platform, Time},
@@ -99,13 +101,33 @@ pub enum Question {
     },
     /// Make the share active that this certificate is for.
     #[n(5)]
-    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    Activate {
+        /// The certificate, encoded.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
+        /// What administrators ordered, if they did.
+        #[n(1)]
+        order: Option<SignedOrder>,
+    },
     /// Would you destroy your share of a key?
     #[n(6)]
     MayDestroy(#[n(0)] Mandated),
     /// Destroy it.
     #[n(7)]
     Destroy(#[n(0)] Mandated),
+    /// The shares of a key sign: erase the one that yours has replaced.
+    #[n(8)]
+    Proven {
+        /// The partition's name.
+        #[n(0)]
+        partition: String,
+        /// The private key.
+        #[n(1)]
+        key: ObjectId,
+        /// Signatures that show it.
+        #[n(2)]
+        proofs: Vec<Proof>,
+    },
     /// Which pairs must not sign together, of the keys after this one?
     #[n(16)]
     Bans(#[n(0)] Option<ObjectId>),
@@ -129,7 +151,7 @@ pub enum Answer {
     Progress(#[n(0)] Progress),
     /// It has this certificate, or none.
     #[n(2)]
-    Certificate(#[n(0)] Option<ByteVec>),
+    Certificate(#[n(0)] Account),
     /// It has done so.
     #[n(3)]
     Done,
@@ -368,7 +390,7 @@ impl<P: Platform> Vault<P> {
                 self.cluster.links.ill(member, &error, self.platform.uptime());
             }
         }
-        self.look_after_pending(&view);
+        self.look_after_shares(&view);
     }
 
     fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {
@@ -540,9 +562,14 @@ impl<P: Platform> Vault<P> {
                 Ok(Answer::Done)
             }
             Question::Certificate { partition, key } => {
-                Ok(Answer::Certificate(self.certificate_of(&partition, key).map(Into::into)))
+                Ok(Answer::Certificate(self.account_of(&partition, key)))
             }
-            Question::Activate(certificate) => self.activate(context, &certificate).map(|()| Answer::Done),
+            Question::Activate { certificate, order } => {
+                self.activate(context, &Warrant { certificate, order }).map(|()| Answer::Done)
+            }
+            Question::Proven { partition, key, proofs } => {
+                self.take_proofs(context, &partition, key, &proofs).map(|()| Answer::Done)
+            }
             Question::MayDestroy(mandated) => {
                 self.destroy_share(context, &mandated, Destruction::Ask).map(|()| Answer::Done)
             }

@@ -31,7 +31,7 @@ use super::{
     server::SETTLE,
     shared::{
         bans::SignedBan,
-        keys::{PendingRecord, ShareRecord, SharedKey, SharedKeys},
+        keys::{FormerRecord, Pending, ShareRecord, SharedKey, SharedKeys, StandingRecord},
     },
     tickets::Tickets,
 };
@@ -68,6 +68,8 @@ pub struct Settings {
     pub durability: Durability,
     /// `process` or `thread`, for `hsmctl status`.
     pub isolation: String,
+    /// After how many hours the shares of a key are refreshed; 0 for never.
+    pub refresh_hours: u64,
 }
 
 /// What a new server wants certified: PKCS#10 requests in DER, and the server's names.
@@ -194,7 +196,9 @@ struct Parts {
     objects: Vec<Object>,
     admitted: Admitted,
     shares: BTreeMap<ObjectId, ShareRecord>,
-    pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
+    standings: BTreeMap<ObjectId, StandingRecord>,
+    pending: Pending,
+    former: BTreeMap<ObjectId, Vec<u8>>,
     bans: BTreeMap<ObjectId, Vec<SignedBan>>,
 }
 
@@ -219,8 +223,17 @@ impl Contents {
                 Path::Share(id, key) => {
                     drop(partitions.entry(id).or_default().shares.insert(key, decode(&bytes)?));
                 }
-                Path::Pending(id, key) => {
-                    drop(partitions.entry(id).or_default().pending.insert(key, Arc::new(decode(&bytes)?)));
+                Path::Pending(id, key, epoch) => {
+                    let record = Arc::new(decode(&bytes)?);
+                    drop(partitions.entry(id).or_default().pending.insert((key, epoch), record));
+                }
+                Path::Former(id, key) => {
+                    // The share itself is not needed any more.
+                    let FormerRecord { share: _, successor } = decode(&bytes)?;
+                    drop(partitions.entry(id).or_default().former.insert(key, successor));
+                }
+                Path::Standing(id, key) => {
+                    drop(partitions.entry(id).or_default().standings.insert(key, decode(&bytes)?));
                 }
                 Path::Bans(id, key) => {
                     drop(partitions.entry(id).or_default().bans.insert(key, decode(&bytes)?));
@@ -249,9 +262,10 @@ impl Parts {
         let name = record.name.clone();
         let shared = self.shares.into_iter().map(|(key, share)| {
             let bans = self.bans.remove(&key).unwrap_or_default();
-            Ok((key, Arc::new(SharedKey::open(share, bans)?)))
+            let standing = self.standings.remove(&key).unwrap_or_default();
+            Ok((key, Arc::new(SharedKey::open(share, standing, bans)?)))
         });
-        let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending);
+        let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending, self.former);
         let rules = Rules { record, policy_text: self.policy, policy };
         let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);

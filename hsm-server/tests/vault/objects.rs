@@ -3,7 +3,7 @@
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::FaultCode,
-    mechanism::Params,
+    mechanism::{CKM_STRONGROOM_BIP340, Params},
     message::*,
     object::{Template, Value},
 };
@@ -156,6 +156,10 @@ fn keys_do_only_what_their_attributes_permit() {
     call.private.set(CKA_ALLOWED_MECHANISMS, Value::Mechanisms(vec![CKM_ECDSA]));
     let pair = world.ask(&vault, &client, &call).unwrap();
     assert_eq!(code(world.ask(&vault, &client, &sign(pair.private.id))), FaultCode::MechanismInvalid);
+    let others = pair.private.kept_from.unwrap();
+    assert!(others.contains(&CKM_ECDSA_SHA256) && !others.contains(&CKM_ECDSA), "{others:x?}");
+    // Unless it is told otherwise, a key is for every mechanism of its type but the one that has keys of its own.
+    assert_eq!(pair.public.kept_from, Some(vec![CKM_STRONGROOM_BIP340]));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use strongroom_shared::{
     fault::FaultCode,
     mechanism::Params,
     message::*,
-    object::{Template, Value},
+    object::{ObjectId, Template, Value},
     wire::{CallId, Header, Kind, Permit, Retry, encode_request},
 };
 
@@ -102,6 +102,9 @@ fn every_question_of_an_administrator_is_one_record() {
     world.ask(&vault, &admin, &ReadCluster {}).unwrap();
     world.ask(&vault, &admin, &VerifyAudit {}).unwrap();
     world.ask(&vault, &admin, &TailAudit { count: 3, after: None }).unwrap();
+    let shares = ReadShares { partition: partition(), key: ObjectId([9; 16]), challenge: vec![1; 32] };
+    assert_eq!(code(world.ask(&vault, &admin, &shares)), FaultCode::KeyHandleInvalid);
+    assert_eq!(code(world.ask(&vault, &admin, &ListOrders {})), FaultCode::Forbidden, "in no cluster");
     let records = world.records(&vault).split_off(before);
     let acts: Vec<_> =
         records.iter().map(|record| (record.act.as_str(), record.partition.as_str())).collect();
@@ -114,9 +117,13 @@ fn every_question_of_an_administrator_is_one_record() {
         ("ReadCluster", ""),
         ("VerifyAudit", ""),
         ("TailAudit", ""),
+        ("ReadShares", "trading"),
+        ("ListOrders", ""),
     ];
     assert_eq!(acts, expected);
-    assert!(records.iter().all(|record| record.client == "admin" && record.outcome == Outcome::Done));
+    let (answered, refused) = records.split_at(expected.len() - 2);
+    assert!(answered.iter().all(|record| record.client == "admin" && record.outcome == Outcome::Done));
+    assert!(refused.iter().all(|record| record.client == "admin" && record.outcome == Outcome::Refused));
     // Every one of them is in the table: a new question is a new line here.
     let questions = CallId::ALL
         .iter()

@@ -39,6 +39,8 @@ pub struct World {
     pub requests: AtomicU64,
     /// `frame_bytes` of its settings.
     pub frame_bytes: u32,
+    /// The schedule of its vaults that start from now on.
+    pub refresh_hours: AtomicU64,
 }
 
 /// A connection with its application.
@@ -78,6 +80,7 @@ impl World {
             node,
             requests: AtomicU64::new(1),
             frame_bytes: 1 << 20,
+            refresh_hours: AtomicU64::new(0),
         }
     }
 
@@ -94,6 +97,7 @@ impl World {
             idle_seconds: 86_400,
             durability: Durability::Process,
             isolation: "thread".into(),
+            refresh_hours: self.refresh_hours.load(Ordering::Relaxed),
         };
         Vault::open(
             Arc::clone(&self.platform),

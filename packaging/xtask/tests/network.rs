@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use strongroom_mutant::faults::{self, Behind, Fault};
 use tempfile::TempDir;
 use xtask::{
     server::Server,
@@ -88,17 +89,38 @@ impl World {
     }
 
     fn check(&self, ids: &[&str], more: &[&str]) -> Output {
+        self.command(&self.artefacts.module(), ids, "12").args(more).output().unwrap()
+    }
+
+    fn command(&self, module: &str, ids: &[&str], limit: &str) -> Command {
         let network = format!("{}={}", self.listen, self.server.address());
-        Command::new(self.artefacts.conformance())
-            .args(["--module", &self.artefacts.module(), "--token-label", "trading", "--network", &network])
-            .args(["--network-limit", "12", "--seed", "1"])
+        let mut command = Command::new(self.artefacts.conformance());
+        command
+            .args(["--module", module, "--token-label", "trading", "--network", &network])
+            .args(["--network-limit", limit, "--seed", "1"])
             .args(ids.iter().flat_map(|id| ["--check", id]))
-            .args(more)
             .env("STRONGROOM_CONFIG", self.client().join("strongroom.toml"))
             .env("P11_CONFORMANCE_PIN", PIN)
-            .env("P11_CONFORMANCE_SO_PIN", SO_PIN)
+            .env("P11_CONFORMANCE_SO_PIN", SO_PIN);
+        command
+    }
+
+    /// The checks that must see a fault in front of our module, those of them that do not.
+    fn blind(&self, fault: &Fault) -> Option<String> {
+        let module = std::env::current_exe().unwrap().with_file_name("libstrongroom_mutant.so");
+        let output = self
+            .command(module.to_str().unwrap(), fault.killed_by, "5")
+            .env("MUTANT_MODULE", self.artefacts.module())
+            .env("MUTANT_FAULT", fault.name)
+            .env("MUTANT_WIRE", &self.listen)
             .output()
-            .unwrap()
+            .unwrap();
+        let report = String::from_utf8_lossy(&output.stdout);
+        let saw = |check: &&&str| report.lines().any(|line| line.starts_with(&format!("FAIL {check}  ")));
+        let all = fault.killed_by.iter().filter(saw).count() == fault.killed_by.len();
+        (!all).then(|| {
+            format!("{} ({}): {report}{}", fault.name, fault.does, String::from_utf8_lossy(&output.stderr))
+        })
     }
 }
 
@@ -157,8 +179,19 @@ fn strangers_get_no_session() {
     let client = world.stranger("stranger", &other.client(), &["client.pem", "client.key"]);
     let server = world.stranger("impostor", &other.client(), &["ca.pem"]);
     assert_clean(&world.check(&CERTIFICATES, &["--bad-client", &client, "--bad-server", &server]), 2);
-    // And the check can fail: the right certificate is no stranger's.
+    // And the checks can fail: the right certificates are no stranger's.
     let right = format!("STRONGROOM_CONFIG={}", world.client().join("strongroom.toml").display());
-    let output = world.check(&["network.bad-client"], &["--bad-client", &right]);
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    let output = world.check(&CERTIFICATES, &["--bad-client", &right, "--bad-server", &right]);
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("0 passed, 2 failed"), "{report}");
+}
+
+/// A module that does with a bad network what a module must not do.
+#[test]
+fn every_mutant_behind_a_network_is_killed() {
+    let world = World::new();
+    let faults: Vec<&Fault> = faults::all().filter(|fault| fault.behind == Behind::Network).collect();
+    assert!(faults.len() >= 10, "only {} faults", faults.len());
+    let survivors: Vec<String> = faults.iter().filter_map(|fault| world.blind(fault)).collect();
+    assert!(survivors.is_empty(), "{} of {} live:\n{}", survivors.len(), faults.len(), survivors.join("\n"));
 }

@@ -251,6 +251,7 @@ fn certificate(mandate: &[u8], seeds: [u8; 3]) -> Vec<u8> {
         ready: Vec::new(),
         private: ObjectId([2; 16]),
         key: KEY.to_vec(),
+        object: None,
     };
     let claim = minicbor::to_vec(claim).unwrap();
     let sign = |seed| Signed(node(seed).sign(&Claim::to_sign(&claim)).as_ref().try_into().unwrap());

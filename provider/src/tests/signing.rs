@@ -57,6 +57,21 @@ fn init_and_length_query_cost_no_call_and_sign_costs_one() {
 }
 
 #[test]
+fn a_mechanism_that_the_key_is_not_for_is_refused_at_the_beginning() {
+    let (vault, module, session) = opened();
+    let context = module.session(session).unwrap();
+    let only = Value::Mechanisms(vec![CKM_SHA512_HMAC]);
+    let template = secret_key(CKK_GENERIC_SECRET, KEY).with(CKA_ALLOWED_MECHANISMS, only);
+    let key = object::create(&context, template).unwrap();
+    vault.forget_calls();
+    assert_eq!(sign::init(&context, hmac(), key), Err(Error::MechanismInvalid));
+    assert_eq!(verify::init(&context, hmac(), key), Err(Error::MechanismInvalid));
+    assert_eq!(signature(&context, b"message"), Err(Error::OperationNotInitialized));
+    sign::init(&context, chosen(Mechanism::Sha512Hmac, Params::None), key).unwrap();
+    assert_eq!(vault.calls(), vec![]);
+}
+
+#[test]
 fn parts_travel_as_one_message() {
     let (vault, module, session) = opened();
     let (context, key) = with_key(&module, session);

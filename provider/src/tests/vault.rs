@@ -428,7 +428,14 @@ fn info(id: ObjectId, template: &Template) -> ObjectInfo {
         shares: template
             .ulong(CKA_STRONGROOM_THRESHOLD)
             .map(|threshold| Shares { threshold: threshold as u8, parties: 3 }),
+        kept_from: kept_from(template),
     }
+}
+
+fn kept_from(template: &Template) -> Option<Vec<u64>> {
+    let Some(Value::Mechanisms(allowed)) = template.value(CKA_ALLOWED_MECHANISMS) else { return None };
+    let numbers = Mechanism::ALL.iter().map(|mechanism| mechanism.row().number);
+    Some(numbers.filter(|number| !allowed.contains(number)).collect())
 }
 
 fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {

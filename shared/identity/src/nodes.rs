@@ -160,6 +160,7 @@ mod tests {
             ready: vec![5],
             private: ObjectId([2; 16]),
             key: b"the key".to_vec(),
+            object: None,
         }
     }
 

@@ -68,6 +68,9 @@ faults! {
         "nulls.unwrap-key" "nulls.derive-key" "nulls.seed-random" "nulls.generate-random"
         "nulls.wait-for-slot-event"
     ];
+    "fork-child-refused" [C_Initialize] fork_child_refused, "Usage Guide 2.40, 2.5", "a child is told that its parent's C_Initialize was its own", ["fork.child-starts"];
+    "fork-child-logged-in" [C_Initialize C_GetSessionInfo] fork_child_logged_in, "Usage Guide 2.40, 2.5", "a child is logged in because its parent is", ["fork.child-apart"];
+    "fork-child-has-sessions" [C_Initialize C_GetSessionInfo] fork_child_has_sessions, "Usage Guide 2.40, 2.5", "a child has the sessions of its parent", ["fork.child-apart"];
     "fork-shares-link" [C_Initialize C_GetInfo C_GetSlotList C_GenerateRandom] fork_shares_link, "5.4.1 C_Initialize, fork", "a child process writes on its parent's connection, and the parent's next call fails", ["fork.parent-goes-on"];
 }
 
@@ -199,6 +202,34 @@ fn crash_on_null(call: &Call<'_>) -> CK_RV {
         memory::crash();
     }
     call.forward()
+}
+
+/// Whether the process is another than the one that came here first.
+fn is_child() -> bool {
+    static FIRST: Memo<Option<u32>> = Memo::new(None);
+    *held(&FIRST).get_or_insert_with(std::process::id) != std::process::id()
+}
+
+fn fork_child_refused(call: &Call<'_>) -> CK_RV {
+    if is_child() { CKR_CRYPTOKI_ALREADY_INITIALIZED } else { call.forward() }
+}
+
+fn fork_child_logged_in(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    let spoilt = is_child() && call.is(F::C_GetSessionInfo) && rv == CKR_OK;
+    if let Some(mut info) = memory::read::<CK_SESSION_INFO>(call.word(1)).filter(|_| spoilt) {
+        info.state = CKS_RW_USER_FUNCTIONS;
+        memory::write(call.word(1), info);
+    }
+    rv
+}
+
+fn fork_child_has_sessions(call: &Call<'_>) -> CK_RV {
+    let in_child = is_child();
+    match call.forward() {
+        CKR_SESSION_HANDLE_INVALID if in_child => CKR_OK,
+        rv => rv,
+    }
 }
 
 /// The connection is a socket pair: what a child writes on it stays in the parent's way.

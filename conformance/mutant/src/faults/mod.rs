@@ -9,7 +9,9 @@ mod general;
 mod login;
 mod mechanisms;
 mod messages;
+mod network;
 mod newer;
+mod newest;
 mod objects;
 mod operations;
 mod random;
@@ -33,6 +35,8 @@ pub enum Behind {
     Nss,
     /// SoftHSM2, with the functions of `newer.rs` that the mutant adds.
     Newer,
+    /// Strongroom's own module, which has a server.
+    Network,
 }
 
 /// A row of the table.
@@ -93,6 +97,8 @@ pub fn all() -> impl Iterator<Item = &'static Fault> {
         mechanisms::FAULTS,
         vectors::FAULTS,
         newer::FAULTS,
+        newest::FAULTS,
+        network::FAULTS,
     ]
     .into_iter()
     .flatten()

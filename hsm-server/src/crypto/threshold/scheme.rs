@@ -86,12 +86,11 @@ pub(super) trait Scheme: Send + Sync + 'static {
         terms: Terms,
     ) -> Result<First<Held>, Refusal>;
 
-    /// Begins to combine the signers' last messages.
+    /// Begins to combine the signers' last messages, at a party that holds a share itself.
     fn combine(
-        public: &PublicShares,
+        share: &Share,
+        secret: &Arc<Self::Secret>,
         signing: &Signing,
-        terms: Terms,
-        me: Party,
     ) -> Result<First<Vec<u8>>, Refusal>;
 
     fn scalar(secret: &Self::Secret) -> Zeroizing<<Self::Group as Group>::Scalar>;
@@ -115,13 +114,6 @@ pub(super) trait Row: Send + Sync {
     fn public_of(&self, private_key: &[u8]) -> Result<Vec<u8>, Refusal>;
     fn generate(&self, setup: &Setup, committee: Committee) -> Result<Started<Outcome>, Refusal>;
     fn renew(&self, setup: &Setup, plan: Plan<'_>) -> Result<Started<Outcome>, Refusal>;
-    fn combine(
-        &self,
-        public: &PublicShares,
-        signing: &Signing,
-        terms: Terms,
-        me: Party,
-    ) -> Result<First<Vec<u8>>, Refusal>;
 }
 
 /// A share's secret, without saying of which scheme.
@@ -130,6 +122,7 @@ pub(super) trait Holder: Send + Sync {
     /// The point of the polynomial, to be dealt.
     fn scalar_bytes(&self) -> Zeroizing<[u8; 32]>;
     fn sign(&self, share: &Share, signing: &Signing, terms: Terms) -> Result<First<Held>, Refusal>;
+    fn combine(&self, share: &Share, signing: &Signing) -> Result<First<Vec<u8>>, Refusal>;
     fn child(&self, share: &Share, key: KeyId, index: u32) -> Result<Share, Refusal>;
 }
 
@@ -171,16 +164,6 @@ impl<S: Scheme> Row for Of<S> {
     fn renew(&self, setup: &Setup, plan: Plan<'_>) -> Result<Started<Outcome>, Refusal> {
         lifecycle::renew::<S>(setup, plan)
     }
-
-    fn combine(
-        &self,
-        public: &PublicShares,
-        signing: &Signing,
-        terms: Terms,
-        me: Party,
-    ) -> Result<First<Vec<u8>>, Refusal> {
-        S::combine(public, signing, terms, me)
-    }
 }
 
 /// Hides which scheme a secret is of.
@@ -201,6 +184,10 @@ impl<S: Scheme> Holder for Kept<S> {
 
     fn sign(&self, share: &Share, signing: &Signing, terms: Terms) -> Result<First<Held>, Refusal> {
         S::sign(share, &self.0, signing, terms)
+    }
+
+    fn combine(&self, share: &Share, signing: &Signing) -> Result<First<Vec<u8>>, Refusal> {
+        S::combine(share, &self.0, signing)
     }
 
     fn child(&self, share: &Share, key: KeyId, index: u32) -> Result<Share, Refusal> {

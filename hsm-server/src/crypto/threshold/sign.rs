@@ -61,18 +61,18 @@ pub fn sign(share: &Share, signing: &Signing, setup: &Setup) -> Result<Started<H
 }
 
 /// Begins to combine what the signers release. The result is a signature that has been verified: r ‖ s for ECDSA,
-/// R ‖ s for Ed25519 and BIP340, 64 bytes each. `setup.me` is the coordinator's own seat, which it does not suspect.
+/// R ‖ s for Ed25519 and BIP340, 64 bytes each. `share` is the coordinator's own, whether it signs or not; it does not
+/// suspect itself.
 ///
 /// # Errors
-/// The shares are of another key or epoch, or the signers are not of the committee.
-pub fn combine(
-    public: &PublicShares,
-    signing: &Signing,
-    setup: &Setup,
-) -> Result<Ceremony<Vec<u8>>, Refusal> {
-    let terms = terms(public, signing, setup)?;
+/// The share is of another key or epoch or not its own, or the signers are not of the committee.
+pub fn combine(share: &Share, signing: &Signing, setup: &Setup) -> Result<Ceremony<Vec<u8>>, Refusal> {
+    let terms = terms(share.public(), signing, setup)?;
+    if setup.me != share.me {
+        return Err(Refusal::Seat);
+    }
     let begun = Ceremony::begin(terms, To::Coordinator, signing.signers.clone(), || {
-        public.scheme().row().combine(public, signing, terms, setup.me)
+        share.secret.combine(share, signing)
     })?;
     Ok(begun.0)
 }

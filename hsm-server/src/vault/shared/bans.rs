@@ -20,8 +20,8 @@ use super::{
         records::encode,
     },
     ceremonies::Going,
-    generate::peer,
     keys::SharedKey,
+    lookafter::peer,
     party::About,
 };
 use crate::{
@@ -186,8 +186,7 @@ impl<P: Platform> Vault<P> {
         for partition in partitions {
             for (id, key) in partition.shared.unkept() {
                 let peer = peer(me);
-                let mut context = self.about_shares(&peer);
-                context.call = CallId::SignShared;
+                let mut context = self.about_shares(&peer, CallId::SignShared);
                 (context.subject, context.object) = (partition.rules().record.name.clone(), Some(id));
                 context.detail = "bans that could not be written before".into();
                 // Said where it failed; it is tried again.

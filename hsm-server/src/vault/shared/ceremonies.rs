@@ -9,13 +9,13 @@ use std::{
     },
 };
 
-use strongroom_shared::fault::FaultCode;
+use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
 use super::{
     super::Error,
-    generate::Plan,
     lately::Lately,
     party::About,
+    plan::Plan,
     words::{End, Parcel},
 };
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 };
 
 const SECOND: Time = 1_000_000;
+/// How long a key is let alone, after this node has tried to do something about its shares.
+const PAUSE: Time = 15 * SECOND;
 /// The most ceremonies of one coordinator that a node remembers to have begun. More than sign in the time.
 const BEGUN: usize = 1 << 18;
 /// The most bytes of letters that the ceremonies of one coordinator may hold at once.
@@ -105,6 +107,8 @@ pub struct Ceremonies {
 struct Table {
     entries: HashMap<CeremonyId, Entry>,
     begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
+    /// When keys are looked after again.
+    turns: HashMap<ObjectId, Time>,
 }
 
 struct Entry {
@@ -210,5 +214,16 @@ impl Ceremonies {
     /// Whose turn it is among so many.
     pub fn turn(&self, among: usize) -> usize {
         self.turns.fetch_add(1, Ordering::Relaxed).checked_rem(among).unwrap_or_default()
+    }
+
+    /// Whether it is time to do something about a key's shares, and not only just now that it was tried.
+    pub fn is_turn(&self, key: ObjectId, now: Time) -> bool {
+        let mut table = self.table();
+        table.turns.retain(|_, due| now < *due);
+        if table.turns.contains_key(&key) {
+            return false;
+        }
+        table.turns.insert(key, now.saturating_add(PAUSE));
+        true
     }
 }

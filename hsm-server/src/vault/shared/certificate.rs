@@ -1,5 +1,6 @@
 //! The certificate of a key's shares, as a node makes and reads it. Without it no share is used.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use strongroom_shared::{object::ObjectId, shares::Claim};
 
 use super::{
@@ -21,6 +22,13 @@ pub fn state(claim: &Claim, identity: &Identity) -> Statement {
     let claim = encode(claim).to_vec();
     let signature = identity.sign(&Claim::to_sign(&claim));
     Statement { claim, signature }
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
+    hash
 }
 
 /// A key's object as the ceremonies name it.

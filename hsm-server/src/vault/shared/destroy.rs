@@ -42,14 +42,15 @@ impl<P: Platform> Vault<P> {
         context.object = Some(id);
         context.detail = format!("for client {}", mandate.client);
         let _turn = partition.object_turn();
-        let Some(shared) = partition.shared.key(id) else {
+        if partition.shared.key(id).is_none() {
             // One that waits must not come to life when its certificate arrives late.
-            if destruction == Destruction::Do && partition.shared.pending().contains_key(&id) {
-                self.change(context, Change::new().delete(Path::Pending(partition.id, id)))?;
-                partition.shared.drop_pending(id);
+            if destruction == Destruction::Do && partition.shared.holds(id) {
+                let rows = partition.shared.rows(partition.id, id);
+                self.change(context, rows.into_iter().fold(Change::new(), Change::delete))?;
+                partition.shared.remove(id);
             }
             return Ok(());
-        };
+        }
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
         mandate.check_seen(&object)?;
@@ -60,9 +61,9 @@ impl<P: Platform> Vault<P> {
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
-                let change =
-                    shared.forget(Change::new(), partition.id, id).delete(Path::Object(partition.id, id));
-                self.change(context, change)?;
+                let rows = partition.shared.rows(partition.id, id).into_iter();
+                let change = rows.fold(Change::new(), Change::delete);
+                self.change(context, change.delete(Path::Object(partition.id, id)))?;
                 partition.keyring.remove(id);
                 partition.shared.remove(id);
                 Ok(())

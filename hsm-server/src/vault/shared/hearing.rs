@@ -23,8 +23,8 @@ use super::{
     },
     bans::SignedBan,
     ceremonies::Coordinator,
-    generate::peer,
     keys::SharedKey,
+    lookafter::peer,
 };
 use crate::{
     cluster::{Member, NodeId},
@@ -174,8 +174,7 @@ impl<P: Platform> Vault<P> {
         let epoch = shared.share.public().epoch();
         let bans: Vec<_> = bans.iter().filter(|signed| signed.ban.epoch == epoch).cloned().collect();
         let peer = peer(member);
-        let mut context = self.about_shares(&peer);
-        context.call = CallId::SignShared;
+        let mut context = self.about_shares(&peer, CallId::SignShared);
         (context.subject, context.object) = (partition.rules().record.name.clone(), Some(key));
         self.learn(&mut context, &partition, key, &shared, &bans)
     }

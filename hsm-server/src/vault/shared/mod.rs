@@ -4,18 +4,27 @@
 //! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
 //! part on record, and says nothing that another node could use for anything else.
 
+mod activate;
 pub mod bans;
 pub mod ceremonies;
-mod certificate;
+pub mod certificate;
+mod consent;
 mod destroy;
 mod draft;
 mod generate;
 pub mod hearing;
+mod import;
 pub mod keys;
 pub mod lately;
 mod letters;
+mod lookafter;
+pub mod orders;
 mod party;
+mod plan;
+pub mod proof;
 mod relay;
+mod renew;
+mod schedule;
 mod sign;
 pub mod words;
 
@@ -48,7 +57,7 @@ impl<P: Platform> Handle<SignShared> for Vault<P> {
         let wanted: Sign = meant(&mandate)?;
         context.mechanism = Some(wanted.mechanism);
         self.object(context, &mandate.partition, wanted.key, FaultCode::KeyHandleInvalid)?;
-        self.sign_shared(context, &call.mandated, wanted)
+        self.sign_shared(context, (&call.mandated, &mandate), wanted)
     }
 }
 

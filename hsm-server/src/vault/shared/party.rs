@@ -22,17 +22,19 @@ use super::{
         Context, Error, Vault,
         cluster::View,
         login::Role,
+        mandates::CheckedMandate,
         partition::Partition,
         sign::{Charge, Wish},
     },
     bans::SignedBan,
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::key_id,
+    consent::Renewing,
     draft::Draft,
     generate::FIRST,
     keys::SharedKey,
     meant,
-    words::{Begin, End, Parcel, Progress, Task, Verdict},
+    words::{Begin, End, Parcel, Progress, Task, Verdict, Warrant},
 };
 use crate::{
     authority::Act,
@@ -66,16 +68,16 @@ impl About {
     }
 }
 
-fn forbidden(text: impl Into<String>) -> Error {
+pub(super) fn forbidden(text: impl Into<String>) -> Error {
     Error::caller(FaultCode::Forbidden, text)
 }
 
 /// The first digits of a ceremony's id, for people.
-fn digits(id: CeremonyId) -> String {
+pub(super) fn digits(id: CeremonyId) -> String {
     Hex(id.0.get(..8).unwrap_or_default()).to_string()
 }
 
-fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
     members.into_iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -93,20 +95,37 @@ impl<P: Platform> Vault<P> {
         let setup = |me| Setup { key, id, epoch, me };
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
-                let (partition, shared) = self.shared_key(context, &mandated, key)?;
-                self.check_epoch(&shared, epoch)?;
-                self.keep_unkept_bans(context, &partition, ObjectId(key.0), &shared)?;
-                self.learn(context, &partition, ObjectId(key.0), &shared, &bans)?;
+                let (mandate, shared) = self.shared_key(context, &mandated, key)?;
+                shared.check_current()?;
+                if shared.epoch() != epoch {
+                    return Ok(elsewhen(&shared));
+                }
+                let (partition, object) = (&mandate.partition, ObjectId(key.0));
+                self.keep_unkept_bans(context, partition, object, &shared)?;
+                self.learn(context, partition, object, &shared, &bans)?;
                 let untold: Vec<SignedBan> = shared.unknown_to(&bans);
                 if !untold.is_empty() {
                     let end = Some(End::Behind(untold));
                     return Ok(Progress { parcels: Vec::new(), more: false, end });
                 }
-                self.begin_signing(context, &view, coordinator, (mandated, signers), &shared, &setup)
+                self.begin_signing(context, &view, coordinator, (&mandate, signers), &shared, &setup)
             }
             Task::Generate { mandated, public, seats } => {
                 self.begin_making(context, &view, coordinator, (mandated, public, seats), &setup)
             }
+            Task::Renew(renewal) => {
+                match self.begin_renewing(context, &view, coordinator, renewal, &setup)? {
+                    Renewing::Begun(going) => Ok(going),
+                    Renewing::Behind(untold) => {
+                        let end = Some(End::Behind(untold));
+                        return Ok(Progress { parcels: Vec::new(), more: false, end });
+                    }
+                }
+            }
+            Task::Prove { signers, claim } => {
+                self.begin_proving(context, &view, coordinator, (signers, claim), &setup, key)
+            }
+            Task::Import(import) => self.begin_importing(context, &view, coordinator, import, &setup),
         };
         let mut going = begun?;
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
@@ -143,7 +162,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         mandated: &Mandated,
         key: threshold::KeyId,
-    ) -> Result<(Arc<Partition>, Arc<SharedKey>), Error> {
+    ) -> Result<(CheckedMandate, Arc<SharedKey>), Error> {
         context.call = CallId::SignShared;
         let mandate = self.check_mandate(mandated, CallId::Sign)?;
         context.subject.clone_from(&mandate.partition.rules().record.name);
@@ -155,18 +174,7 @@ impl<P: Platform> Vault<P> {
         let shared = mandate.partition.shared.key(wanted.key).ok_or_else(|| {
             Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
         })?;
-        Ok((mandate.partition, shared))
-    }
-
-    fn check_epoch(&self, shared: &SharedKey, epoch: threshold::Epoch) -> Result<(), Error> {
-        let own = shared.share.public().epoch();
-        if own == epoch {
-            return Ok(());
-        }
-        Err(forbidden(format!(
-            "the share here is of epoch {}, the coordinator's of epoch {}: one of the two was put back to an old copy",
-            own.0, epoch.0
-        )))
+        Ok((mandate, shared))
     }
 
     /// Everything that this node checks of a signature for itself, down to its policy and its record; what its share
@@ -174,12 +182,11 @@ impl<P: Platform> Vault<P> {
     pub(super) fn allow(
         &self,
         context: &mut Context<'_>,
-        mandated: &Mandated,
+        mandate: &CheckedMandate,
         shared: &SharedKey,
         detail: impl FnOnce(&str) -> String,
     ) -> Result<(About, Vec<u8>), Error> {
-        let mandate = self.check_mandate(mandated, CallId::Sign)?;
-        let Sign { key, mechanism, params, input } = meant(&mandate)?;
+        let Sign { key, mechanism, params, input } = meant(mandate)?;
         let partition = mandate.partition.clone();
         let about =
             About { partition, object: key, call: CallId::SignShared, detail: detail(&mandate.client) };
@@ -189,11 +196,11 @@ impl<P: Platform> Vault<P> {
         // The mandate stands for the login.
         let object = about.partition.keyring.object(key, me, Role::User, missing)?;
         mandate.check_seen(&object)?;
-        let turn = self.cluster.begun.begin(&mandate, self.platform.uptime())?;
+        let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
         let charge = if turn.charged { Charge::Done } else { Charge::Now };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
-        self.cluster.begun.charged(&mandate);
+        self.cluster.begun.charged(mandate);
         let intent = authorized.into_intent();
         let scheme = shared.share.public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
@@ -206,7 +213,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         coordinator: Coordinator,
-        (mandated, signers): (Mandated, BTreeSet<Party>),
+        (mandate, signers): (&CheckedMandate, BTreeSet<Party>),
         shared: &Arc<SharedKey>,
         setup: &dyn Fn(Party) -> Setup,
     ) -> Result<Box<Going>, Error> {
@@ -229,7 +236,7 @@ impl<P: Platform> Vault<P> {
         let now = self.platform.uptime();
         self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Signature, now)?;
         let begun = self
-            .allow(context, &mandated, shared, |client| {
+            .allow(context, mandate, shared, |client| {
                 format!(
                     "ceremony {} of node {} for client {client}: {}",
                     digits(setup.id),
@@ -364,11 +371,11 @@ impl<P: Platform> Vault<P> {
                     outgoing
                 }
                 Step::Done(outcome, outgoing) => {
-                    going.end = Some(End::Ready(self.keep_pending(context, &going.about, *plan, outcome)?));
+                    going.end = Some(self.keep_pending(context, &going.about, *plan, outcome)?);
                     outgoing
                 }
                 Step::Abort(abort) => {
-                    self.abort(context, view, going, abort)?;
+                    self.abort(context, view, going, without_ban(abort))?;
                     Vec::new()
                 }
                 Step::Refused(ceremony, rejected) => {
@@ -431,8 +438,22 @@ impl<P: Platform> Vault<P> {
     }
 }
 
+/// Shares that were to be made and are not give nothing away: whoever spoilt them is to be blamed, and no pair banned.
+fn without_ban(abort: Abort) -> Abort {
+    match abort.blame {
+        Blame::Ban(party) => Abort { blame: Blame::Suspect(BTreeSet::from([party])), ..abort },
+        Blame::Culprits(_) | Blame::Recoverable | Blame::Suspect(_) => abort,
+    }
+}
+
+/// That the share here is of another epoch than the coordinator's.
+fn elsewhen(shared: &SharedKey) -> Progress {
+    let end = End::Elsewhen { epoch: shared.epoch(), warrant: Warrant::of(shared) };
+    Progress { parcels: Vec::new(), more: false, end: Some(end) }
+}
+
 /// A ceremony that does not begin.
-fn refusal(refusal: &threshold::Refusal) -> Error {
+pub(super) fn refusal(refusal: &threshold::Refusal) -> Error {
     use threshold::Refusal as Why;
     let code = match refusal {
         Why::Message => FaultCode::DataLengthRange,

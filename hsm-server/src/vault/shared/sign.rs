@@ -12,13 +12,15 @@ use strongroom_shared::{
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
     object::ObjectId,
+    wire::CallId,
 };
 
 use super::{
-    super::{Context, Error, Vault, cluster::View, partition::Partition},
+    super::{Context, Error, Vault, cluster::View, mandates::CheckedMandate, partition::Partition},
     keys::SharedKey,
+    lookafter::peer,
     relay::{Lead, Relay, Setback, Trouble},
-    words::{Begin, Task},
+    words::{Begin, Task, Warrant},
 };
 use crate::{
     cluster::Member,
@@ -43,6 +45,8 @@ struct Lessons {
     apart: Vec<BTreeSet<Party>>,
     reasons: Vec<String>,
     refusals: Vec<Fault>,
+    /// Who was brought to the same epoch: nobody is twice.
+    met: BTreeSet<Party>,
 }
 
 impl Lessons {
@@ -79,12 +83,13 @@ impl<P: Platform> Vault<P> {
     pub(super) fn sign_shared(
         &self,
         context: &mut Context<'_>,
-        mandated: &Mandated,
+        (mandated, mandate): (&Mandated, &CheckedMandate),
         wanted: Sign,
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
         let partition = context.partition()?;
-        let shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+        let mut shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+        shared.check_current()?;
         let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
         let input = crypto::shared_input(shared.share.public().scheme(), mechanism, &input)?;
         if mandated.text.len() > self.portion() {
@@ -102,7 +107,7 @@ impl<P: Platform> Vault<P> {
                 break;
             }
             let Some(parties) = self.quorum(&view, &shared, &lessons) else { break };
-            match self.attempt(context, &view, (mandated, &input), &shared, parties, until) {
+            match self.attempt(context, &view, (mandated, mandate, &input), &shared, parties, until) {
                 Ok(bytes) => return Ok(Signature { bytes }),
                 Err(Trouble::Own(error)) => {
                     context.recorded = false;
@@ -112,7 +117,9 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
                     self.hear(context, &partition, key, &shared, &setback, &mut lessons)?;
                     self.accuse(context, &shared, &view, &setback)?;
+                    self.meet_epochs(context, &view, &shared, &setback, &mut lessons)?;
                     lessons.learn(*setback);
+                    shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
                 }
             }
         }
@@ -125,7 +132,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        (mandated, input): (&Mandated, &[u8]),
+        (mandated, mandate, input): (&Mandated, &CheckedMandate, &[u8]),
         shared: &SharedKey,
         parties: BTreeMap<Party, Member>,
         until: Time,
@@ -141,14 +148,14 @@ impl<P: Platform> Vault<P> {
         if !signers.contains(&me) {
             // Whoever has others sign checks and records the same as if it signed.
             let detail = |client: &str| format!("others sign, for client {client}");
-            self.allow(context, mandated, shared, detail).map_err(Trouble::Own)?;
+            self.allow(context, mandate, shared, detail).map_err(Trouble::Own)?;
         }
         let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.bans() };
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
         let signing = Signing { signers, input: input.to_vec() };
         let broken = |text: String| Trouble::Own(Error::caller(FaultCode::Internal, text));
-        let combining = combine(public, &signing, &Setup { key, id, epoch, me });
+        let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
         let combining = combining.map_err(|error| broken(error.to_string()))?;
         match combining.step(relay.collected()) {
             Step::Done(signature, _) => Ok(signature),
@@ -210,8 +217,40 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
+    /// Whoever has shares of an earlier epoch takes up those that wait there: the others, or this node.
+    fn meet_epochs(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        shared: &SharedKey,
+        setback: &Setback,
+        lessons: &mut Lessons,
+    ) -> Result<(), Error> {
+        let members = shared.members(view.document.membership());
+        for (party, epoch, warrant) in &setback.elsewhen {
+            let Some(member) = members.get(party) else { continue };
+            let met = if !lessons.met.insert(*party) {
+                Err("it is of another epoch still".to_owned())
+            } else if *epoch > shared.epoch() {
+                let peer = peer(member);
+                let activated = self.activate(&mut self.about_shares(&peer, CallId::RenewShares), warrant);
+                // If it is this node that has lost its share, that is what is to be told.
+                shared.check_current().inspect_err(|_| context.recorded = false)?;
+                activated.map_err(|error| error.to_string())
+            } else {
+                let handed = self.consult(view, member, &Warrant::of(shared).question(), PATIENCE);
+                handed.map(drop).map_err(|error| error.to_string())
+            };
+            if let Err(reason) = met {
+                lessons.reasons.push(format!("node {}: {reason}", member.name));
+                lessons.out.insert(*party);
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves out for an hour whoever has proved to be wrong, on record.
-    fn accuse(
+    pub(super) fn accuse(
         &self,
         context: &mut Context<'_>,
         shared: &SharedKey,

@@ -3,6 +3,8 @@
 mod double;
 mod hostile;
 mod keys;
+mod life;
+mod orders;
 mod signers;
 mod signing;
 mod weather;

@@ -8,6 +8,10 @@ mod sign;
 
 use std::{marker::PhantomData, sync::Arc};
 
+use aws_lc_rs::{
+    digest::{Digest, SHA256},
+    signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey},
+};
 use dkls23::{
     curve::DklsCurve,
     protocols::{
@@ -46,7 +50,7 @@ pub trait Curve: DklsCurve<AffinePoint: Stored, Scalar: Stored> + Send + Sync {
     const S: SForm;
 
     fn uncompressed(point: &Self::AffinePoint) -> Vec<u8>;
-    /// Verifies r ‖ s by the curve's own crate, which is not the one that signed.
+    /// Verifies r ‖ s by another library than the one that signed.
     fn verify(public_key: &[u8], digest: &[u8; 32], signature: &[u8]) -> bool;
     /// Whether BIP-32 children are those that the world knows.
     fn children() -> Result<(), Refusal>;
@@ -96,9 +100,10 @@ impl Curve for NistP256 {
     }
 
     fn verify(public_key: &[u8], digest: &[u8; 32], signature: &[u8]) -> bool {
-        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(public_key);
-        let signature = p256::ecdsa::Signature::from_slice(signature);
-        matches!((key, signature), (Ok(key), Ok(signature)) if key.verify_prehash(digest, &signature).is_ok())
+        // AWS-LC takes a tenth of the time that the curve's own crate takes.
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public_key);
+        let digest = Digest::import_less_safe(digest, &SHA256);
+        digest.is_ok_and(|digest| key.verify_digest(&digest, signature).is_ok())
     }
 
     fn children() -> Result<(), Refusal> {
@@ -136,12 +141,11 @@ impl<C: Curve> Scheme for Ecdsa<C> {
     }
 
     fn combine(
-        public: &PublicShares,
+        share: &Share,
+        secret: &Arc<Self::Secret>,
         signing: &Signing,
-        _: Terms,
-        me: Party,
     ) -> Result<First<Vec<u8>>, Refusal> {
-        sign::combine::<C>(public, signing, me)
+        sign::combine::<C>(&secret.pk, signing, share.party())
     }
 
     fn scalar(secret: &Self::Secret) -> Zeroizing<<Self::Group as Group>::Scalar> {

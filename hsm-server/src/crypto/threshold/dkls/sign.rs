@@ -24,8 +24,7 @@ use crate::crypto::threshold::{
     envelope::{Letter, Terms, To, decode, encode},
     group::{Group, Weierstrass},
     party::Party,
-    scheme::Points,
-    share::{PublicShares, Share},
+    share::Share,
     sign::{Held, Signing},
 };
 
@@ -183,15 +182,14 @@ struct Partial {
 }
 
 pub fn combine<C: Curve>(
-    public: &PublicShares,
+    public_key: &<Weierstrass<C> as Group>::Point,
     signing: &Signing,
     me: Party,
 ) -> Result<First<Vec<u8>>, Refusal> {
-    let point = Points::<Weierstrass<C>>::of(public)?.public_key;
     let combining = Combining::<C> {
         me,
         signers: signing.signers.clone(),
-        public_key: C::uncompressed(&point),
+        public_key: C::uncompressed(public_key),
         digest: prehash(&signing.input)?,
         curve: std::marker::PhantomData,
     };

@@ -112,6 +112,7 @@ fn finish<S: Suite>(
     let public_key = public.verifying_key().serialize().map_err(|_| wrong())?;
     let public = context.public(public_key, verifying, None);
     public.check().map_err(|_| wrong())?;
-    let secret = Secret(S::Arithmetic::scalar_bytes(&scalar));
+    let scalar = S::Arithmetic::scalar_bytes(&scalar);
+    let secret = Secret::<S>::new(&public, context.me, &*scalar).map_err(|_| wrong())?;
     Ok(Move::Finished(Made { public, secret: keep::<Frost<S>>(secret) }))
 }

@@ -1,7 +1,7 @@
 //! Schnorr signatures by FROST (RFC 9591): Ed25519, and BIP340 over secp256k1.
 //!
 //! The libraries are the Zcash Foundation's `frost-ed25519` and `frost-secp256k1-tr`. A share is one scalar; everything
-//! else that the library keeps is built from it and the public shares when it is needed. For BIP340, key generation
+//! else that the library keeps is built from it and the public shares when the share is opened. For BIP340, key generation
 //! ends with the tweak of BIP 341 for a key without scripts: the public key is what comes out after it.
 
 mod generate;
@@ -62,14 +62,32 @@ impl Suite for Bip340 {
     type Arithmetic = Weierstrass<Secp256k1>;
 }
 
-/// A share: the point of the polynomial, as the group writes scalars.
-pub struct Secret(Zeroizing<[u8; 32]>);
+/// A share as the library has it: read once, because reading a point takes about as long as signing.
+pub struct Secret<S: Suite> {
+    /// What it signs with. The library wipes it.
+    package: KeyPackage<S>,
+    /// What it verifies signature shares with.
+    public: PublicKeyPackage<S>,
+}
+
+impl<S: Suite> Secret<S> {
+    /// The share of `me`: `scalar` is the point of the polynomial, as the group writes scalars.
+    fn new(public: &PublicShares, me: Party, scalar: &[u8]) -> Result<Self, Refusal> {
+        let package = key_package(public, me, scalar).map_err(|_| Refusal::Share)?;
+        let public = public_package(public).map_err(|_| Refusal::Point)?;
+        Ok(Self { package, public })
+    }
+
+    fn scalar_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.package.signing_share().serialize())
+    }
+}
 
 impl<S: Suite> Scheme for Frost<S> {
     const ID: SchemeId = <S as Suite>::ID;
     const RENEW_ROUNDS: u8 = 1;
     type Group = S::Arithmetic;
-    type Secret = Secret;
+    type Secret = Secret<S>;
     type Generate = Generating<S>;
     type Renew = Renewing<S>;
 
@@ -91,30 +109,30 @@ impl<S: Suite> Scheme for Frost<S> {
         signing: &Signing,
         terms: Terms,
     ) -> Result<First<Held>, Refusal> {
-        sign::begin::<S>(share, secret, signing, terms)
+        sign::begin(share.party(), secret, signing, terms)
     }
 
     fn combine(
-        public: &PublicShares,
+        share: &Share,
+        secret: &Arc<Self::Secret>,
         signing: &Signing,
-        _: Terms,
-        me: Party,
     ) -> Result<First<Vec<u8>>, Refusal> {
-        sign::combine::<S>(public, signing, me)
+        Ok(sign::combine(share.party(), secret, signing))
     }
 
     fn scalar(secret: &Self::Secret) -> Zeroizing<<Self::Group as Group>::Scalar> {
         // Only bytes of scalars are ever made into a `Secret`; zero is the public key of nothing.
-        S::Arithmetic::scalar(&*secret.0).unwrap_or_else(|| Zeroizing::new(S::Arithmetic::small(0)))
+        S::Arithmetic::scalar(&secret.scalar_bytes())
+            .unwrap_or_else(|| Zeroizing::new(S::Arithmetic::small(0)))
     }
 
     fn to_bytes(secret: &Self::Secret) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        Ok(Zeroizing::new(secret.0.to_vec()))
+        Ok(secret.scalar_bytes())
     }
 
-    fn from_bytes(_: &PublicShares, _: Party, bytes: &[u8]) -> Result<Self::Secret, Refusal> {
-        let scalar = S::Arithmetic::scalar(bytes).ok_or(Refusal::Share)?;
-        Ok(Secret(S::Arithmetic::scalar_bytes(&scalar)))
+    fn from_bytes(public: &PublicShares, me: Party, bytes: &[u8]) -> Result<Self::Secret, Refusal> {
+        S::Arithmetic::scalar(bytes).ok_or(Refusal::Share)?;
+        Secret::new(public, me, bytes)
     }
 
     fn public_key(point: &<Self::Group as Group>::Point) -> Vec<u8> {
@@ -128,16 +146,15 @@ fn identifier<S: Suite>(party: Party) -> Result<Identifier<S>, Refusal> {
 }
 
 /// What the library signs with.
-fn key_package<S: Suite>(share: &Share, secret: &Secret) -> Result<Zeroizing<KeyPackage<S>>, Error<S>> {
-    let public = share.public();
-    let own = public.verifying_share(share.party()).ok_or(Error::UnknownIdentifier)?;
-    Ok(Zeroizing::new(KeyPackage::new(
-        Identifier::try_from(u16::from(share.party().number()))?,
-        SigningShare::deserialize(&*secret.0)?,
+fn key_package<S: Suite>(public: &PublicShares, me: Party, scalar: &[u8]) -> Result<KeyPackage<S>, Error<S>> {
+    let own = public.verifying_share(me).ok_or(Error::UnknownIdentifier)?;
+    Ok(KeyPackage::new(
+        Identifier::try_from(u16::from(me.number()))?,
+        SigningShare::deserialize(scalar)?,
         VerifyingShare::deserialize(own)?,
         VerifyingKey::deserialize(&public.public_key)?,
         u16::from(public.committee().threshold()),
-    )))
+    ))
 }
 
 /// What the library verifies signature shares with.

@@ -49,7 +49,9 @@ impl<S: Suite> Rounds for Renewing<S> {
         }
         let bytes = dealt.verifying.iter().map(S::Arithmetic::point_bytes);
         let public = context.public(S::Arithmetic::point_bytes(&public_key), bytes, None);
-        let secret = Secret(S::Arithmetic::scalar_bytes(&dealt.scalar));
+        let scalar = S::Arithmetic::scalar_bytes(&dealt.scalar);
+        let secret = Secret::<S>::new(&public, context.me, &*scalar)
+            .map_err(|_| context.suspect_all("the own share does not fit the others"))?;
         Ok(Move::Finished(Made { public, secret: keep::<Frost<S>>(secret) }))
     }
 }

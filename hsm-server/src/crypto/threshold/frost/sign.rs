@@ -7,8 +7,7 @@ use std::{
 };
 
 use frost_core::{
-    CheaterDetection, SigningPackage, aggregate_custom,
-    keys::{KeyPackage, PublicKeyPackage},
+    CheaterDetection, Identifier, SigningPackage, aggregate_custom,
     round1::{SigningCommitments, SigningNonces},
     round2::{self, SignatureShare},
 };
@@ -16,13 +15,12 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use super::{Secret, Suite, abort, garbage, identifier, key_package, public_package};
+use super::{Secret, Suite, abort, garbage, identifier};
 use crate::crypto::threshold::{
     blame::{Abort, Blame, Refusal},
     ceremony::{First, Machine, Mailbox, Turn},
     envelope::{Letter, Terms, To, decode, encode},
     party::Party,
-    share::{PublicShares, Share},
     sign::{Held, Signing},
 };
 
@@ -30,20 +28,19 @@ use crate::crypto::threshold::{
 const LAST: u8 = 2;
 
 pub fn begin<S: Suite>(
-    share: &Share,
-    secret: &Arc<Secret>,
+    me: Party,
+    secret: &Arc<Secret<S>>,
     signing: &Signing,
     terms: Terms,
 ) -> Result<First<Held>, Refusal> {
-    let package = key_package::<S>(share, secret).map_err(|_| Refusal::Share)?;
-    let nonces = SigningNonces::new(package.signing_share(), &mut OsRng);
-    begin_with(share.party(), package, nonces, signing, terms)
+    let nonces = SigningNonces::new(secret.package.signing_share(), &mut OsRng);
+    begin_with(me, secret, nonces, signing, terms)
 }
 
 /// Begins with these nonces, which are used nowhere else.
 pub fn begin_with<S: Suite>(
     me: Party,
-    package: Zeroizing<KeyPackage<S>>,
+    secret: &Arc<Secret<S>>,
     nonces: SigningNonces<S>,
     signing: &Signing,
     terms: Terms,
@@ -55,7 +52,7 @@ pub fn begin_with<S: Suite>(
         me,
         signers: signing.signers.clone(),
         message: signing.input.clone(),
-        package,
+        secret: Arc::clone(secret),
         nonces,
         own,
     };
@@ -68,7 +65,7 @@ struct Committed<S: Suite> {
     me: Party,
     signers: BTreeSet<Party>,
     message: Vec<u8>,
-    package: Zeroizing<KeyPackage<S>>,
+    secret: Arc<Secret<S>>,
     nonces: SigningNonces<S>,
     own: Vec<u8>,
 }
@@ -81,9 +78,13 @@ impl<S: Suite> Machine<Held> for Committed<S> {
     fn advance(self: Box<Self>, mailbox: Mailbox) -> Result<Turn<Held>, Abort> {
         let mut commitments: BTreeMap<Party, ByteVec> =
             mailbox.iter().map(|(party, bytes)| (*party, bytes.to_vec().into())).collect();
+        let mut read = read(&commitments)?;
+        // The own ones need not be read to be known.
         commitments.insert(self.me, self.own.clone().into());
-        let package = signing_package::<S>(&commitments, &self.message)?;
-        let share = round2::sign(&package, &self.nonces, &self.package)
+        let me = identifier(self.me).map_err(|_| garbage(self.me))?;
+        read.insert(me, *self.nonces.commitments());
+        let package = SigningPackage::new(read, &self.message);
+        let share = round2::sign(&package, &self.nonces, &self.secret.package)
             .map_err(|error| abort(&error, self.signers.iter().copied(), self.me))?;
         let partial = Partial { commitments, share: share.serialize().into() };
         let letter = Letter { to: To::Coordinator, body: Zeroizing::new(encode(&partial)) };
@@ -91,11 +92,10 @@ impl<S: Suite> Machine<Held> for Committed<S> {
     }
 }
 
-/// What the signers' commitments and the message make.
-fn signing_package<S: Suite>(
+/// The signers' commitments, as the library has them.
+fn read<S: Suite>(
     commitments: &BTreeMap<Party, ByteVec>,
-    message: &[u8],
-) -> Result<SigningPackage<S>, Abort> {
+) -> Result<BTreeMap<Identifier<S>, SigningCommitments<S>>, Abort> {
     let mut read = BTreeMap::new();
     for (party, bytes) in commitments {
         let commitment = SigningCommitments::<S>::deserialize(bytes).map_err(|_| garbage(*party))?;
@@ -105,7 +105,7 @@ fn signing_package<S: Suite>(
         }
         read.insert(identifier::<S>(*party).map_err(|_| garbage(*party))?, commitment);
     }
-    Ok(SigningPackage::new(read, message))
+    Ok(read)
 }
 
 /// A signer's part of the signature.
@@ -118,18 +118,14 @@ struct Partial {
     share: ByteVec,
 }
 
-pub fn combine<S: Suite>(
-    public: &PublicShares,
-    signing: &Signing,
-    me: Party,
-) -> Result<First<Vec<u8>>, Refusal> {
-    let combining = Combining::<S> {
+pub fn combine<S: Suite>(me: Party, secret: &Arc<Secret<S>>, signing: &Signing) -> First<Vec<u8>> {
+    let combining = Combining {
         me,
         signers: signing.signers.clone(),
         message: signing.input.clone(),
-        public: public_package(public).map_err(|_| Refusal::Point)?,
+        secret: Arc::clone(secret),
     };
-    Ok(First { round: LAST, protocol: Box::new(combining), letters: Vec::new() })
+    First { round: LAST, protocol: Box::new(combining), letters: Vec::new() }
 }
 
 /// The coordinator, waiting for every signer's share.
@@ -137,7 +133,7 @@ struct Combining<S: Suite> {
     me: Party,
     signers: BTreeSet<Party>,
     message: Vec<u8>,
-    public: PublicKeyPackage<S>,
+    secret: Arc<Secret<S>>,
 }
 
 impl<S: Suite> Machine<Vec<u8>> for Combining<S> {
@@ -151,16 +147,16 @@ impl<S: Suite> Machine<Vec<u8>> for Combining<S> {
             partials.insert(*party, decode(bytes).ok_or_else(|| garbage(*party))?);
         }
         let commitments = self.agreed(&partials)?;
-        let package = signing_package::<S>(&commitments, &self.message)?;
+        let package = SigningPackage::new(read(&commitments)?, &self.message);
         let mut shares = BTreeMap::new();
         for (party, partial) in &partials {
             let share = SignatureShare::<S>::deserialize(&partial.share).map_err(|_| garbage(*party))?;
             shares.insert(identifier::<S>(*party).map_err(|_| garbage(*party))?, share);
         }
         let blame = |error| abort(&error, self.signers.iter().copied(), self.me);
-        let signature = aggregate_custom(&package, &shares, &self.public, CheaterDetection::AllCheaters)
-            .map_err(blame)?;
-        self.public.verifying_key().verify(&self.message, &signature).map_err(blame)?;
+        // It verifies what it made, and looks for culprits only if that is wrong.
+        let detection = CheaterDetection::AllCheaters;
+        let signature = aggregate_custom(&package, &shares, &self.secret.public, detection).map_err(blame)?;
         signature.serialize().map(Turn::Done).map_err(blame)
     }
 }

@@ -6,12 +6,10 @@ use frost_core::{
     keys::SigningShare,
     round1::{Nonce, SigningNonces},
 };
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::crypto::threshold::{
     Ceremony, CeremonyId, Committee, Epoch, Held, Incoming, KeyId, Setup, Step, To, envelope::Purpose,
-    scheme::keep,
 };
 
 const PUBLIC_KEY: &str = "15d21ccd7ee42959562fc8aa63224c8851fb3ec85a3faf66040d380fb9738673";
@@ -41,8 +39,7 @@ fn the_signature_is_that_of_the_standard() {
     let committee = Committee::new(2, 3).unwrap();
     let me = |number| Party::new(number).unwrap();
     let setup = |me| Setup { key: KeyId([1; 16]), id: CeremonyId([2; 32]), epoch: Epoch(1), me };
-    let secret =
-        |number: u8| Secret(Zeroizing::new(bytes(SHARES[usize::from(number) - 1]).try_into().unwrap()));
+    let scalar = |number: u8| bytes(SHARES[usize::from(number) - 1]);
     let context = Context {
         scheme: SchemeId::Ed25519,
         key: KeyId([1; 16]),
@@ -52,7 +49,7 @@ fn the_signature_is_that_of_the_standard() {
         session: [0; 32],
     };
     let verifying = (1..=3).map(|number| {
-        let scalar = <Frost<Ed25519> as Scheme>::scalar(&secret(number));
+        let scalar = Edwards::scalar(&scalar(number)).unwrap();
         Edwards::point_bytes(&Edwards::base(&scalar))
     });
     let public = context.public(bytes(PUBLIC_KEY), verifying, None);
@@ -62,14 +59,12 @@ fn the_signature_is_that_of_the_standard() {
     let terms = Terms::new(&setup(me(1)), &Purpose::Sign, 0u8);
     let mut signers: BTreeMap<Party, (Ceremony<Held>, Vec<Incoming>)> = BTreeMap::new();
     for (number, hiding, binding) in NONCES {
-        let share =
-            Share { public: public.clone(), me: me(number), secret: keep::<Frost<Ed25519>>(secret(number)) };
-        let package = key_package::<Ed25519>(&share, &secret(number)).unwrap();
+        let secret = Arc::new(Secret::<Ed25519>::new(&public, me(number), &scalar(number)).unwrap());
         let share_of =
             |hexadecimal| SigningShare::<Ed25519>::deserialize(&bytes(hexadecimal)).unwrap().serialize();
         let nonce = |hexadecimal| Nonce::deserialize(&share_of(hexadecimal)).unwrap();
         let nonces = SigningNonces::from_nonces(nonce(hiding), nonce(binding));
-        let begin = || sign::begin_with(me(number), package, nonces, &signing, terms);
+        let begin = || sign::begin_with(me(number), &secret, nonces, &signing, terms);
         let (ceremony, outgoing) =
             Ceremony::begin(terms, To::Party(me(number)), signing.signers.clone(), begin).unwrap();
         let said = outgoing.iter().map(|said| Incoming { from: me(number), bytes: said.bytes.to_vec() });
@@ -81,7 +76,8 @@ fn the_signature_is_that_of_the_standard() {
         said.insert(party, outgoing);
         begun.push((party, ceremony));
     }
-    let first = || combine::<Ed25519>(&public, &signing);
+    let coordinator = Arc::new(Secret::<Ed25519>::new(&public, me(2), &scalar(2)).unwrap());
+    let first = || Ok(sign::combine(me(2), &coordinator, &signing));
     let (mut combiner, _) = Ceremony::begin(terms, To::Coordinator, signing.signers.clone(), first).unwrap();
     for (party, ceremony) in begun {
         let heard = said.iter().filter(|(from, _)| **from != party).flat_map(|(_, said)| said.clone());
@@ -94,10 +90,6 @@ fn the_signature_is_that_of_the_standard() {
         };
     }
     panic!("no signature");
-}
-
-fn combine<S: Suite>(public: &PublicShares, signing: &Signing) -> Result<First<Vec<u8>>, Refusal> {
-    sign::combine::<S>(public, signing, Party::new(2).ok_or(Refusal::Seat)?)
 }
 
 fn bytes(hexadecimal: &str) -> Vec<u8> {

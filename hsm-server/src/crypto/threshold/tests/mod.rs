@@ -226,7 +226,8 @@ fn sign_over(
     if ran.ends.values().any(|end| matches!(end, End::Abort(_))) {
         return Signed { signers: ran, signature: None };
     }
-    let mut combiner = combine(public, &signing, &setup(party(signers[0]))).unwrap();
+    let own = &shares[&party(signers[0])];
+    let mut combiner = combine(own, &signing, &setup(party(signers[0]))).unwrap();
     let ends = std::mem::take(&mut ran.ends);
     for (from, end) in ends {
         let outgoing = end.done().release();

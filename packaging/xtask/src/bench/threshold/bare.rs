@@ -68,7 +68,7 @@ fn sign_once(shares: &BTreeMap<Party, Share>, number: u64) -> Outcome {
     let start = |(me, share): (&Party, &Share)| Ok((*me, sign(share, &signing, &setup(number, *me))?));
     let held = run(signing_shares().map(start).collect::<Outcome<_>>()?)?;
     let (me, share) = signing_shares().next().ok_or("no signer")?;
-    let mut combiner = combine(share.public(), &signing, &setup(number, *me))?;
+    let mut combiner = combine(share, &signing, &setup(number, *me))?;
     for (from, held) in held {
         let bytes = held.release().bytes.to_vec();
         combiner = match combiner.step(vec![Incoming { from, bytes }]) {

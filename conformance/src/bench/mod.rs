@@ -1,25 +1,25 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
+mod preflight;
+mod target;
+
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
-use std::ffi::CString;
 use std::fs::File;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::check::{Check, Stop};
 use crate::marks::Effect;
 use crate::observations::{Measured, Observation};
+use crate::probe::model::Model;
 use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
-use crate::survey::Survey;
 use crate::template::{Mechanism, Out, Template};
 use crate::trace::Recorder;
+pub use target::{Leftovers, Pin, Target, Tries};
 
 /// The label of every object that the suite makes.
 pub const LABEL: &[u8] = b"p11-conformance";
@@ -51,19 +51,6 @@ pub enum Slots {
     WithToken,
 }
 
-/// A PIN, wiped when it goes out of use.
-pub type Pin = Zeroizing<Vec<u8>>;
-
-/// What becomes of token objects that the suite made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Leftovers {
-    /// They are destroyed.
-    #[default]
-    Destroy,
-    /// They stay, for whoever wants to look at them.
-    Keep,
-}
-
 /// How the token stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -75,51 +62,6 @@ pub enum Standing {
     Away,
     /// It does not take the user's PIN any more. No further try is made.
     Refused,
-}
-
-/// Which tries of a PIN the suite may use up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tries {
-    /// Not the last one.
-    #[default]
-    KeepOne,
-    /// Every one.
-    All,
-}
-
-/// Which module and token, and the PINs.
-#[derive(Clone, Default)]
-pub struct Target {
-    /// The module's file.
-    pub module: PathBuf,
-    /// The token's label; without one, the first initialised token.
-    pub token_label: Option<String>,
-    /// The user's PIN.
-    pub pin: Option<Pin>,
-    /// The security officer's PIN.
-    pub so_pin: Option<Pin>,
-    /// What `C_Initialize` is given as `pReserved`, for modules that ask for it.
-    pub init_string: Option<CString>,
-    /// What becomes of token objects.
-    pub leftovers: Leftovers,
-    /// The graver effects that are allowed.
-    pub most: Option<Effect>,
-    /// What tries of the PINs may be used up.
-    pub tries: Tries,
-    /// MiB of memory that the module may have.
-    pub memory: u64,
-    /// What random data comes from.
-    pub seed: u64,
-    /// Where to write calls.
-    pub calls: Option<PathBuf>,
-    /// Where the suite's proxy takes orders, if the module is behind it.
-    pub socket: Option<PathBuf>,
-    /// How long a call may take when the network is bad.
-    pub limit: Duration,
-    /// Environment variables with which the server must not accept the module.
-    pub bad_clients: Vec<(String, String)>,
-    /// Environment variables with which the module must not accept the server.
-    pub bad_servers: Vec<(String, String)>,
 }
 
 /// See the module's header.
@@ -134,6 +76,7 @@ pub struct Bench {
     opened: RefCell<Vec<CK_SESSION_HANDLE>>,
     mechanisms: OnceCell<Vec<CK_MECHANISM_TYPE>>,
     rsa: Cell<Option<KeyPair>>,
+    model: OnceCell<Model>,
     standing: Cell<Standing>,
     widest: Cell<Option<CK_FLAGS>>,
     random: RefCell<Seeded>,
@@ -174,6 +117,7 @@ impl Bench {
             opened: RefCell::default(),
             mechanisms: OnceCell::new(),
             rsa: Cell::new(None),
+            model: OnceCell::new(),
         })
     }
 
@@ -275,73 +219,6 @@ impl Bench {
             session.destroy(object).ok()?;
         }
         Ok(())
-    }
-
-    /// Sees whether the module can be initialised, shows the token and takes the PINs that were given. Each costs one
-    /// try at most.
-    ///
-    /// # Errors
-    /// The first thing that is in the way, as a sentence.
-    pub fn preflight(&self) -> Result<Survey, String> {
-        self.prepare(Stage::Token).map_err(reason)?;
-        let survey = Survey::of(self).map_err(reason)?;
-        self.refuse_last_tries(survey.flags)?;
-        let pins = [
-            (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
-            (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),
-        ];
-        for (user, pin, name) in pins {
-            let Some(pin) = pin else { continue };
-            let session = self.session().map_err(reason)?;
-            let rv = session.login(user, pin);
-            if !rv.was(CKR_OK) {
-                return Err(format!("the {name} is not accepted: {rv}"));
-            }
-            if user == CKU_USER {
-                self.refuse_full_token(&session)?;
-            }
-            let _logged_out = session.logout();
-            self.conclude();
-        }
-        Ok(survey)
-    }
-
-    /// A PIN that is locked, or has one try left, is not tried.
-    fn refuse_last_tries(&self, flags: CK_FLAGS) -> Result<(), String> {
-        let pins = [
-            (&self.target.pin, CKF_USER_PIN_LOCKED, CKF_USER_PIN_FINAL_TRY, "user PIN"),
-            (&self.target.so_pin, CKF_SO_PIN_LOCKED, CKF_SO_PIN_FINAL_TRY, "SO PIN"),
-        ];
-        for (pin, locked, final_try, name) in pins {
-            if pin.is_some() && flags & locked != 0 {
-                return Err(format!("the token says that the {name} is locked"));
-            }
-            if pin.is_some() && flags & final_try != 0 && self.target.tries == Tries::KeepOne {
-                return Err(format!(
-                    "the token says that one try of the {name} is left: log in with the right PIN by other means \
-                     first, or give --allow-lockout"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// A token without room for an object would fail checks that are not about room.
-    fn refuse_full_token(&self, session: &Session<'_>) -> Result<(), String> {
-        if self.target.most.is_some_and(|most| most < Effect::TokenObjects) {
-            return Ok(());
-        }
-        let template = Template::data().without(CKA_TOKEN).bool(CKA_TOKEN, true);
-        match session.try_create(&template) {
-            (rv, object) if rv.was(CKR_OK) => {
-                let _destroyed = session.destroy(object);
-                Ok(())
-            }
-            (rv, _) if rv.was(CKR_DEVICE_MEMORY) => Err(format!(
-                "the token is full ({rv}): destroy objects that are not needed, or give --read-only"
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// Takes the module back to a stage that it has passed.
@@ -587,6 +464,18 @@ impl Bench {
         )?;
         self.rsa.set(Some(pair));
         Ok(pair)
+    }
+
+    /// What the module does with attributes, learnt once, because that takes a thousand calls.
+    ///
+    /// # Errors
+    /// What keeps it from being learnt.
+    pub fn model(&self, learn: impl FnOnce() -> Result<Model, Stop>) -> Result<&Model, Stop> {
+        if let Some(known) = self.model.get() {
+            return Ok(known);
+        }
+        let learnt = learn()?;
+        Ok(self.model.get_or_init(|| learnt))
     }
 
     /// A hash value of the module's own making.
