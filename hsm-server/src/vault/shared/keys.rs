@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
 };
 
 use minicbor::{Decode, Encode};
@@ -255,6 +255,8 @@ pub struct SharedKeys {
     pending: RwLock<Pending>,
     /// The certificates of what came after shares that are kept still.
     former: RwLock<BTreeMap<ObjectId, Vec<u8>>>,
+    /// Held while this node has the others make one.
+    making: Mutex<()>,
 }
 
 /// The shares that wait, by key and epoch. A later one may be begun while an earlier one waits: whoever may have the
@@ -278,11 +280,25 @@ impl SharedKeys {
         pending: Pending,
         former: BTreeMap<ObjectId, Vec<u8>>,
     ) -> Self {
-        Self { active: RwLock::new(active), pending: RwLock::new(pending), former: RwLock::new(former) }
+        Self {
+            active: RwLock::new(active),
+            pending: RwLock::new(pending),
+            former: RwLock::new(former),
+            making: Mutex::default(),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to have a key made, unless one is being made.
+    pub fn turn_to_make(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.making.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether a share of this key is here, in whatever state.

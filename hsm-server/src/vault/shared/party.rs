@@ -10,6 +10,7 @@ use std::{
 
 use strongroom_shared::{
     fault::FaultCode,
+    hex::Hex,
     mandate::Mandated,
     message::{Outcome, Sign},
     object::ObjectId,
@@ -73,7 +74,7 @@ pub(super) fn forbidden(text: impl Into<String>) -> Error {
 
 /// The first digits of a ceremony's id, for people.
 pub(super) fn digits(id: CeremonyId) -> String {
-    id.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    Hex(id.0.get(..8).unwrap_or_default()).to_string()
 }
 
 pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {

@@ -441,14 +441,10 @@ impl<P: Platform> Vault<P> {
         patience: Duration,
     ) -> Vec<String> {
         let ask = |member: &Member| match self.consult(view, member, question, patience) {
-            Ok(Answer::Done) => None,
-            Ok(
-                Answer::Vouched { .. }
-                | Answer::Certificate(_)
-                | Answer::Progress(_)
-                | Answer::Bans(_)
-                | Answer::Refused(_),
-            ) => Some(format!("node {}: it answers another question", member.name)),
+            Ok(Answer::Done | Answer::Vouched { .. }) => None,
+            Ok(Answer::Certificate(_) | Answer::Progress(_) | Answer::Bans(_) | Answer::Refused(_)) => {
+                Some(format!("node {}: it answers another question", member.name))
+            }
             Err(error) => Some(format!("node {}: {error}", member.name)),
         };
         thread::scope(|scope| {

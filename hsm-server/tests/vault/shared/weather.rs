@@ -64,6 +64,8 @@ fn a_key_is_at_all_nodes_or_at_none_whatever_happens() {
     let earlier = house.net.said.lock().unwrap().last().unwrap().2.clone();
     let mut made = 1;
     for after in 0..calls {
+        // Hours go by.
+        (0..3).for_each(|at| house.desks[at] = house.log_in(at));
         for mishap in mishaps(&earlier) {
             house.strike("a", after, mishap.clone());
             let done = house.generate(0, &wish);
