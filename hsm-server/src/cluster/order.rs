@@ -41,6 +41,10 @@ pub struct Order {
     /// What is to be done.
     #[n(6)]
     pub act: OrderedAct,
+    /// The public key: as a node shows it of a shared key, or compressed, as the group of its scheme writes it, of one
+    /// that is to be shared. So nobody who has had no share of the key yet is shown another one.
+    #[n(7)]
+    pub public_key: ByteVec,
 }
 
 /// What is to be done with the shares of a key.
@@ -75,9 +79,6 @@ pub enum OrderedAct {
         /// Who holds the shares: Ed25519 keys, in the order of their seats.
         #[n(1)]
         seats: Vec<Seat>,
-        /// The public key, compressed, as the group of its scheme writes it.
-        #[n(2)]
-        public_key: ByteVec,
     },
 }
 
@@ -291,6 +292,7 @@ mod tests {
             nonce: [5; 16],
             expires: 1000,
             act: OrderedAct::Reshare { threshold: 2, seats: vec![Seat([1; 32]), Seat([2; 32])] },
+            public_key: vec![2; 33].into(),
         }
     }
 

@@ -106,8 +106,7 @@ impl Reshare {
             let here =
                 here.map_err(|_| CtlError::new("the server introduced itself with a malformed key"))?;
             let seats = self.seats(known, &[here])?;
-            let public_key = known.shares.public_key.clone().into();
-            Ok(OrderedAct::Share { threshold: self.threshold, seats, public_key })
+            Ok(OrderedAct::Share { threshold: self.threshold, seats })
         })
     }
 }
@@ -191,12 +190,12 @@ impl Known {
 
     /// What is ordered, for people.
     fn describe(&self, order: &Order) -> String {
-        let Order { cluster, partition, key, epoch, nonce: _, expires, act } = order;
+        let Order { cluster, partition, key, epoch, nonce: _, expires, act, public_key } = order;
         let (t, seats) = (self.shares.threshold, self.seats());
         let mut lines = vec![
             format!("cluster {cluster}, partition {partition}, key {key}"),
             format!("  label        {}", String::from_utf8_lossy(&self.shares.label).escape_debug()),
-            format!("  public key   {}", hex(&self.shares.public_key)),
+            format!("  public key   {}", hex(public_key)),
             match self.shares.epoch {
                 Some(_) => {
                     format!(
@@ -228,6 +227,9 @@ impl Known {
                 ),
             },
         ];
+        if self.shares.public_key != public_key.as_slice() {
+            lines.push("this is another public key than the one that the node shows: do not sign".into());
+        }
         if self.shares.bans > 0 {
             lines.push(format!(
                 "this ends {} bans: nodes that must not sign together any more, because one was wrong or lied. Find \
@@ -336,6 +338,7 @@ impl Target {
             nonce,
             expires: now()? + LIFE,
             act,
+            public_key: known.shares.public_key.clone().into(),
         };
         let text = order.to_bytes();
         sign(folder, server, &self.signers, (&known, &order), text, format)

@@ -230,6 +230,11 @@ impl Keyring {
         self.read().values().filter(|object| object.is_token()).cloned().collect()
     }
 
+    /// The object that this one was copied from first, or its own id.
+    pub fn lineage(&self, id: ObjectId) -> ObjectId {
+        self.read().get(&id).map_or(id, |object| object.lineage)
+    }
+
     /// Whether there is another private key of this pair, such as a copy, for whomever.
     pub fn has_copies(&self, id: ObjectId, info: Option<&Value>) -> bool {
         let all = self.read();

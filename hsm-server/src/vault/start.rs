@@ -198,7 +198,7 @@ struct Parts {
     shares: BTreeMap<ObjectId, ShareRecord>,
     standings: BTreeMap<ObjectId, StandingRecord>,
     pending: Pending,
-    former: BTreeMap<ObjectId, Vec<u8>>,
+    former: BTreeMap<ObjectId, Arc<FormerRecord>>,
     bans: BTreeMap<ObjectId, Vec<SignedBan>>,
 }
 
@@ -228,9 +228,8 @@ impl Contents {
                     drop(partitions.entry(id).or_default().pending.insert((key, epoch), record));
                 }
                 Path::Former(id, key) => {
-                    // The share itself is not needed any more.
-                    let FormerRecord { share: _, successor } = decode(&bytes)?;
-                    drop(partitions.entry(id).or_default().former.insert(key, successor));
+                    let former: Arc<FormerRecord> = Arc::new(decode(&bytes)?);
+                    drop(partitions.entry(id).or_default().former.insert(key, former));
                 }
                 Path::Standing(id, key) => {
                     drop(partitions.entry(id).or_default().standings.insert(key, decode(&bytes)?));

@@ -64,6 +64,11 @@ impl PublicShares {
         self.scheme.row().public_key(&self.public_key)
     }
 
+    /// The public key, compressed, as the scheme's group writes it.
+    pub fn compressed(&self) -> &[u8] {
+        &self.public_key
+    }
+
     /// The public key of one share, compressed, as the scheme's group writes it.
     pub fn verifying_share(&self, party: Party) -> Option<&[u8]> {
         self.verifying.get(usize::from(party.number()).checked_sub(1)?).map(|point| point.as_slice())

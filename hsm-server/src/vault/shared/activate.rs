@@ -7,9 +7,11 @@
 
 use std::sync::{Arc, PoisonError};
 
+use pkcs11_sys::CKA_PUBLIC_KEY_INFO;
 use strongroom_identity::is_whole;
 use strongroom_shared::{
     fault::FaultCode,
+    message::SecretBytes,
     object::{ObjectId, Template},
     shares::{Certificate, Claim},
     wire::CallId,
@@ -23,15 +25,17 @@ use super::{
         nodes::Question,
         partition::Partition,
         record::Change,
-        records::{ObjectRecord, decode},
+        records::{ObjectRecord, decode, encode},
     },
     certificate::{self, sha256},
+    import::Whole,
     keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord},
+    proof::{self, Proof},
     words::{Account, Warrant},
 };
 use crate::{
     cluster::order::{Order, OrderedAct, Seat},
-    crypto::threshold::{Epoch, KeyId},
+    crypto::threshold::{Epoch, KeyId, PublicShares},
     platform::Platform,
     store::Path,
 };
@@ -48,11 +52,12 @@ impl Warrant {
     }
 }
 
-/// How far another node is, as its account says: the epoch of its share, and what made it active.
+/// How far another node is, as its account says: the epoch of its share, and what made it active. A certificate that not
+/// all have signed whom it names says nothing.
 pub(super) fn reached(account: &Account) -> Option<(Epoch, Warrant)> {
     let certificate = account.certificate.as_ref()?.to_vec();
-    let epoch = Read::of(&certificate).ok()?.epoch;
-    Some((epoch, Warrant { certificate, order: account.order.clone() }))
+    let read = Read::of(&certificate).ok().filter(|read| is_whole(&read.whole, &read.claim.seats))?;
+    Some((read.epoch, Warrant { certificate, order: account.order.clone() }))
 }
 
 /// A certificate that has been read, and is not believed yet.
@@ -61,6 +66,7 @@ struct Read {
     claim: Claim,
     id: ObjectId,
     epoch: Epoch,
+    public: PublicShares,
 }
 
 impl Read {
@@ -69,7 +75,19 @@ impl Read {
         let claim = decode(&whole.claim)?;
         let ready = certificate::ready(&claim).map_err(|error| forged(error.to_string()))?;
         let KeyId(id) = ready.shares().key();
-        Ok(Self { id: ObjectId(id), epoch: ready.shares().epoch(), claim, whole })
+        let public = ready.shares().clone();
+        Ok(Self { id: ObjectId(id), epoch: public.epoch(), public, claim, whole })
+    }
+
+    /// Whether these are shares of the key of which this node holds one.
+    ///
+    /// # Errors
+    /// `Forbidden`: somebody would put another key in its place.
+    fn check_same_key(&self, own: &SharedKey) -> Result<(), Error> {
+        match own.is_same_key(&self.public) {
+            true => Ok(()),
+            false => Err(forged("this certificate is of another public key than the share here")),
+        }
     }
 }
 
@@ -85,6 +103,16 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         warrant: &Warrant,
     ) -> Result<(), Error> {
+        self.activate_proven(context, warrant, &[])
+    }
+
+    /// The same; that the shares of the certificate sign, these show.
+    pub(super) fn activate_proven(
+        &self,
+        context: &mut Context<'_>,
+        warrant: &Warrant,
+        proofs: &[Proof],
+    ) -> Result<(), Error> {
         let read = Read::of(&warrant.certificate)?;
         context.call =
             if read.epoch == super::generate::FIRST { CallId::GenerateShared } else { CallId::RenewShares };
@@ -99,7 +127,7 @@ impl<P: Platform> Vault<P> {
         let pending = partition.shared.pending().get(&(read.id, read.epoch.0)).cloned();
         match pending.filter(|pending| pending.claim == read.whole.claim) {
             Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
-            None => self.give_way(context, &partition, &read, warrant, active),
+            None => self.give_way(context, &partition, &read, (warrant, proofs), active),
         }
     }
 
@@ -112,7 +140,7 @@ impl<P: Platform> Vault<P> {
         warrant: &Warrant,
         pending: &PendingRecord,
     ) -> Result<(), Error> {
-        let Read { whole, claim, id, epoch } = read;
+        let Read { whole, claim, id, epoch, .. } = read;
         let id = *id;
         if !is_whole(whole, &claim.seats) {
             return Err(forged("not all nodes have signed the share that waits here"));
@@ -121,7 +149,15 @@ impl<P: Platform> Vault<P> {
         if before.is_none() && *epoch == super::generate::FIRST && partition.keyring.has(id) {
             return Err(forged("an object here has the id of the new key"));
         }
-        if pending.public.is_some() && partition.keyring.has(claim.public) {
+        if let Some(before) = &before {
+            read.check_same_key(before)?;
+        }
+        let lineage = partition.keyring.lineage(id);
+        let made = partition.keyring.token_objects();
+        let public = made.iter().find(|object| object.id == claim.public);
+        let own = public.filter(|object| object.attributes.bytes(CKA_PUBLIC_KEY_INFO) == Some(&claim.key));
+        let publish = pending.public.as_ref().filter(|_| own.is_none());
+        if publish.is_some() && partition.keyring.has(claim.public) {
             return Err(forged("an object here has the id of the new key"));
         }
         let record = ShareRecord {
@@ -137,17 +173,17 @@ impl<P: Platform> Vault<P> {
         for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
             change = change.delete(Path::Pending(partition.id, id, waiting));
         }
-        if let Some(before) = &before {
-            let former =
-                FormerRecord { share: before.record()?.share, successor: warrant.certificate.clone() };
-            change = change.put(Path::Former(partition.id, id), &former);
+        let former = self.replaced(partition, read, before.as_deref())?;
+        if let Some(former) = &former {
+            change = change.put(Path::Former(partition.id, id), former);
         }
         change = change.put(Path::Share(partition.id, id), &record);
         let private = (id, &pending.private);
         let objects: Vec<(ObjectId, &Template)> =
-            pending.public.iter().map(|public| (claim.public, public)).chain([private]).collect();
+            publish.into_iter().map(|public| (claim.public, public)).chain([private]).collect();
         for (object, attributes) in &objects {
-            let record = ObjectRecord { attributes: (*attributes).clone(), lineage: *object };
+            let lineage = if *object == id { lineage } else { *object };
+            let record = ObjectRecord { attributes: (*attributes).clone(), lineage };
             change = change.put(Path::Object(partition.id, *object), &record);
         }
         let shared = SharedKey::open(record, StandingRecord::default(), Vec::new())?;
@@ -159,14 +195,37 @@ impl<P: Platform> Vault<P> {
         );
         self.change(context, change)?;
         partition.shared.activate(id, shared);
-        if before.is_some() {
-            partition.shared.replace(id, warrant.certificate.clone());
+        if let Some(former) = former {
+            partition.shared.replace(id, former);
         }
         let object = |(object, attributes): (ObjectId, &Template)| {
-            Object::new(object, attributes.clone(), Owner::Token, object)
+            let lineage = if object == id { lineage } else { object };
+            Object::new(object, attributes.clone(), Owner::Token, lineage)
         };
         partition.keyring.put(objects.into_iter().map(object));
         Ok(())
+    }
+
+    /// What is kept of a key until its new shares have signed: the last share that has shown that it signs, or the
+    /// key itself if it was whole here.
+    fn replaced(
+        &self,
+        partition: &Partition,
+        read: &Read,
+        before: Option<&SharedKey>,
+    ) -> Result<Option<FormerRecord>, Error> {
+        let successor = encode(&read.whole).to_vec();
+        let kept = partition.shared.former(read.id);
+        let share = match (before, kept) {
+            // The one between them has shown nothing.
+            (Some(before), Some(kept)) if before.standing().proofs.is_empty() => kept.share.clone(),
+            (Some(before), _) => before.record()?.share,
+            (None, _) if partition.keyring.has(read.id) => {
+                SecretBytes(encode(&Whole::check(partition, read.id, &read.public)?))
+            }
+            (None, _) => return Ok(None),
+        };
+        Ok(Some(FormerRecord { share, successor }))
     }
 
     /// The others have shares of a later epoch, and this node has none of it: because administrators ordered so, or
@@ -176,10 +235,10 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         partition: &Partition,
         read: &Read,
-        warrant: &Warrant,
+        (warrant, proofs): (&Warrant, &[Proof]),
         active: Option<Arc<SharedKey>>,
     ) -> Result<(), Error> {
-        let Read { whole, claim, id, epoch } = read;
+        let Read { whole, claim, id, epoch, .. } = read;
         let (view, identity) = (self.cluster.view(), self.cluster.identity());
         let (Some(view), Some(identity), Some(active)) = (view, identity, active) else {
             return Err(forged("no share waits here for this certificate"));
@@ -187,6 +246,7 @@ impl<P: Platform> Vault<P> {
         if !is_whole(whole, &claim.seats) || claim.cluster != view.document.membership().cluster.0 {
             return Err(forged("not all nodes have signed the shares of this certificate"));
         }
+        read.check_same_key(&active)?;
         if claim.seats.contains(&identity.public()) {
             let mut standing = active.standing();
             if standing.missed.is_none_or(|missed| missed < *epoch) {
@@ -198,9 +258,12 @@ impl<P: Platform> Vault<P> {
             }
             return active.check_current();
         }
-        let order = self.check_leave(&view, read, warrant)?;
-        let before = active.record()?.share;
-        let former = FormerRecord { share: before, successor: warrant.certificate.clone() };
+        // If the shares have gone on since, the order that moved them is not shown any more. But that their holders use
+        // them, signatures of the key say, which whoever holds a share gives for its own certificate only.
+        if !proof::is_proven(&warrant.certificate, proofs)? {
+            self.check_leave(&view, read, warrant)?;
+        }
+        let former = self.replaced(partition, read, Some(&active))?.ok_or(FaultCode::Internal)?;
         let mut rows = partition.shared.rows(partition.id, *id);
         rows.retain(|row| !matches!(row, Path::Former(..)));
         let change = rows.into_iter().fold(Change::new(), Change::delete);
@@ -211,16 +274,16 @@ impl<P: Platform> Vault<P> {
             epoch.0,
             self.ordered(warrant.order.as_ref())
         );
-        tracing::warn!(key = %id, by = ?order.nonce, "administrators moved the shares of this key to other nodes");
+        tracing::warn!(key = %id, epoch = epoch.0, "administrators moved the shares of this key to other nodes");
         self.change(context, change)?;
         partition.keyring.remove(*id);
         partition.shared.remove(*id);
-        partition.shared.replace(*id, warrant.certificate.clone());
+        partition.shared.replace(*id, former);
         Ok(())
     }
 
     /// Whether administrators have ordered that the shares move to those who have signed this certificate.
-    fn check_leave(&self, view: &View, read: &Read, warrant: &Warrant) -> Result<Order, Error> {
+    fn check_leave(&self, view: &View, read: &Read, warrant: &Warrant) -> Result<(), Error> {
         let signed = warrant.order.as_ref().ok_or_else(|| forged("nobody ordered these shares"))?;
         let judged = signed.judge(view.document.membership(), 1);
         let (order, _) = judged.map_err(|refusal| forged(refusal.to_string()))?;
@@ -229,7 +292,7 @@ impl<P: Platform> Vault<P> {
         let moved = matches!(&order.act, OrderedAct::Reshare { seats: ordered, .. } if *ordered == seats);
         let of_it = read.claim.mandate == sha256(&signed.text) && order.epoch < read.epoch.0;
         if named && moved && of_it {
-            return Ok(order);
+            return Ok(());
         }
         Err(forged("the order is not about these shares"))
     }

@@ -25,8 +25,30 @@ use crate::{
 };
 
 const SECOND: Time = 1_000_000;
-/// How long a key is let alone, after this node has tried to do something about its shares.
-const PAUSE: Time = 15 * SECOND;
+/// What a node does about the shares of a key from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Chore {
+    /// It begins a refresh or a proof by itself.
+    Begin,
+    /// It takes part in a refresh by the schedule, whoever begins it.
+    Scheduled,
+    /// It asks the others how far they are.
+    Ask,
+    /// It asks the others for the certificate of a share that has waited for long.
+    Wait,
+}
+
+impl Chore {
+    /// How long a key is let alone afterwards.
+    const fn pause(self) -> Time {
+        match self {
+            Self::Begin | Self::Wait => 15 * SECOND,
+            Self::Ask => 600 * SECOND,
+            Self::Scheduled => 3600 * SECOND,
+        }
+    }
+}
+
 /// The most ceremonies of one coordinator that a node remembers to have begun. More than sign in the time.
 const BEGUN: usize = 1 << 18;
 /// The most bytes of letters that the ceremonies of one coordinator may hold at once.
@@ -108,7 +130,7 @@ struct Table {
     entries: HashMap<CeremonyId, Entry>,
     begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
     /// When keys are looked after again.
-    turns: HashMap<ObjectId, Time>,
+    turns: HashMap<(Chore, ObjectId), Time>,
 }
 
 struct Entry {
@@ -216,14 +238,14 @@ impl Ceremonies {
         self.turns.fetch_add(1, Ordering::Relaxed).checked_rem(among).unwrap_or_default()
     }
 
-    /// Whether it is time to do something about a key's shares, and not only just now that it was tried.
-    pub fn is_turn(&self, key: ObjectId, now: Time) -> bool {
+    /// Whether it is time to do something about a key's shares, and not only just now that it was done.
+    pub fn is_turn(&self, chore: Chore, key: ObjectId, now: Time) -> bool {
         let mut table = self.table();
         table.turns.retain(|_, due| now < *due);
-        if table.turns.contains_key(&key) {
+        if table.turns.contains_key(&(chore, key)) {
             return false;
         }
-        table.turns.insert(key, now.saturating_add(PAUSE));
+        table.turns.insert((chore, key), now.saturating_add(chore.pause()));
         true
     }
 }

@@ -22,7 +22,7 @@ use super::{
         records::decode,
     },
     bans::SignedBan,
-    ceremonies::{Coordinator, Going, Kind, Work},
+    ceremonies::{Chore, Coordinator, Going, Kind, Work},
     certificate::{self, sha256},
     draft::Draft,
     keys::SharedKey,
@@ -41,10 +41,14 @@ use crate::{
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
 pub(super) const SPAN: u64 = 64;
+/// The same by the schedule, from the highest epoch that this node has seen: nobody ordered it.
+const SCHEDULED_SPAN: u64 = 8;
 /// How many shares one order may have made that do not become active.
 const TRIES: usize = 4;
-/// How many shares of one key may wait at once.
+/// How many shares of one key may wait at once. None is given up: a certificate of it may be somewhere.
 const WAITING: usize = 16;
+/// How many more may by an order to reshare: so one that leaves a bad node out always finds a place.
+const SPARE: usize = 16;
 
 /// How a renewal began.
 pub enum Renewing {
@@ -71,6 +75,9 @@ impl Old {
         let claim: Claim = decode(&whole.claim)?;
         if !is_whole(&whole, &claim.seats) {
             return Err(forbidden("not all nodes have signed the certificate of the shares that there are"));
+        }
+        if claim.seats.iter().collect::<BTreeSet<_>>().len() != claim.seats.len() {
+            return Err(forbidden("a node sits at two seats of the shares that there are"));
         }
         let ready = certificate::ready(&claim).map_err(|error| forbidden(error.to_string()))?;
         Ok(Self { public: ready.shares().clone(), claim, bytes: whole.claim })
@@ -139,6 +146,9 @@ impl Move {
         let mut parties = seats
             .map(|(party, node)| Ok((party, member(node)?)))
             .collect::<Result<BTreeMap<_, _>, Error>>()?;
+        if dealers.values().collect::<BTreeSet<_>>().len() != dealers.len() {
+            return Err(forbidden("a dealer that deals twice"));
+        }
         for (seat, was) in dealers {
             let place = usize::from(was.number()).checked_sub(1);
             let node = place.and_then(|place| old.claim.seats.get(place));
@@ -205,6 +215,7 @@ impl<P: Platform> Vault<P> {
         }
         let (act, by) = self.check_order(view, &renewal, &old, &own, banned)?;
         let to = Move::of(&act, &old)?;
+        own.check_old(&to, &old)?;
         if to.is_refresh(&old) != renewal.dealers.is_empty() {
             return Err(forbidden("the coordinator means another act than the one that was ordered"));
         }
@@ -216,7 +227,10 @@ impl<P: Platform> Vault<P> {
         }
         let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
         own.check_epoch(&to, &old, id, &setup)?;
-        own.check_waiting(id, &renewal)?;
+        own.check_waiting(id, &renewal, &act)?;
+        if renewal.order.is_none() {
+            self.check_turn(&own, id, &setup)?;
+        }
         let plan = own.plan(&to, &old, &renewal, id)?;
         let about = About {
             partition: Arc::clone(&partition),
@@ -295,12 +309,34 @@ impl<P: Platform> Vault<P> {
         order
             .check_time(self.platform.now() / 1_000_000)
             .map_err(|refusal| forbidden(refusal.to_string()))?;
+        if old.public.public_key().map_err(|error| refusal(&error))? != order.public_key.as_slice() {
+            return Err(forbidden(
+                "the order is about another public key than the certificate of the shares",
+            ));
+        }
         let Order { partition, key, epoch, act, .. } = order;
         let of_it = partition == old.claim.partition && key.0 == old.public.key().0;
         if !of_it || epoch != old.public.epoch().0 {
             return Err(forbidden("the order is about other shares than those of the certificate"));
         }
         Ok((act, format!("ordered by {}", names.into_iter().collect::<Vec<_>>().join(", "))))
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Whether it is time for a refresh by the schedule, and its epoch one that leaves room for orders.
+    fn check_turn(&self, own: &Own<'_>, id: ObjectId, setup: &Setup) -> Result<(), Error> {
+        let highest = own.partition.shared.highest(id).unwrap_or_default();
+        if setup.epoch.0 > highest.saturating_add(SCHEDULED_SPAN) {
+            return Err(forbidden(format!(
+                "epoch {} is too far for the schedule: this node has seen {highest}",
+                setup.epoch.0
+            )));
+        }
+        match self.cluster.ceremonies.is_turn(Chore::Scheduled, id, self.platform.uptime()) {
+            true => Ok(()),
+            false => Err(forbidden("a refresh by the schedule was begun within the last hour")),
+        }
     }
 }
 
@@ -321,6 +357,27 @@ fn detail(
 }
 
 impl Own<'_> {
+    /// Whether the shares that there are, as the coordinator says, are those that this node knows. Whoever holds a share
+    /// compares, whether it deals or not: the certificate alone says only what the nodes that it names say. One that
+    /// is to get a share again, or knows that it has lost this one, has an older share of the same key.
+    fn check_old(&self, to: &Move, old: &Old) -> Result<(), Error> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        if !shared.is_same_key(&old.public) {
+            return Err(forbidden("the certificate is of another public key than the share here"));
+        }
+        let certificate: Certificate = decode(&shared.certificate)?;
+        let lost = to.lost == Some(self.node) || shared.standing().missed == Some(old.public.epoch());
+        let held_here = certificate.claim == old.bytes;
+        if held_here || (lost && old.claim.seats.contains(&self.node)) {
+            return Ok(());
+        }
+        Err(forbidden(format!(
+            "the order starts from the shares of epoch {}, and the one here is of epoch {}",
+            old.public.epoch().0,
+            shared.epoch().0
+        )))
+    }
+
     /// This node's own share, if it is to give something of it.
     fn share(
         &self,
@@ -338,11 +395,7 @@ impl Own<'_> {
         shared.check_current()?;
         let certificate: Certificate = decode(&shared.certificate)?;
         if certificate.claim != old.bytes {
-            return Err(forbidden(format!(
-                "the order starts from the shares of epoch {}, and the one here is of epoch {}",
-                old.public.epoch().0,
-                shared.epoch().0
-            )));
+            return Err(forbidden("a node whose share is lost deals none"));
         }
         Ok(Some(shared))
     }
@@ -357,7 +410,7 @@ impl Own<'_> {
             )));
         }
         let highest = self.partition.shared.highest(id).unwrap_or_default();
-        if new <= highest.max(from) || new > from.saturating_add(SPAN) {
+        if new <= highest.max(from) || new > from.max(highest).saturating_add(SPAN) {
             return Err(forbidden(format!("epoch {new} cannot follow here: this node has seen {highest}")));
         }
         Ok(())
@@ -365,18 +418,19 @@ impl Own<'_> {
 
     /// Whether not too many shares wait already: a coordinator that has them made and keeps their certificates to itself
     /// gets few of them.
-    fn check_waiting(&self, id: ObjectId, renewal: &Renewal) -> Result<(), Error> {
+    fn check_waiting(&self, id: ObjectId, renewal: &Renewal, act: &OrderedAct) -> Result<(), Error> {
         let pending = self.partition.shared.pending();
         let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
         let alike = waiting.iter().filter(|pending| pending.order == renewal.order).count();
         let most = if renewal.order.is_some() { TRIES } else { 1 };
-        if alike < most && waiting.len() < WAITING {
+        let room = if matches!(act, OrderedAct::Reshare { .. }) { WAITING + SPARE } else { WAITING };
+        if alike < most && waiting.len() < room {
             return Ok(());
         }
         Err(Error::caller(
             FaultCode::Full,
             "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
-             without it, after `hsmctl cluster remove` and an hour",
+             a reshare without it (`hsmctl key reshare`)",
         ))
     }
 

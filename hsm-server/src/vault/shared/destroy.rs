@@ -99,6 +99,12 @@ impl<P: Platform> Vault<P> {
             // The key stands here until the last of the others is done, so that it can be asked for again.
             return failed("the key is not destroyed everywhere yet; destroy it again", troubles);
         }
+        // Those that hold none any more may have one left that was replaced, or one that waits.
+        let seats = &shared.seats;
+        let former = view.others().filter(|member| !seats.contains(&member.identity));
+        for trouble in self.ask_all(&view, former, &Question::Destroy(mandated.clone()), PATIENCE) {
+            tracing::warn!(key = %id, trouble, "a node that holds no share any more was not asked to erase what it has left");
+        }
         self.destroy_share(context, mandated, Destruction::Do)
     }
 }

@@ -29,11 +29,13 @@ use super::{
 use crate::{
     cluster::{Member, NodeId},
     crypto::threshold::Party,
-    platform::Platform,
+    platform::{Platform, Time},
 };
 
 /// How long a node may take to say which bans it knows.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long it may take to say all of them.
+const DEADLINE: Time = 1_000_000;
 /// How many pages one node's bans may have.
 const PAGES: usize = 1024;
 
@@ -142,7 +144,11 @@ impl<P: Platform> Vault<P> {
     fn hear_bans(&self, view: &View, member: &Member) -> Result<(), NodeError> {
         let malformed = |error: &dyn std::fmt::Display| NodeError::Malformed(error.to_string());
         let (mut after, mut number) = (None, 0);
+        let until = self.platform.uptime().saturating_add(DEADLINE);
         for _ in 0..PAGES {
+            if self.platform.uptime() >= until {
+                return Err(malformed(&"it takes too long to tell its bans"));
+            }
             let answer = self.consult(view, member, &Question::Bans(after), PATIENCE)?;
             let Answer::Bans(KnownBans { keys, more }) = answer else {
                 return Err(malformed(&"the answer to another question"));

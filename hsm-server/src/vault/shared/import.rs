@@ -19,7 +19,7 @@ use super::{
         cluster::View,
         login::Role,
         partition::Partition,
-        records::encode,
+        records::{ObjectRecord, encode},
     },
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::sha256,
@@ -79,6 +79,23 @@ impl Whole {
         Ok(Self { scheme, secret, public_key, attributes })
     }
 
+    /// The object of a key that its shares are about to replace, looked at once more: it may have been copied since
+    /// the shares were begun.
+    ///
+    /// # Errors
+    /// There are copies, or the shares are another key's.
+    pub fn check(
+        partition: &Partition,
+        id: ObjectId,
+        public: &threshold::PublicShares,
+    ) -> Result<ObjectRecord, Error> {
+        let whole = Self::of(partition, id)?;
+        if whole.scheme != public.scheme() || whole.public_key != public.compressed() {
+            return Err(forbidden("the shares are of another public key than the key here"));
+        }
+        Ok(ObjectRecord { attributes: whole.attributes, lineage: partition.keyring.lineage(id) })
+    }
+
     /// What the objects will be like, and which is the public key's.
     fn objects(
         &self,
@@ -131,12 +148,12 @@ struct Sharing {
 }
 
 impl Sharing {
-    fn of(act: &OrderedAct) -> Result<Self, Error> {
-        match act {
-            OrderedAct::Share { threshold, seats, public_key } => Ok(Self {
+    fn of(order: &Order) -> Result<Self, Error> {
+        match &order.act {
+            OrderedAct::Share { threshold, seats } => Ok(Self {
                 committee: committee_of(*threshold, seats)?,
                 seats: seats.iter().map(|Seat(node)| *node).collect(),
-                public_key: public_key.to_vec(),
+                public_key: order.public_key.to_vec(),
             }),
             OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
                 Err(forbidden("the coordinator means another act than the one that was ordered"))
@@ -191,7 +208,7 @@ impl<P: Platform> Vault<P> {
         let partition = self.partition_named(name).ok_or_else(|| {
             forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
         })?;
-        let sharing = Sharing::of(act)?;
+        let sharing = Sharing::of(&order)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?;
         let dealer = membership.members.iter().find(|member| member.id == coordinator.node);
         let (parties, dealing) = sharing.parties(view, dealer.ok_or(FaultCode::Forbidden)?)?;
@@ -209,7 +226,7 @@ impl<P: Platform> Vault<P> {
             if whole.public_key != sharing.public_key || whole.scheme != import.scheme {
                 return Err(forbidden("the order is about another key than the one here"));
             }
-            partition.rules().check_thawed(*id)?;
+            partition.rules().check_thawed(partition.keyring.lineage(*id))?;
             Some(whole)
         } else {
             check_given(&partition, &import.objects, *id, import.public)?;
@@ -263,10 +280,9 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         Subject { name, partition, id }: Subject<'_>,
-        signed: &SignedOrder,
-        act: &OrderedAct,
+        (signed, order): (&SignedOrder, &Order),
     ) -> Result<Renewed, Error> {
-        let sharing = Sharing::of(act)?;
+        let sharing = Sharing::of(order)?;
         let whole = Whole::of(partition, id)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?;
         let (parties, _) = sharing.parties(view, own)?;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cluster::{Member, Membership, order::SignedOrder},
-    crypto::threshold::{Epoch, Party, Share},
+    crypto::threshold::{Epoch, Party, PublicShares, Share},
     platform::Time,
     store::{PartitionId, Path},
 };
@@ -69,7 +69,7 @@ pub struct PendingRecord {
 /// signed.
 #[derive(Debug, Encode, Decode)]
 pub struct FormerRecord {
-    /// The share itself.
+    /// The share itself; of a key that was whole here, its object as it was kept.
     #[n(0)]
     pub share: SecretBytes,
     /// The certificate of the shares that came after it.
@@ -152,6 +152,13 @@ impl SharedKey {
     /// The epoch of the share.
     pub fn epoch(&self) -> Epoch {
         self.share.public().epoch()
+    }
+
+    /// Whether these are shares of the same public key, by the same scheme.
+    pub fn is_same_key(&self, other: &PublicShares) -> bool {
+        let own = self.share.public();
+        let keys = (own.public_key(), other.public_key());
+        own.scheme() == other.scheme() && matches!(keys, (Ok(own), Ok(other)) if own == other)
     }
 
     /// What is known of it beside its certificate.
@@ -253,8 +260,8 @@ impl SharedKey {
 pub struct SharedKeys {
     active: RwLock<BTreeMap<ObjectId, Arc<SharedKey>>>,
     pending: RwLock<Pending>,
-    /// The certificates of what came after shares that are kept still.
-    former: RwLock<BTreeMap<ObjectId, Vec<u8>>>,
+    /// Shares that others have replaced, and that are kept still.
+    former: RwLock<BTreeMap<ObjectId, Arc<FormerRecord>>>,
     /// Held while this node has the others make one.
     making: Mutex<()>,
 }
@@ -278,7 +285,7 @@ impl SharedKeys {
     pub fn new(
         active: BTreeMap<ObjectId, Arc<SharedKey>>,
         pending: Pending,
-        former: BTreeMap<ObjectId, Vec<u8>>,
+        former: BTreeMap<ObjectId, Arc<FormerRecord>>,
     ) -> Self {
         Self {
             active: RwLock::new(active),
@@ -360,24 +367,19 @@ impl SharedKeys {
         write(&self.pending).retain(|(other, waiting), _| *other != id || *waiting > epoch);
     }
 
-    /// A pending share is gone from the store.
-    pub fn drop_pending(&self, id: ObjectId, epoch: u64) {
-        write(&self.pending).remove(&(id, epoch));
-    }
-
-    /// The certificate of what came after a share that is kept still.
-    pub fn former(&self, id: ObjectId) -> Option<Vec<u8>> {
+    /// A share that has been replaced and is kept still.
+    pub fn former(&self, id: ObjectId) -> Option<Arc<FormerRecord>> {
         self.former.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Every share that has been replaced and is kept still, with the certificate of what came after it.
-    pub fn all_former(&self) -> BTreeMap<ObjectId, Vec<u8>> {
-        self.former.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The keys of which such a share is kept.
+    pub fn all_former(&self) -> Vec<ObjectId> {
+        self.former.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
     /// A share has been replaced; the store holds it as a former one, and no other of the key.
-    pub fn replace(&self, id: ObjectId, successor: Vec<u8>) {
-        write(&self.former).insert(id, successor);
+    pub fn replace(&self, id: ObjectId, former: FormerRecord) {
+        write(&self.former).insert(id, Arc::new(former));
     }
 
     /// A former share is gone from the store.
@@ -418,7 +420,7 @@ impl SharedKeys {
         let pending = self.pending();
         let mut ids: BTreeSet<ObjectId> = self.read().keys().copied().collect();
         ids.extend(pending.keys().map(|(id, _)| *id));
-        ids.extend(self.all_former().keys());
+        ids.extend(self.all_former());
         ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete)
     }
 

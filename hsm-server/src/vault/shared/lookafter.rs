@@ -13,26 +13,28 @@ use super::{
         Context, Error, Vault,
         cluster::View,
         nodes::{Answer, Question},
-        partition::Partition,
-        record::Change,
     },
     activate::reached,
+    ceremonies::Chore,
+    keys::SharedKey,
 };
 use crate::{
     cluster::Member,
     door::{ClientId, Peer},
     platform::{Platform, Time},
-    store::Path,
 };
 
-/// After how long a share is given up that no node has a certificate for.
-const GIVEN_UP: Time = 3600 * 1_000_000;
+/// After how long the others are asked less often for the certificate of a share. It is never given up: whoever has it
+/// may show it at any time, and this node has signed that it holds the share.
+const LONG: Time = 3600 * 1_000_000;
+/// How many keys a node asks about between two greetings.
+const ASKED: usize = 4;
 /// How long a node may take to say what it has of a key's shares.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 impl<P: Platform> Vault<P> {
-    /// Asks the others for the certificates of the shares that wait here, gives up those that nobody can have, and has
-    /// new shares show that they sign, so that those before them can be erased.
+    /// Asks the others for the certificates of the shares that wait here, and whether they have gone on without this
+    /// node; has new shares show that they sign, so that those before them can be erased.
     pub(in super::super) fn look_after_shares(&self, view: &View) {
         if view.own.is_none() {
             return;
@@ -41,15 +43,20 @@ impl<P: Platform> Vault<P> {
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
             partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
         };
+        let mut asked = 0;
         for (name, partition) in partitions {
+            for (id, shared) in partition.shared.keys() {
+                if asked < ASKED && self.cluster.ceremonies.is_turn(Chore::Ask, id, self.platform.uptime()) {
+                    asked += 1;
+                    self.look_after_active(view, &name, id, &shared);
+                }
+            }
             for ((id, epoch), pending) in partition.shared.pending() {
-                if let Err(error) =
-                    self.look_after_pending(view, &name, &partition, (id, epoch), pending.made)
-                {
+                if let Err(error) = self.look_after_pending(view, &name, (id, epoch), pending.made) {
                     tracing::warn!(key = %id, epoch, %error, "a share still waits for its certificate");
                 }
             }
-            for id in partition.shared.all_former().into_keys() {
+            for id in partition.shared.all_former() {
                 if let Err(error) = self.look_after_former(view, &name, &partition, id) {
                     tracing::warn!(key = %id, %error, "a share that was replaced is kept still");
                 }
@@ -69,22 +76,26 @@ impl<P: Platform> Vault<P> {
         &self,
         view: &View,
         name: &str,
-        partition: &Partition,
         (id, epoch): (ObjectId, u64),
         made: Time,
     ) -> Result<(), Error> {
+        let long = self.platform.now() >= made.saturating_add(LONG);
+        if long && !self.cluster.ceremonies.is_turn(Chore::Wait, id, self.platform.uptime()) {
+            return Ok(());
+        }
         let question = Question::Certificate { partition: name.into(), key: id };
-        let mut denied = 0;
-        for member in view.others() {
+        let is_due = |member: &&Member| !long || self.cluster.links.is_well(member.id);
+        for member in view.others().filter(is_due) {
             match self.consult(view, member, &question, PATIENCE) {
                 Ok(Answer::Certificate(account)) => {
-                    match reached(&account).filter(|(reached, _)| reached.0 >= epoch) {
-                        Some((_, warrant)) => {
-                            let peer = peer(member);
-                            let call = CallId::GenerateShared;
-                            return self.activate(&mut self.about_shares(&peer, call), &warrant);
+                    let later = reached(&account).filter(|(reached, _)| reached.0 >= epoch);
+                    let Some((_, warrant)) = later else { continue };
+                    let peer = peer(member);
+                    match self.activate(&mut self.about_shares(&peer, CallId::GenerateShared), &warrant) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => {
+                            tracing::warn!(key = %id, node = member.name, %error, "its certificate is not taken");
                         }
-                        None => denied += 1,
                     }
                 }
                 Ok(
@@ -97,23 +108,27 @@ impl<P: Platform> Vault<P> {
                 | Err(_) => {}
             }
         }
-        // Only when nobody can have it: whoever does not answer may be using its own share.
-        let late = self.platform.now() >= made.saturating_add(GIVEN_UP);
-        if !late || denied < view.others().count() {
-            return Ok(());
-        }
-        let _turn = partition.object_turn();
-        if partition.shared.waiting(id).contains(&epoch) {
-            tracing::warn!(key = %id, epoch, "no node has a certificate for this share: it is dropped");
-            let peer = self.own_peer(view)?;
-            let call = if epoch == 0 { CallId::GenerateShared } else { CallId::RenewShares };
-            let mut context = self.about_shares(&peer, call);
-            (context.subject, context.object) = (name.into(), Some(id));
-            context.detail = "no node has a certificate for this share: it was dropped".into();
-            self.change(&mut context, Change::new().delete(Path::Pending(partition.id, id, epoch)))?;
-            partition.shared.drop_pending(id, epoch);
-        }
         Ok(())
+    }
+
+    /// Asks those that are there how far they are: an order may have moved the shares on while this node was away.
+    fn look_after_active(&self, view: &View, name: &str, id: ObjectId, shared: &SharedKey) {
+        let question = Question::Certificate { partition: name.into(), key: id };
+        for member in view.others().filter(|member| self.cluster.links.is_well(member.id)) {
+            let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE) else {
+                continue;
+            };
+            let later = reached(&account).filter(|(reached, _)| *reached > shared.epoch());
+            let Some((epoch, warrant)) = later else { continue };
+            let peer = peer(member);
+            let mut context = self.about_shares(&peer, CallId::RenewShares);
+            match self.activate_proven(&mut context, &warrant, &account.proofs) {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(key = %id, node = member.name, epoch = epoch.0, %error, "its later shares are not taken");
+                }
+            }
+        }
     }
 
     /// This node, as the one that does something by itself.

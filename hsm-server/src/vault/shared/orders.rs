@@ -26,6 +26,8 @@ use crate::{
 
 /// How many orders may wait at once.
 const MOST: usize = 64;
+/// How many of them one certificate may have begun: no administrator keeps the others' orders out.
+const MOST_OF_ONE: usize = 8;
 
 /// The orders that wait for more signatures, by the SHA-256 of their texts.
 #[derive(Default)]
@@ -99,6 +101,11 @@ impl<P: Platform> Vault<P> {
         if !orders.contains_key(&digest) && orders.len() >= MOST {
             return Err(Error::caller(FaultCode::Full, "too many orders wait for signatures at this node"));
         }
+        let begun = orders.values().filter(|waiting| waiting.by.first() == Some(&context.peer.id)).count();
+        if !orders.contains_key(&digest) && begun >= MOST_OF_ONE {
+            let text = "too many orders of yours wait for signatures at this node: they end with their time";
+            return Err(Error::caller(FaultCode::Full, text));
+        }
         let signed = SignedOrder { text, approvals: Vec::new() };
         let new = Waiting { order: order.clone(), signed, by: Vec::new() };
         let waiting = orders.entry(digest).or_insert(new);
@@ -163,7 +170,7 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
         }
         let subject = Subject { name: &order.partition, partition: &partition, id: order.key };
         let renewed = match order.act.is_share() {
-            true => self.share_key(context, &view, subject, &signed, &order.act)?,
+            true => self.share_key(context, &view, subject, (&signed, &order))?,
             false => self.renew_shares(context, &view, subject, Some(&signed), &order.act)?,
         };
         self.cluster.orders.lock().remove(&digest);

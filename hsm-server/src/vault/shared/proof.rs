@@ -27,7 +27,7 @@ use super::{
         record::Change,
         records::decode,
     },
-    ceremonies::{Coordinator, Going, Kind, Work},
+    ceremonies::{Chore, Coordinator, Going, Kind, Work},
     certificate::{self, sha256},
     generate::ACTIVATION,
     keys::SharedKey,
@@ -86,6 +86,15 @@ impl Subject {
         Ok(Self { claim: sha256(&whole.claim), public: ready.shares().clone() })
     }
 
+    /// Whether these are later shares of the same key. That they are in use, their proofs say, which are signatures of
+    /// that key.
+    fn follows(&self, other: &Self) -> bool {
+        let (new, old) = (&self.public, &other.public);
+        let keys = (new.public_key(), old.public_key());
+        let same = new.scheme() == old.scheme() && matches!(keys, (Ok(new), Ok(old)) if new == old);
+        same && new.key() == old.key() && new.epoch() > old.epoch()
+    }
+
     /// Whether a signature is one, of enough members.
     fn holds(&self, proof: &Proof) -> bool {
         let committee = self.public.committee();
@@ -106,6 +115,14 @@ impl Subject {
         let seen: BTreeSet<Party> = proofs.iter().flat_map(|proof| proof.signers.iter().copied()).collect();
         seen == self.public.committee().everybody() && proofs.iter().all(|proof| self.holds(proof))
     }
+}
+
+/// Whether these signatures show that every share of a certificate signs.
+///
+/// # Errors
+/// It is no certificate.
+pub(super) fn is_proven(certificate: &[u8], proofs: &[Proof]) -> Result<bool, Error> {
+    Subject::of(certificate).map(|subject| subject.is_proven(proofs))
 }
 
 /// Quorums of which every member is in at least one, as few as there can be.
@@ -264,6 +281,18 @@ impl<P: Platform> Vault<P> {
         id: ObjectId,
         proofs: &[Proof],
     ) -> Result<(), Error> {
+        self.take_proofs_of(context, name, id, proofs, None)
+    }
+
+    /// The same; a node that holds no share any more takes the proof of shares after the next, of the same key, too.
+    fn take_proofs_of(
+        &self,
+        context: &mut Context<'_>,
+        name: &str,
+        id: ObjectId,
+        proofs: &[Proof],
+        later: Option<&[u8]>,
+    ) -> Result<(), Error> {
         context.call = CallId::RenewShares;
         (context.subject, context.object) = (name.into(), Some(id));
         let partition = self.partition_named(name).ok_or(FaultCode::Forbidden)?;
@@ -273,8 +302,17 @@ impl<P: Platform> Vault<P> {
         if known && former.is_none() {
             return Ok(());
         }
-        let certificate = active.as_ref().map(|active| active.certificate.clone()).or_else(|| former.clone());
-        let subject = Subject::of(&certificate.ok_or(FaultCode::Internal)?)?;
+        let certificate = active.as_ref().map(|active| &active.certificate);
+        let certificate = certificate.or_else(|| former.as_ref().map(|former| &former.successor));
+        let mut subject = Subject::of(certificate.ok_or(FaultCode::Internal)?)?;
+        if let Some(later) = later.map(Subject::of).transpose()?.filter(|later| later.follows(&subject))
+            && active.is_none()
+        {
+            subject = later;
+        }
+        if active.as_ref().is_some_and(|active| !active.is_same_key(&subject.public)) {
+            return Err(forbidden("the certificate is of another public key than the share here"));
+        }
         if !subject.is_proven(proofs) {
             return Err(forbidden("these signatures do not show that every share signs"));
         }
@@ -309,7 +347,7 @@ impl<P: Platform> Vault<P> {
         id: ObjectId,
     ) -> Result<(), Error> {
         let now = self.platform.uptime();
-        if !self.cluster.ceremonies.is_turn(id, now) {
+        if !self.cluster.ceremonies.is_turn(Chore::Begin, id, now) {
             return Ok(());
         }
         let peer = self.own_peer(view)?;
@@ -319,7 +357,8 @@ impl<P: Platform> Vault<P> {
                 && !account.proofs.is_empty()
             {
                 let mut context = self.about_shares(&peer, CallId::RenewShares);
-                match self.take_proofs(&mut context, name, id, &account.proofs) {
+                let later = account.certificate.as_ref().map(|bytes| bytes.as_slice());
+                match self.take_proofs_of(&mut context, name, id, &account.proofs, later) {
                     Ok(()) => return Ok(()),
                     Err(error) => tracing::debug!(%error, "another epoch's proof"),
                 }

@@ -17,7 +17,7 @@ use super::{
         records::encode,
     },
     activate::reached,
-    consent::{Move, Old, own_object},
+    consent::{Move, Old, SPAN, own_object},
     generate::{ACTIVATION, GENERATION, ROUND, gathered},
     keys::SharedKey,
     lookafter::{PATIENCE, peer},
@@ -91,8 +91,12 @@ impl<P: Platform> Vault<P> {
             false => dealers(&old, &to, &identity, &stock)?,
         };
         let parties = to.parties(&old, &dealers, view.document.membership())?;
-        let highest = stock.accounts.values().filter_map(|account| account.highest);
-        let highest = highest.chain(partition.shared.highest(id)).max().unwrap_or_default();
+        // What one node says cannot lead the others away from the epochs that they let follow.
+        let own = partition.shared.highest(id).unwrap_or_default();
+        let taking_part = stock.accounts.iter().filter(|(node, _)| to.seats.contains(node));
+        let highest = taking_part.filter_map(|(_, account)| account.highest);
+        let highest = highest.filter(|highest| *highest < own.saturating_add(SPAN)).max();
+        let highest = highest.unwrap_or_default().max(own);
         let epoch = Epoch(highest.saturating_add(1));
         let until = self.platform.uptime().saturating_add(GENERATION);
         let times = (until, ROUND);
@@ -200,7 +204,11 @@ impl<P: Platform> Vault<P> {
             if let Some((epoch, warrant)) = reached.as_ref().filter(|(epoch, _)| *epoch > shared.epoch()) {
                 let peer = peer(member);
                 let call = strongroom_shared::wire::CallId::RenewShares;
-                self.activate(&mut self.about_shares(&peer, call), warrant)?;
+                if let Err(error) = self.activate(&mut self.about_shares(&peer, call), warrant) {
+                    shared.check_current()?;
+                    tracing::warn!(node = member.name, %error, "it shows later shares that are not believed here");
+                    continue;
+                }
                 return Err(refused(format!(
                     "node {} had later shares, of epoch {}, and this node has taken its own into use: order it again",
                     member.name, epoch.0
@@ -209,7 +217,9 @@ impl<P: Platform> Vault<P> {
             if old.claim.seats.contains(node) && to.lost != Some(*node) {
                 match reached {
                     Some((epoch, _)) if epoch == shared.epoch() => {
-                        self.learn(context, partition, id, shared, &account.bans)?;
+                        if let Err(error) = self.learn(context, partition, id, shared, &account.bans) {
+                            tracing::warn!(node = member.name, %error, "it tells bans that are not believed here");
+                        }
                     }
                     Some(_) | None if to.is_refresh(old) => {
                         let handed = self.consult(view, member, &Warrant::of(shared).question(), ACTIVATION);
@@ -222,6 +232,13 @@ impl<P: Platform> Vault<P> {
                                 member.name
                             ))
                         })?;
+                    }
+                    Some(_) if to.seats.contains(node) => {
+                        // It compares the shares that there are with its own.
+                        let handed = self.consult(view, member, &Warrant::of(shared).question(), ACTIVATION);
+                        if let Err(error) = handed {
+                            tracing::warn!(node = member.name, %error, "it has an older share");
+                        }
                     }
                     Some(_) | None => {}
                 }

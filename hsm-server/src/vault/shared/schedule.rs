@@ -5,6 +5,7 @@ use strongroom_shared::{object::ObjectId, wire::CallId};
 
 use super::{
     super::{Error, Vault, cluster::View},
+    ceremonies::Chore,
     certificate::sha256,
     keys::SharedKey,
     party::forbidden,
@@ -68,7 +69,7 @@ impl<P: Platform> Vault<P> {
                 if now < due(shared.made, hours, &node, id, shared.epoch().0) {
                     continue;
                 }
-                if !self.cluster.ceremonies.is_turn(id, self.platform.uptime()) {
+                if !self.cluster.ceremonies.is_turn(Chore::Begin, id, self.platform.uptime()) {
                     continue;
                 }
                 if !shared.bans().is_empty() || shared.check_current().is_err() {

@@ -22,6 +22,7 @@ use strongroom_server::{
 use strongroom_shared::{
     fault::Fault,
     secret::Secret,
+    shares::Claim,
     wire::{HEADER, Header, Kind as Frame, decode_body, decode_caller, encode_reply, encode_request},
 };
 
@@ -50,7 +51,7 @@ pub enum Question {
         key: ObjectId,
     },
     #[n(5)]
-    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>, #[n(1)] Option<SignedOrder>),
     #[n(16)]
     Bans(#[n(0)] Option<ObjectId>),
 }
@@ -350,6 +351,42 @@ impl Double {
         SignedBan { ban, signature: self.identity.sign(&text).as_ref().try_into().unwrap() }
     }
 
+    /// Its word for a claim, under another key of its own too: nodes that are none.
+    pub fn certify(&self, claim: &Claim, seeds: &[u8]) -> Vec<u8> {
+        let mut claim = claim.clone();
+        let pairs = seeds.iter().map(|seed| Ed25519KeyPair::from_seed_unchecked(&[*seed; 32]).unwrap());
+        let pairs: Vec<_> = pairs.collect();
+        claim.seats = pairs.iter().map(public).collect();
+        let claim = minicbor::to_vec(claim).unwrap();
+        let text = Claim::to_sign(&claim);
+        let signatures = pairs.iter().map(|pair| pair.sign(&text).as_ref().to_vec().into()).collect();
+        minicbor::to_vec(Certificate { claim, signatures }).unwrap()
+    }
+
+    /// What a key of its own would be claimed as, under the id of another: it holds both shares.
+    pub fn pretend(&self, like: &Claim, epoch: Epoch) -> Claim {
+        let id = CeremonyId([like.private.0[0] ^ 0x77; 32]);
+        let setup = |me| Setup { key: KeyId(like.private.0), id, epoch, me };
+        let begin = |me| generate_key(SchemeId::Ed25519, Committee::new(2, 2).unwrap(), &setup(me)).unwrap();
+        let [(mut one, mut from_one), (mut other, mut from_other)] = [party(1), party(2)].map(begin);
+        let heard = |from, said: Vec<Outgoing>| -> Vec<Incoming> {
+            said.iter().map(|message| Incoming { from, bytes: message.bytes.to_vec() }).collect()
+        };
+        loop {
+            let to_one = heard(party(2), std::mem::take(&mut from_other));
+            let to_other = heard(party(1), std::mem::take(&mut from_one));
+            match (one.step(to_one), other.step(to_other)) {
+                (Step::Continue(next, said), Step::Continue(others, answered)) => {
+                    (one, from_one, other, from_other) = (next, said, others, answered);
+                }
+                (Step::Done(made, _), _) | (_, Step::Done(made, _)) => {
+                    return Claim { ready: made.ready.to_bytes(), ..like.clone() };
+                }
+                _ => panic!("a ceremony with oneself"),
+            }
+        }
+    }
+
     /// Makes a key with the honest nodes at the first seats, keeps its own share, and hands the certificate to them.
     pub fn make(&self, talks: &[Talk<'_>], scheme: SchemeId, key: [u8; 16], mandated: &Mandated) -> Share {
         let id = CeremonyId([key[0]; 32]);
@@ -380,12 +417,12 @@ impl Double {
         let mut forged = Certificate { claim, signatures };
         forged.signatures.swap(0, 1);
         for talk in talks {
-            let fault = talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap())).unwrap_err();
+            let fault = talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap(), None)).unwrap_err();
             assert!(fault.detail.contains("not all nodes have signed"), "{fault}");
         }
         forged.signatures.swap(0, 1);
         for talk in talks {
-            talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap())).unwrap();
+            talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap(), None)).unwrap();
         }
         outcome.unwrap().share.unwrap()
     }

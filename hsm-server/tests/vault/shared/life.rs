@@ -61,7 +61,15 @@ impl House {
             nonce,
             expires: self.nodes[0].world.platform.now() / 1_000_000 + 600,
             act,
+            public_key: self.public_key(key).into(),
         }
+    }
+
+    /// The public key as orders name it: what the first node says that has anything of it.
+    pub fn public_key(&self, key: ObjectId) -> Vec<u8> {
+        let read = ReadShares { partition: "trading".into(), key, challenge: vec![5; 32] };
+        let mut said = self.nodes.iter().map(|node| node.world.ask(&node.vault, &node.admin(), &read));
+        said.find_map(Result::ok).map(|read| read.public_key).unwrap_or_default()
     }
 
     /// The epoch of a key that a node shows.
@@ -410,11 +418,8 @@ fn a_key_that_one_node_holds_becomes_shares_and_is_whole_nowhere() {
         let known = node.world.ask(&node.vault, &node.admin(), &read).unwrap();
         assert_eq!((known.epoch, known.threshold, known.seats.len()), (None, 0, 0));
         let share = |house: &House, seats: &[usize]| {
-            let act = OrderedAct::Share {
-                threshold: 2,
-                seats: seats.iter().map(|at| house.seat(*at)).collect(),
-                public_key: known.public_key.clone().into(),
-            };
+            let act =
+                OrderedAct::Share { threshold: 2, seats: seats.iter().map(|at| house.seat(*at)).collect() };
             let order = house.order_of(key, 0, act);
             house.approve(0, &house.admin(0, ANN), &order, ANN)
         };
@@ -481,6 +486,59 @@ fn a_key_of_another_kind_is_not_shared() {
         let read = ReadShares { partition: "trading".into(), key, challenge: vec![5; 32] };
         assert_eq!(code(node.world.ask(&node.vault, &node.admin(), &read)), expected);
     }
+}
+
+#[test]
+fn a_key_that_was_whole_is_kept_until_its_shares_have_signed() {
+    let house = House::ruled(3, 1);
+    let whole = || {
+        let mut wish = ED.wish(2, 3);
+        let shares = [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES];
+        wish.private.0.retain(|attribute| !shares.contains(&attribute.kind));
+        house.ask(0, &wish).unwrap()
+    };
+    let share = |made: &KeyPair| {
+        let seats = (0..3).map(|at| house.seat(at)).collect();
+        let order = house.order_of(made.private.id, 0, OrderedAct::Share { threshold: 2, seats });
+        house.approve(0, &house.admin(0, ANN), &order, ANN).unwrap()
+    };
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    share(&whole());
+    let calls = calls.load(Ordering::Relaxed);
+    // The last words are the proof and that it is one.
+    let seen = AtomicUsize::new(0);
+    house.net.weather(move |from, _, call| {
+        let lost =
+            from == "a" && call == CallId::SealedCall && seen.fetch_add(1, Ordering::Relaxed) + 3 >= calls;
+        if lost { Mishap::Lost } else { Mishap::None }
+    });
+    let made = whole();
+    let state = share(&made);
+    assert!(state.note.contains("have not all signed yet"), "{state:?}");
+    assert!(house.keeps_former(0, made.private.id), "nothing has shown that the shares sign");
+    house.clear_up();
+    (0..6).for_each(|_| house.beat());
+    house.is_sound(ED, &made, 1);
+}
+
+#[test]
+fn a_node_that_was_away_when_it_was_left_out_gives_its_share_up_when_it_is_back() {
+    let house = House::ruled(4, 1);
+    let made = house.generate(0, &ED.wish(2, 4)).unwrap();
+    let key = made.private.id;
+    house.cut_off(&["d"]);
+    let seats = (0..3).map(|at| house.seat(at)).collect();
+    house.renew(0, key, OrderedAct::Reshare { threshold: 2, seats }).unwrap();
+    house.clear_up();
+    assert_eq!(keys(&house, 3).len(), 1, "it knows nothing of it");
+    // And the others go on meanwhile.
+    house.cut_off(&["d"]);
+    house.renew(0, key, OrderedAct::Refresh).unwrap();
+    house.clear_up();
+    house.nodes.iter().for_each(|node| node.world.platform.pass(700_000_000));
+    (0..3).for_each(|_| house.beat());
+    assert!(keys(&house, 3).is_empty());
+    assert!(!house.keeps_former(3, key), "the shares after those have signed");
 }
 
 /// Everything that can happen to a message of a refresh.

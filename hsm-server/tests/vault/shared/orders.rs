@@ -7,8 +7,10 @@ use strongroom_server::{
         document::ClusterId,
         order::{Order, OrderApproval, OrderedAct, Seat, SignedOrder},
     },
-    crypto::threshold::{CeremonyId, Epoch, KeyId, SchemeId, Setup, Share, refresh},
+    crypto::threshold::{CeremonyId, Epoch, KeyId, Ready, SchemeId, Setup, Share, refresh},
 };
+
+use strongroom_shared::shares::{Certificate, Claim};
 
 use super::{
     double::{Begin, Content, Double, End, Objects, Parcel, Question, Renewal, Reply, Talk, Task, party},
@@ -141,6 +143,71 @@ fn new_shares_are_made_on_administrators_word_alone() {
             .flat_map(|attempt| attempt.as_ref().err())
             .any(|fault| fault.detail.contains("used up"))
     );
+}
+
+#[test]
+fn a_key_of_one_bad_node_takes_the_place_of_no_other() {
+    let scene = Scene::new();
+    let talks = scene.talks();
+    let whole: Certificate = minicbor::decode(&scene.certificate).unwrap();
+    let claim: Claim = minicbor::decode(&whole.claim).unwrap();
+    let (own, second) = (77, 79);
+    let pretended = scene.double.pretend(&claim, Epoch(0));
+    let stolen = scene.double.certify(&pretended, &[own, second]);
+    let [a, b] = [0, 1].map(|at| scene.house.seat(at));
+    let begin = |attempt, certificate: &[u8], order: &Order| {
+        let begin = scene.begin(attempt, signed(order, &[ANN]));
+        changed(&begin, |renewal| {
+            renewal.certificate = certificate.to_vec();
+            renewal.dealers = BTreeMap::from([(party(3), party(1)), (party(4), party(2))]);
+        })
+    };
+    // A genuine order that leaves it out. Nobody but the bad node deals, under seats of its own.
+    let act = OrderedAct::Reshare { threshold: 2, seats: vec![a, b] };
+    let order = scene.house.order(0, scene.key, act);
+    let fooled = Order {
+        public_key: public_key(&pretended).into(),
+        ..scene.house.order(0, scene.key, order.act.clone())
+    };
+    let renamed = scene.double.certify(&claim, &[own, second, 80]);
+    let twice = scene.double.certify(&claim, &[own, own, second]);
+    for (attempt, certificate, order, hint) in [
+        (60, &stolen, &order, "another public key than the certificate of the shares"),
+        (61, &stolen, &fooled, "another public key than the share here"),
+        (62, &renamed, &order, "the one here is of epoch 0"),
+        (63, &twice, &order, "sits at two seats"),
+    ] {
+        for talk in &talks {
+            let fault = talk.ask(&Question::Begin(begin(attempt, certificate, order))).expect_err(hint);
+            assert!(fault.detail.contains(hint), "{hint}: {fault}");
+        }
+    }
+    let double_dealer = changed(&begin(64, &scene.certificate, &order), |renewal| {
+        renewal.dealers = BTreeMap::from([(party(3), party(3)), (party(4), party(3))]);
+    });
+    let fault = talks[0].ask(&Question::Begin(double_dealer)).unwrap_err();
+    assert!(fault.detail.contains("deals twice"), "{fault}");
+    // A certificate of later shares that leaves everybody else out, with an order that says so.
+    let [z, y] =
+        [own, second].map(|seed| Seat(public(&Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())));
+    let act = OrderedAct::Reshare { threshold: 2, seats: vec![z, y] };
+    let order = signed(&scene.house.order(0, scene.key, act), &[ANN, BOB]).unwrap();
+    let mut later = scene.double.pretend(&claim, Epoch(1));
+    later.mandate = openssl::sha::sha256(&order.text);
+    let later = scene.double.certify(&later, &[own, second]);
+    for (at, talk) in talks.iter().enumerate() {
+        let fault = talk.ask(&Question::Activate(later.clone(), Some(order.clone()))).unwrap_err();
+        assert!(fault.detail.contains("another public key than the share here"), "{fault}");
+        assert!(!scene.house.keeps_former(at, scene.key));
+    }
+    drop(talks);
+    scene.house.beat();
+    scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
+}
+
+/// The public key of a claim, as orders name it.
+fn public_key(claim: &Claim) -> Vec<u8> {
+    Ready::from_bytes(&claim.ready).unwrap().shares().public_key().unwrap()
 }
 
 #[test]
