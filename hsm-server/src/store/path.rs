@@ -45,6 +45,8 @@ pub enum Path {
     Pending(PartitionId, ObjectId),
     /// Which holders of a key's shares must not sign together.
     Bans(PartitionId, ObjectId),
+    /// A BIP-32 descendant of a key of which this node holds a share, by its object.
+    Child(PartitionId, ObjectId),
     /// A client's Ed25519 key, with which it signs mandates for a partition.
     Admission(PartitionId, [u8; 32]),
 }
@@ -61,6 +63,7 @@ impl Path {
             | Self::Share(id, _)
             | Self::Pending(id, _)
             | Self::Bans(id, _)
+            | Self::Child(id, _)
             | Self::Admission(id, _) => Some(*id),
         }
     }
@@ -83,6 +86,7 @@ impl fmt::Display for Path {
             Self::Share(id, object) => write!(f, "partition/{id}/share/{object}"),
             Self::Pending(id, object) => write!(f, "partition/{id}/pending/{object}"),
             Self::Bans(id, object) => write!(f, "partition/{id}/bans/{object}"),
+            Self::Child(id, object) => write!(f, "partition/{id}/child/{object}"),
             // Not below the partition's name: that would be longer than a name may be.
             Self::Admission(id, key) => {
                 write!(f, "admission/{id}/")?;
@@ -144,6 +148,7 @@ impl Name {
                         Self::Record(Path::Pending(id, ObjectId(hex(object)?)))
                     }
                     (Some("bans"), Some(object)) => Self::Record(Path::Bans(id, ObjectId(hex(object)?))),
+                    (Some("child"), Some(object)) => Self::Record(Path::Child(id, ObjectId(hex(object)?))),
                     (_, _) => return None,
                 }
             }
@@ -194,6 +199,7 @@ mod tests {
             Path::Share(id, object),
             Path::Pending(id, object),
             Path::Bans(id, object),
+            Path::Child(id, object),
             Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()

@@ -35,7 +35,7 @@ use super::{
     shared::{
         Destruction,
         ceremonies::Coordinator,
-        words::{Begin, Parcel, Progress},
+        words::{Begin, Parcel, Progress, Statement},
     },
 };
 use crate::{
@@ -103,6 +103,22 @@ pub enum Question {
     /// Destroy it.
     #[n(7)]
     Destroy(#[n(0)] Mandated),
+    /// Would you have a descendant of a key? Say so, signed.
+    #[n(16)]
+    MayDerive(#[n(0)] Mandated),
+    /// Have the descendant that this certificate is for.
+    #[n(17)]
+    Derive(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Have you the certificate of a descendant?
+    #[n(18)]
+    Descendant {
+        /// The partition's name.
+        #[n(0)]
+        partition: String,
+        /// The descendant.
+        #[n(1)]
+        key: ObjectId,
+    },
 }
 
 /// What it answers, sealed.
@@ -120,6 +136,12 @@ pub enum Answer {
     /// It has done so.
     #[n(3)]
     Done,
+    /// It would.
+    #[n(16)]
+    Agreed(#[n(0)] Statement),
+    /// It has this certificate of a descendant, or none.
+    #[n(18)]
+    Descendant(#[n(0)] Option<ByteVec>),
 }
 
 /// Why another node did not do what it was asked.
@@ -333,6 +355,7 @@ impl<P: Platform> Vault<P> {
             }
         }
         self.look_after_pending(&view);
+        self.look_after_children(&view);
     }
 
     fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {
@@ -352,7 +375,11 @@ impl<P: Platform> Vault<P> {
         if theirs == version {
             match self.consult(view, member, &Question::Vouch, PATIENCE)? {
                 Answer::Vouched(_) => self.cluster.links.vouched(member.id),
-                Answer::Progress(_) | Answer::Certificate(_) | Answer::Done => {
+                Answer::Progress(_)
+                | Answer::Certificate(_)
+                | Answer::Done
+                | Answer::Agreed(_)
+                | Answer::Descendant(_) => {
                     return Err(NodeError::Malformed("the answer to another question".into()));
                 }
             }
@@ -495,6 +522,13 @@ impl<P: Platform> Vault<P> {
             }
             Question::Destroy(mandated) => {
                 self.destroy_share(context, &mandated, Destruction::Do).map(|()| Answer::Done)
+            }
+            Question::MayDerive(mandated) => {
+                self.agree_to_child(context, &member.name, &mandated).map(Answer::Agreed)
+            }
+            Question::Derive(certificate) => self.take_child(context, &certificate).map(|()| Answer::Done),
+            Question::Descendant { partition, key } => {
+                Ok(Answer::Descendant(self.child_certificate(&partition, key).map(Into::into)))
             }
             Question::Vouch => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;

@@ -266,7 +266,8 @@ fn null_pointers_and_impossible_lengths_are_arguments_bad() {
         assert_eq!(C_GenerateKey(session, null_mut(), null_mut(), 0, &mut number), CKR_ARGUMENTS_BAD);
         assert_eq!(C_WaitForSlotEvent(CKF_DONT_BLOCK, &mut number, null_mut()), CKR_NO_EVENT);
         assert_eq!(C_GetFunctionStatus(session), CKR_FUNCTION_NOT_PARALLEL);
-        assert_eq!(C_DeriveKey(session, &mut aes, 1, null_mut(), 0, &mut number), CKR_FUNCTION_NOT_SUPPORTED);
+        assert_eq!(C_DeriveKey(session, &mut aes, 1, null_mut(), 0, &mut number), CKR_MECHANISM_INVALID);
+        assert_eq!(C_WrapKey(session, &mut aes, 1, 1, null_mut(), &mut number), CKR_FUNCTION_NOT_SUPPORTED);
         assert_eq!(C_GetOperationState(session, null_mut(), &mut number), CKR_STATE_UNSAVEABLE);
         assert_eq!(C_CloseSession(session + 1), CKR_SESSION_HANDLE_INVALID);
     }

@@ -3,7 +3,8 @@
 //! A check of the multiplication failed between them (DKLs23), and a second failure could give bits of the key away.
 //! Whoever found it says so once, signed; every node that hears of it keeps it, and refuses the pair until a complete
 //! refresh has made shares of a later epoch. So it survives a restart of any node, and the return of an old copy of
-//! the one that declared it.
+//! the one that declared it. Descendants have their master's state with the other nodes, so a ban over one of the family is
+//! a ban over all of it.
 
 use std::collections::BTreeSet;
 
@@ -90,13 +91,14 @@ impl<P: Platform> Vault<P> {
         against: Party,
     ) -> Result<SignedBan, Error> {
         let About { partition, object, .. } = &going.about;
-        let (Some(shared), Some(identity)) = (partition.shared.key(*object), self.cluster.identity()) else {
+        let (Some(shared), Some(identity)) = (partition.shared.family(*object), self.cluster.identity())
+        else {
             return Err(FaultCode::Internal.into());
         };
         let public = shared.share.public();
         let ban = Ban { key: public.key(), epoch: public.epoch(), reporter: going.me, against };
         let signed = SignedBan::new(ban, view.document.membership().cluster, &identity.pair);
-        self.keep_bans(context, partition, *object, &shared, vec![signed.clone()])?;
+        self.keep_bans(context, partition, &shared, vec![signed.clone()])?;
         Ok(signed)
     }
 
@@ -105,7 +107,6 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        object: ObjectId,
         shared: &SharedKey,
         heard: &[SignedBan],
     ) -> Result<(), Error> {
@@ -130,17 +131,17 @@ impl<P: Platform> Vault<P> {
         if !new.iter().all(genuine) {
             return Err(Error::caller(FaultCode::Forbidden, "a ban that nobody declared"));
         }
-        self.keep_bans(context, partition, object, shared, new)
+        self.keep_bans(context, partition, shared, new)
     }
 
     fn keep_bans(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        object: ObjectId,
         shared: &SharedKey,
         new: Vec<SignedBan>,
     ) -> Result<(), Error> {
+        let object = ObjectId(shared.share.public().key().0);
         let mut bans = shared.bans_to_change();
         let pairs: Vec<String> =
             new.iter().map(|ban| format!("{} and {}", ban.ban.reporter, ban.ban.against)).collect();

@@ -51,18 +51,29 @@ impl Claim {
 
     /// The claim, signed by a node.
     pub fn state(&self, pair: &Ed25519KeyPair) -> Statement {
-        let claim = encode(self).to_vec();
+        Statement::new(LABEL, encode(self).to_vec(), pair)
+    }
+}
+
+impl Statement {
+    /// A claim of the kind that `label` stands for, signed by a node.
+    pub(super) fn new(label: &[u8], claim: Vec<u8>, pair: &Ed25519KeyPair) -> Self {
         let mut signature = [0; 64];
-        let signed = pair.sign(&[LABEL, &claim].concat());
+        let signed = pair.sign(&[label, &claim].concat());
         signature.iter_mut().zip(signed.as_ref()).for_each(|(to, from)| *to = *from);
-        Statement { claim, signature }
+        Self { claim, signature }
     }
 }
 
 /// SHA-256 of a mandate's text.
 pub fn text_hash(mandated: &Mandated) -> [u8; 32] {
+    sha256(&mandated.text)
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
-    let whole = digest(&SHA256, &mandated.text);
+    let whole = digest(&SHA256, bytes);
     hash.iter_mut().zip(whole.as_ref()).for_each(|(to, from)| *to = *from);
     hash
 }
@@ -86,7 +97,12 @@ pub struct Signed(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 64]);
 impl Certificate {
     /// Whether every one of these nodes has signed this claim.
     pub fn is_whole(&self, seats: &[[u8; 32]]) -> bool {
-        let text = [LABEL, &self.claim].concat();
+        self.is_whole_of(LABEL, seats)
+    }
+
+    /// The same of a claim of the kind that `label` stands for.
+    pub(super) fn is_whole_of(&self, label: &[u8], seats: &[[u8; 32]]) -> bool {
+        let text = [label, &self.claim].concat();
         let signed = |(identity, signature): (&[u8; 32], &Signed)| {
             UnparsedPublicKey::new(&ED25519, identity).verify(&text, &signature.0).is_ok()
         };

@@ -11,7 +11,7 @@ use strongroom_shared::{
     fault::FaultCode,
     mandate::Mandated,
     message::*,
-    object::{Attribute, CKA_STRONGROOM_EPOCH, ObjectId, Template, Value},
+    object::{Attribute, CKA_STRONGROOM_CHAIN_CODE, CKA_STRONGROOM_EPOCH, ObjectId, Template, Value},
     wire::CallId,
 };
 
@@ -113,6 +113,9 @@ impl<P: Platform> Vault<P> {
         set(&mut public, values.public);
         set(&mut private, values.private);
         private.set(CKA_STRONGROOM_EPOCH, Value::Ulong(ready.shares().epoch().0));
+        if let Some(chain_code) = ready.shares().chain_code() {
+            private.set(CKA_STRONGROOM_CHAIN_CODE, Value::bytes(chain_code.as_slice()));
+        }
         let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
             return Err(FaultCode::Forbidden.into());
         };
@@ -186,7 +189,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The partition of this name.
-    fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
+    pub(super) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).cloned()
     }
 
@@ -281,7 +284,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// What a node does about shares by itself.
-    fn about_shares<'a>(&self, peer: &'a Peer) -> Context<'a> {
+    pub(super) fn about_shares<'a>(&self, peer: &'a Peer) -> Context<'a> {
         Context::new(peer, Caller::default(), CallId::GenerateShared, self.platform.now())
     }
 
@@ -302,7 +305,14 @@ impl<P: Platform> Vault<P> {
                     return self.activate(&mut self.about_shares(&peer), &bytes);
                 }
                 Ok(Answer::Certificate(None)) => denied += 1,
-                Ok(Answer::Vouched(..) | Answer::Done | Answer::Progress(_)) | Err(_) => {}
+                Ok(
+                    Answer::Vouched(..)
+                    | Answer::Done
+                    | Answer::Progress(_)
+                    | Answer::Agreed(_)
+                    | Answer::Descendant(_),
+                )
+                | Err(_) => {}
             }
         }
         // Only when nobody can have it: whoever does not answer may be using its own share.
@@ -325,7 +335,7 @@ impl<P: Platform> Vault<P> {
 }
 
 /// A node that has brought something, for the record.
-fn peer(member: &Member) -> Peer {
+pub(super) fn peer(member: &Member) -> Peer {
     Peer {
         id: ClientId::of_node(&member.identity),
         client: format!("node {}", member.name),

@@ -16,6 +16,7 @@ use super::{
     super::{Error, record::Change, records::decode},
     bans::SignedBan,
     certificate::{Certificate, Claim},
+    children::Children,
 };
 use crate::{
     cluster::{Member, Membership},
@@ -141,6 +142,8 @@ impl SharedKey {
 pub struct SharedKeys {
     active: RwLock<BTreeMap<ObjectId, Arc<SharedKey>>>,
     pending: RwLock<BTreeMap<ObjectId, Arc<PendingRecord>>>,
+    /// The keys' descendants.
+    pub children: Children,
 }
 
 impl std::fmt::Debug for SharedKeys {
@@ -155,7 +158,7 @@ impl SharedKeys {
         active: BTreeMap<ObjectId, Arc<SharedKey>>,
         pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
     ) -> Self {
-        Self { active: RwLock::new(active), pending: RwLock::new(pending) }
+        Self { active: RwLock::new(active), pending: RwLock::new(pending), children: Children::default() }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
@@ -186,6 +189,7 @@ impl SharedKeys {
     pub fn activate(&self, id: ObjectId, key: SharedKey) {
         self.active.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(key));
         self.drop_pending(id);
+        self.children.wipe(id);
     }
 
     /// A pending share is gone from the store.
@@ -196,17 +200,21 @@ impl SharedKeys {
     /// A share is gone from the store.
     pub fn remove(&self, id: ObjectId) {
         self.active.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.children.wipe(id);
     }
 
     /// What is to be removed from the store with all of them.
     pub fn forget(&self, change: Change, partition: PartitionId) -> Change {
         let change = self.read().iter().fold(change, |change, (id, key)| key.forget(change, partition, *id));
-        self.pending().keys().fold(change, |change, id| change.delete(Path::Pending(partition, *id)))
+        let change =
+            self.pending().keys().fold(change, |change, id| change.delete(Path::Pending(partition, *id)));
+        self.children.forget(change, partition)
     }
 
     /// Removes all of them.
     pub fn clear(&self) {
         self.active.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.children.clear();
     }
 }

@@ -4,9 +4,12 @@
 //! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
 //! part on record, and says nothing that another node could use for anything else.
 
+mod ask;
 pub mod bans;
 pub mod ceremonies;
 mod certificate;
+pub mod children;
+mod derive;
 mod destroy;
 mod draft;
 mod generate;
@@ -21,6 +24,7 @@ pub mod words;
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
+    object::ObjectInfo,
     wire::{Call, CallId, Handle, decode_body},
 };
 
@@ -56,5 +60,14 @@ impl<P: Platform> Handle<DestroyShared> for Vault<P> {
         let mandate = self.check_own_mandate(context, &call.mandated, CallId::DestroyObject)?;
         self.destroy_shared(context, &call.mandated, &mandate)?;
         Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<DeriveShared> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: DeriveShared) -> Result<ObjectInfo, Error> {
+        let mandate = self.check_own_mandate(context, &call.mandated, CallId::DeriveKey)?;
+        let wanted: DeriveKey = meant(&mandate)?;
+        self.object(context, &mandate.partition, wanted.base, FaultCode::KeyHandleInvalid)?;
+        self.derive_shared(context, &call.mandated, &mandate)
     }
 }

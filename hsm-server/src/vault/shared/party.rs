@@ -12,7 +12,7 @@ use strongroom_shared::{
     fault::FaultCode,
     mandate::Mandated,
     message::{Outcome, Sign},
-    object::ObjectId,
+    object::{Descent, ObjectId},
     wire::CallId,
 };
 
@@ -27,6 +27,7 @@ use super::{
     bans::SignedBan,
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::{key_id, text_hash},
+    children::SigningKey,
     draft::Draft,
     generate::FIRST,
     keys::SharedKey,
@@ -93,9 +94,9 @@ impl<P: Platform> Vault<P> {
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
                 let (partition, shared) = self.shared_key(context, &mandated, key)?;
-                self.check_epoch(&shared, epoch)?;
-                self.learn(context, &partition, ObjectId(key.0), &shared, &bans)?;
-                let untold: Vec<SignedBan> = shared.unknown_to(&bans);
+                self.check_epoch(&shared.family, epoch)?;
+                self.learn(context, &partition, &shared.family, &bans)?;
+                let untold: Vec<SignedBan> = shared.family.unknown_to(&bans);
                 if !untold.is_empty() {
                     let end = Some(End::Behind(untold));
                     return Ok(Progress { parcels: Vec::new(), more: false, end });
@@ -141,7 +142,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         mandated: &Mandated,
         key: threshold::KeyId,
-    ) -> Result<(Arc<Partition>, Arc<SharedKey>), Error> {
+    ) -> Result<(Arc<Partition>, SigningKey), Error> {
         context.call = CallId::SignShared;
         let mandate = self.check_mandate(mandated, CallId::Sign)?;
         context.subject.clone_from(&mandate.partition.rules().record.name);
@@ -150,7 +151,7 @@ impl<P: Platform> Vault<P> {
         if key_id(wanted.key) != key {
             return Err(forbidden("the mandate is for another key"));
         }
-        let shared = mandate.partition.shared.key(wanted.key).ok_or_else(|| {
+        let shared = mandate.partition.shared.signing_key(wanted.key)?.ok_or_else(|| {
             Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
         })?;
         Ok((mandate.partition, shared))
@@ -173,19 +174,22 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         mandated: &Mandated,
-        shared: &SharedKey,
+        shared: &SigningKey,
         detail: impl FnOnce(&str) -> String,
     ) -> Result<(About, Vec<u8>), Error> {
         let mandate = self.check_mandate(mandated, CallId::Sign)?;
         let partition = mandate.partition.clone();
         let Sign { key, mechanism, params, input } = meant(&mandate)?;
-        let about =
-            About { partition, object: key, call: CallId::SignShared, detail: detail(&mandate.client) };
-        about.tell(context);
-        context.mechanism = Some(mechanism);
         let (me, missing) = (context.application_id(), FaultCode::KeyHandleInvalid);
         // The mandate stands for the login.
-        let object = about.partition.keyring.object(key, me, Role::User, missing)?;
+        let object = partition.keyring.object(key, me, Role::User, missing)?;
+        let mut detail = detail(&mandate.client);
+        if let Some(descent) = Descent::of(&object.attributes) {
+            detail.push_str(&format!("; with {descent}"));
+        }
+        let about = About { partition, object: key, call: CallId::SignShared, detail };
+        about.tell(context);
+        context.mechanism = Some(mechanism);
         let text = text_hash(mandated);
         let uses = self.cluster.ceremonies.uses(&text)?;
         let charge = if uses == 0 { Charge::Now } else { Charge::Done };
@@ -193,7 +197,7 @@ impl<P: Platform> Vault<P> {
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
         self.cluster.ceremonies.used(text, uses, self.platform.uptime())?;
         let intent = authorized.into_intent();
-        let scheme = shared.share.public().scheme();
+        let scheme = shared.share().public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
             .map_err(|error| self.undone(context, error))?;
         Ok((about, input))
@@ -205,19 +209,19 @@ impl<P: Platform> Vault<P> {
         view: &View,
         coordinator: Coordinator,
         (mandated, signers): (Mandated, BTreeSet<Party>),
-        shared: &Arc<SharedKey>,
+        shared: &SigningKey,
         setup: &dyn Fn(Party) -> Setup,
     ) -> Result<Box<Going>, Error> {
-        if !shared.may_sign(&signers) {
+        if !shared.family.may_sign(&signers) {
             return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
         }
-        let members = shared.members(view.document.membership());
+        let members = shared.family.members(view.document.membership());
         let parties: BTreeMap<Party, Member> =
             members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
         if parties.len() != signers.len() {
             return Err(forbidden("one of the signers is no member of the cluster"));
         }
-        let setup = setup(shared.share.party());
+        let setup = setup(shared.share().party());
         let now = self.platform.uptime();
         self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Signature, now)?;
         let begun = self
@@ -231,7 +235,7 @@ impl<P: Platform> Vault<P> {
             })
             .and_then(|(about, input)| {
                 let signing = Signing { signers, input };
-                let begun = threshold::sign(&shared.share, &signing, &setup);
+                let begun = threshold::sign(shared.share(), &signing, &setup);
                 begun.map(|begun| (about, begun)).map_err(|error| refusal(&error))
             });
         let node = coordinator.node;

@@ -11,11 +11,11 @@ use strongroom_shared::{
     mandate::Mandated,
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
-    object::ObjectId,
 };
 
 use super::{
     super::{Context, Error, Vault, cluster::View, partition::Partition},
+    children::SigningKey,
     keys::SharedKey,
     relay::{Lead, Relay, Setback, Trouble},
     words::{Begin, Task},
@@ -84,9 +84,9 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
         let partition = context.partition()?;
-        let shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+        let shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
         let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
-        let input = crypto::shared_input(shared.share.public().scheme(), mechanism, &input)?;
+        let input = crypto::shared_input(shared.share().public().scheme(), mechanism, &input)?;
         if mandated.text.len() > self.portion() {
             return Err(Error::caller(
                 FaultCode::DataLengthRange,
@@ -100,7 +100,7 @@ impl<P: Platform> Vault<P> {
             if self.platform.uptime() >= until {
                 break;
             }
-            let Some(parties) = self.quorum(&view, &shared, &lessons) else { break };
+            let Some(parties) = self.quorum(&view, &shared.family, &lessons) else { break };
             match self.attempt(context, &view, (mandated, &input), &shared, parties, until) {
                 Ok(bytes) => return Ok(Signature { bytes }),
                 Err(Trouble::Own(error)) => {
@@ -109,8 +109,8 @@ impl<P: Platform> Vault<P> {
                 }
                 Err(Trouble::Others(setback)) => {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
-                    self.hear(context, &partition, key, &shared, &setback, &mut lessons)?;
-                    self.accuse(context, &shared, &view, &setback)?;
+                    self.hear(context, &partition, &shared.family, &setback, &mut lessons)?;
+                    self.accuse(context, &shared.family, &view, &setback)?;
                     lessons.learn(*setback);
                 }
             }
@@ -125,12 +125,12 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         (mandated, input): (&Mandated, &[u8]),
-        shared: &SharedKey,
+        shared: &SigningKey,
         parties: BTreeMap<Party, Member>,
         until: Time,
     ) -> Result<Vec<u8>, Trouble> {
-        let public = shared.share.public();
-        let me = shared.share.party();
+        let public = shared.share().public();
+        let me = shared.share().party();
         let signers: BTreeSet<Party> = parties.keys().copied().collect();
         let lead = match public.scheme() {
             SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 => Lead::Together,
@@ -142,7 +142,8 @@ impl<P: Platform> Vault<P> {
             let detail = |client: &str| format!("others sign, for client {client}");
             self.allow(context, mandated, shared, detail).map_err(Trouble::Own)?;
         }
-        let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.bans() };
+        let task =
+            Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.family.bans() };
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
         let signing = Signing { signers, input: input.to_vec() };
@@ -188,13 +189,12 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        key: ObjectId,
         shared: &SharedKey,
         setback: &Setback,
         lessons: &mut Lessons,
     ) -> Result<(), Error> {
         for (party, bans) in &setback.bans {
-            match self.learn(context, partition, key, shared, bans) {
+            match self.learn(context, partition, shared, bans) {
                 Ok(()) => {}
                 Err(Error::Caller(FaultCode::Forbidden, text)) => {
                     lessons.reasons.push(format!("{party} tells {text}"));

@@ -4,7 +4,7 @@ use super::*;
 use strongroom_shared::fault::FaultCode;
 
 /// Everything that can happen to a message.
-fn mishaps(earlier: &[u8]) -> Vec<Mishap> {
+pub fn mishaps(earlier: &[u8]) -> Vec<Mishap> {
     vec![
         Mishap::Lost,
         Mishap::ReplyLost,
@@ -18,7 +18,7 @@ fn mishaps(earlier: &[u8]) -> Vec<Mishap> {
 }
 
 /// Brings back whoever died, and lets everybody greet everybody.
-fn recover(house: &mut House) {
+pub fn recover(house: &mut House) {
     house.clear_up();
     (1..house.nodes.len()).for_each(|at| house.restart(at));
     house.beat();
