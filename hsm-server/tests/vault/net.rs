@@ -38,6 +38,10 @@ pub enum Mishap {
     Altered,
     /// The last byte of the reply is another.
     ReplyAltered,
+    /// The second half of the request is missing.
+    Cut,
+    /// The request arrives after the next one to the same node, when nobody waits for it any more.
+    Late,
     /// Another frame arrives in the request's place.
     Replaced(Vec<u8>),
     /// The node that is called dies before it hears the request.
@@ -57,8 +61,17 @@ pub struct Net {
     weather: Mutex<Weather>,
     /// Members that are no vaults of ours.
     pub doubles: Mutex<HashMap<NodeId, Answering>>,
+    /// Requests that arrive late.
+    late: Mutex<Vec<Late>>,
     /// Every request as it was sent: from, to, the frame.
     pub said: Mutex<Vec<(String, String, Vec<u8>)>>,
+}
+
+struct Late {
+    to: NodeId,
+    /// The certificate of the caller.
+    certificate: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 struct Place {
@@ -73,6 +86,7 @@ impl Default for Net {
             doubles: Mutex::default(),
             weather: Mutex::new(Box::new(|_, _, _| Mishap::None)),
             said: Mutex::default(),
+            late: Mutex::default(),
         }
     }
 }
@@ -85,6 +99,15 @@ impl Net {
     /// From now on this happens to calls, by caller, callee and call.
     pub fn weather(&self, weather: impl Fn(&str, &str, CallId) -> Mishap + Send + 'static) {
         *lock(&self.weather) = Box::new(weather);
+    }
+
+    /// What was late for this node arrives now.
+    fn deliver_late(&self, node: NodeId, vault: &Vault<Fake>) {
+        let now: Vec<Late> = lock(&self.late).extract_if(.., |late| late.to == node).collect();
+        for Late { certificate, frame, .. } in now {
+            // Whatever it answers, nobody hears it.
+            let _unheard = deliver(vault, &certificate, &frame);
+        }
     }
 }
 
@@ -123,7 +146,18 @@ impl Peers for Wire {
                 lock(&self.net.places).remove(&node);
                 return Err(unreachable("it has died"));
             }
+            Mishap::Late => {
+                let certificate = ring.certificate.clone();
+                lock(&self.net.late).push(Late { to: node, certificate, frame: frame.to_vec() });
+                return Err(unreachable("it takes too long"));
+            }
             Mishap::Altered => altered(frame),
+            Mishap::Cut => {
+                let peer = vault.admit(&ring.certificate, ([127, 0, 0, 1], 9).into()).unwrap();
+                let verdict = vault.handle(&peer, &frame[..frame.len() / 2], &mut Vec::new());
+                assert!(matches!(verdict, Verdict::Close(_)), "{verdict:?}");
+                return Err(unreachable("it ended the connection"));
+            }
             Mishap::Replaced(other) => other.clone(),
             Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered | Mishap::DiesAfter => {
                 frame.to_vec()
@@ -131,6 +165,7 @@ impl Peers for Wire {
         };
         let deliver = || deliver(&vault, &ring.certificate, &sent);
         let reply = deliver().map_err(|fault| Unreachable(fault.to_string()))?;
+        self.net.deliver_late(node, &vault);
         Ok(Zeroizing::new(match mishap {
             Mishap::ReplyLost => return Err(unreachable("the reply was lost")),
             Mishap::Twice => deliver().map_err(|fault| Unreachable(fault.to_string()))?,
@@ -139,7 +174,13 @@ impl Peers for Wire {
                 lock(&self.net.places).remove(&node);
                 return Err(unreachable("it has died"));
             }
-            Mishap::None | Mishap::Lost | Mishap::Dies | Mishap::Altered | Mishap::Replaced(_) => reply,
+            Mishap::None
+            | Mishap::Lost
+            | Mishap::Late
+            | Mishap::Dies
+            | Mishap::Altered
+            | Mishap::Cut
+            | Mishap::Replaced(_) => reply,
         }))
     }
 
@@ -173,10 +214,15 @@ pub struct Node {
 
 impl Node {
     pub fn new(net: &Arc<Net>, name: &str, seed: u64) -> Self {
+        let wire = Wire { net: Arc::clone(net), name: name.into(), ring: Mutex::default() };
+        Self::over(net, name, seed, Arc::new(wire))
+    }
+
+    /// One with a way to the others that is none of this network's.
+    pub fn over(net: &Arc<Net>, name: &str, seed: u64, peers: Arc<dyn Peers>) -> Self {
         let world = World::with_seed(seed);
         let vault = Arc::new(world.vault());
-        let wire = Wire { net: Arc::clone(net), name: name.into(), ring: Mutex::default() };
-        vault.reach(Arc::new(wire));
+        vault.reach(peers);
         let admin = world.administrator(&vault);
         let said = world.ask(&vault, &admin, &Introduce { name: name.into(), challenge: None }).unwrap();
         let node = Self { name: name.into(), world, vault, net: Arc::clone(net), said };
