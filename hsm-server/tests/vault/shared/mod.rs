@@ -4,6 +4,7 @@ mod children;
 mod double;
 mod hostile;
 mod keys;
+mod memory;
 mod signers;
 mod signing;
 mod weather;
