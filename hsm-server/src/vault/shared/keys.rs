@@ -16,6 +16,7 @@ use strongroom_shared::{
 use super::{
     super::{Error, record::Change, records::decode},
     bans::SignedBan,
+    children::Children,
     proof::Proof,
 };
 use crate::{
@@ -112,6 +113,11 @@ struct Bans {
 }
 
 impl SharedKey {
+    /// The private key's object.
+    pub fn id(&self) -> ObjectId {
+        ObjectId(self.share.public().key().0)
+    }
+
     /// From what was kept.
     ///
     /// # Errors
@@ -255,6 +261,8 @@ pub struct SharedKeys {
     pending: RwLock<Pending>,
     /// The certificates of what came after shares that are kept still.
     former: RwLock<BTreeMap<ObjectId, Vec<u8>>>,
+    /// The keys' descendants.
+    pub children: Children,
 }
 
 /// The shares that wait, by key and epoch. A later one may be begun while an earlier one waits: whoever may have the
@@ -278,7 +286,12 @@ impl SharedKeys {
         pending: Pending,
         former: BTreeMap<ObjectId, Vec<u8>>,
     ) -> Self {
-        Self { active: RwLock::new(active), pending: RwLock::new(pending), former: RwLock::new(former) }
+        Self {
+            active: RwLock::new(active),
+            pending: RwLock::new(pending),
+            former: RwLock::new(former),
+            children: Children::default(),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
@@ -342,6 +355,7 @@ impl SharedKeys {
         let epoch = key.epoch().0;
         write(&self.active).insert(id, Arc::new(key));
         write(&self.pending).retain(|(other, waiting), _| *other != id || *waiting > epoch);
+        self.children.wipe(id);
     }
 
     /// A pending share is gone from the store.
@@ -374,6 +388,7 @@ impl SharedKeys {
         write(&self.active).remove(&id);
         write(&self.pending).retain(|(other, _), _| *other != id);
         write(&self.former).remove(&id);
+        self.children.wipe(id);
     }
 
     /// The rows of the store that belong to an active share.
@@ -403,7 +418,8 @@ impl SharedKeys {
         let mut ids: BTreeSet<ObjectId> = self.read().keys().copied().collect();
         ids.extend(pending.keys().map(|(id, _)| *id));
         ids.extend(self.all_former().keys());
-        ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete)
+        let change = ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete);
+        self.children.forget(change, partition)
     }
 
     /// Removes all of them.
@@ -411,5 +427,6 @@ impl SharedKeys {
         write(&self.active).clear();
         write(&self.pending).clear();
         write(&self.former).clear();
+        self.children.clear();
     }
 }

@@ -152,7 +152,9 @@ impl<P: Platform> Vault<P> {
                 | Answer::Progress(_)
                 | Answer::Done
                 | Answer::Bans(_)
-                | Answer::Refused(_),
+                | Answer::Refused(_)
+                | Answer::Agreed(_)
+                | Answer::Descendant(_),
             ) => Err(NodeError::Malformed("the answer to another question".into())),
             Err(error) => Err(error),
         };
@@ -210,7 +212,7 @@ impl<P: Platform> Vault<P> {
             if old.claim.seats.contains(node) && to.lost != Some(*node) {
                 match reached {
                     Some((epoch, _)) if epoch == shared.epoch() => {
-                        self.learn(context, partition, id, shared, &account.bans)?;
+                        self.learn(context, partition, shared, &account.bans)?;
                     }
                     Some(_) | None if to.is_refresh(old) => {
                         let handed = self.consult(view, member, &Warrant::of(shared).question(), ACTIVATION);
@@ -236,7 +238,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { partition, id, .. }: Subject<'_>,
+        Subject { partition, .. }: Subject<'_>,
         (shared, to): (&SharedKey, &Move),
         trouble: Trouble,
     ) -> Error {
@@ -245,7 +247,7 @@ impl<P: Platform> Vault<P> {
             Trouble::Others(setback) => setback,
         };
         let heard: Vec<_> = setback.bans.iter().flat_map(|(_, bans)| bans.iter().cloned()).collect();
-        let kept = self.learn(context, partition, id, shared, &heard);
+        let kept = self.learn(context, partition, shared, &heard);
         let seated = to.seats == shared.seats;
         let accused = if seated { self.accuse(context, shared, view, &setback) } else { Ok(()) };
         if let Err(error) = kept.and(accused) {
