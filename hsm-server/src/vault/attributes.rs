@@ -321,6 +321,12 @@ pub fn shares(attributes: &Template) -> Option<Shares> {
     Some(Shares { threshold: number(CKA_STRONGROOM_THRESHOLD)?, parties: number(CKA_STRONGROOM_PARTIES)? })
 }
 
+/// The attributes of a private key that is shared so from now on.
+pub fn with_shares(attributes: Template, shares: Shares) -> Template {
+    let attributes = attributes.with(CKA_STRONGROOM_THRESHOLD, Value::Ulong(shares.threshold.into()));
+    attributes.with(CKA_STRONGROOM_PARTIES, Value::Ulong(shares.parties.into()))
+}
+
 /// The attributes of a copy (`C_CopyObject`).
 ///
 /// # Errors

@@ -23,7 +23,7 @@ use strongroom_shared::{
         Caller, GreetNode, HandsShaken, MemberState, NodeGreeting, OfferMembership, SealedCall, SealedReply,
         ShakeHands,
     },
-    object::ObjectId,
+    object::{ObjectId, Template},
     wire::{Call, HEADER, Handle, Header, Kind, decode_body, encode_request},
 };
 use zeroize::Zeroizing;
@@ -146,6 +146,16 @@ pub enum Question {
         /// The descendant.
         #[n(1)]
         key: ObjectId,
+    },
+    /// Have a descendant of a key of which you hold a share since now.
+    #[n(23)]
+    Inherit {
+        /// The attributes of its object.
+        #[n(0)]
+        attributes: Template,
+        /// Its certificate.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
     },
 }
 
@@ -605,6 +615,9 @@ impl<P: Platform> Vault<P> {
                 self.agree_to_child(context, &member.name, &mandated).map(Answer::Agreed)
             }
             Question::Derive(certificate) => self.take_child(context, &certificate).map(|()| Answer::Done),
+            Question::Inherit { attributes, certificate } => {
+                self.inherit_child(context, attributes, &certificate).map(|()| Answer::Done)
+            }
             Question::Descendant { partition, key } => {
                 Ok(Answer::Descendant(self.child_certificate(&partition, key).map(Into::into)))
             }

@@ -38,6 +38,7 @@ use super::{
     keys::SharedKey,
     lookafter::peer,
     meant,
+    plan::likeness,
     words::Statement,
 };
 use crate::{
@@ -60,27 +61,30 @@ const WAITING: usize = 64;
 
 /// What a node says of a descendant that it has stored: the same bytes at every honest node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-struct Claim {
+pub(super) struct Claim {
+    /// The cluster.
     #[n(0)]
-    cluster: ClusterId,
+    pub cluster: ClusterId,
+    /// The partition's name.
     #[n(1)]
-    partition: String,
+    pub partition: String,
     /// SHA-256 of the mandate's text. The object has its id from it.
     #[cbor(n(2), with = "minicbor::bytes")]
     mandate: [u8; 32],
+    /// Where it comes from.
     #[n(3)]
-    descent: Descent,
-    /// SHA-256 of the object's attributes, its public key among them.
+    pub descent: Descent,
+    /// SHA-256 of the object's attributes, its public key among them, whatever its shares are.
     #[cbor(n(4), with = "minicbor::bytes")]
-    object: [u8; 32],
+    pub object: [u8; 32],
     /// The nodes that hold the shares of the master, in the order of their seats: their Ed25519 keys.
     #[n(5)]
-    seats: Vec<[u8; 32]>,
+    pub seats: Vec<[u8; 32]>,
 }
 
 impl Claim {
     /// The coordinator does not choose it, so it cannot take another object's place.
-    fn id(&self) -> ObjectId {
+    pub fn id(&self) -> ObjectId {
         object_id(&self.mandate)
     }
 }
@@ -214,7 +218,7 @@ impl<P: Platform> Vault<P> {
             partition: partition.rules().record.name.clone(),
             mandate: mandate.id,
             descent,
-            object: sha256(&encode(&attributes)),
+            object: likeness(&attributes),
             seats: family.seats.clone(),
         };
         context.object = Some(id);
@@ -293,7 +297,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Makes a descendant visible, if all have signed. Only for whoever has the object turn.
-    fn adopt_child(
+    pub(super) fn adopt_child(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
@@ -306,9 +310,10 @@ impl<P: Platform> Vault<P> {
             return Err(forbidden("not all nodes have signed the descendant that waits here"));
         }
         let (id, lineage) = (said.id(), lineage(&said.descent));
-        if partition.shared.key(said.descent.master).is_none() {
-            return Err(forbidden("its master has been destroyed meanwhile"));
-        }
+        let family = partition.shared.key(said.descent.master);
+        let family = family.ok_or_else(|| forbidden("its master has been destroyed meanwhile"))?;
+        // They may have moved since it was signed.
+        let attributes = attributes::with_shares(attributes.clone(), family.shares());
         let object = ObjectRecord { attributes: attributes.clone(), lineage };
         let certificate = encode(whole).to_vec();
         let record = ChildRecord::Certified { descent: said.descent, certificate };
@@ -318,7 +323,7 @@ impl<P: Platform> Vault<P> {
         context.detail = detail;
         self.change(context, change)?;
         partition.shared.children.put(id, record);
-        partition.keyring.put([Object::new(id, attributes.clone(), Owner::Token, lineage)]);
+        partition.keyring.put([Object::new(id, attributes, Owner::Token, lineage)]);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
-    object::{ObjectId, Template},
+    object::{ObjectId, Shares, Template},
     shares::{Certificate, Claim},
 };
 
@@ -113,6 +113,12 @@ struct Bans {
 }
 
 impl SharedKey {
+    /// How it is shared.
+    pub fn shares(&self) -> Shares {
+        let committee = self.share.public().committee();
+        Shares { threshold: committee.threshold(), parties: committee.parties() }
+    }
+
     /// The private key's object.
     pub fn id(&self) -> ObjectId {
         ObjectId(self.share.public().key().0)

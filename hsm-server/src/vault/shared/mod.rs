@@ -17,6 +17,7 @@ mod draft;
 mod generate;
 pub mod hearing;
 mod import;
+mod inherit;
 pub mod keys;
 pub mod lately;
 mod letters;

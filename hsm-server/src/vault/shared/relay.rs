@@ -293,6 +293,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::MayDerive(_)
             | Question::Derive(_)
             | Question::Descendant { .. }
+            | Question::Inherit { .. }
             | Question::Cancel(_)
             | Question::Certificate { .. }
             | Question::Activate { .. }

@@ -121,8 +121,10 @@ impl<P: Platform> Vault<P> {
         });
         let whole = whole.inspect_err(|_| context.recorded = false)?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
+        // A node that leaves has none of them afterwards.
+        let children = partition.children_to_bring(id);
         self.activate(context, &warrant)?;
-        let note = self.hand_on(context, view, subject, (&old, &to), &warrant);
+        let note = self.hand_on(context, view, subject, (&old, &to), (&warrant, &children));
         Ok(Renewed { epoch, note })
     }
 
@@ -266,7 +268,7 @@ impl<P: Platform> Vault<P> {
         view: &View,
         Subject { name, partition, id }: Subject<'_>,
         (old, to): (&Old, &Move),
-        warrant: &Warrant,
+        (warrant, children): (&Warrant, &[(ObjectId, Question)]),
     ) -> String {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let others = view.others().filter(|member| nodes.contains(&member.identity));
@@ -276,6 +278,12 @@ impl<P: Platform> Vault<P> {
             .into_iter()
             .map(|trouble| format!("has not taken its new share into use yet: {trouble}"))
             .collect();
+        let comes = |member: &&Member| {
+            let node = &member.identity;
+            to.seats.contains(node) && (to.lost == Some(*node) || !old.claim.seats.contains(node))
+        };
+        let newcomers: Vec<&Member> = view.others().filter(comes).collect();
+        notes.extend(self.bring_children(view, children, &newcomers));
         if partition.shared.key(id).is_none() {
             notes.push("this node holds no share of the key any more".into());
         } else if let Err(error) = self.prove_shares(context, view, (name, partition), id) {

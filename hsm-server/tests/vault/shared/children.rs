@@ -1,7 +1,7 @@
 //! BIP-32 descendants: at all nodes or at none, the ones that the world knows, and never apart from their master.
 
 use strongroom_server::{
-    cluster::order::OrderedAct,
+    cluster::order::{OrderedAct, Seat},
     crypto::threshold::{KeyId, SchemeId},
 };
 
@@ -473,4 +473,60 @@ fn a_descendant_signs_on_after_a_refresh_of_its_master() {
     let later = derive(&house, 2, &wish(master, &[4], template())).unwrap().id;
     assert_eq!(point(&house, 0, later), child_of(&point(&house, 0, master), &code, 4).0);
     check(&point(&house, 0, later), &house.sign(0, Kind::K1, later, MESSAGE).unwrap());
+}
+
+#[test]
+fn descendants_go_where_the_shares_of_their_master_go() {
+    let mut house = House::ruled(4, 1);
+    let mut wished = Kind::K1.wish(2, 4);
+    wished.private.set(CKA_DERIVE, Value::Bool(true));
+    let master = house.generate(0, &wished).unwrap().private.id;
+    let child = derive(&house, 0, &wish(master, &[0], template())).unwrap().id;
+    let public = point(&house, 0, child);
+    let signs = |house: &House, at: usize| {
+        let signature = house.sign(at, Kind::K1, child, MESSAGE);
+        check(&public, &signature.unwrap_or_else(|fault| panic!("node {at}: {fault}")));
+    };
+    let is_shared = |house: &House, at: usize, (threshold, parties): (u8, u8)| {
+        let shares = house.ask(at, &DescribeObject { object: child }).unwrap().shares.unwrap();
+        assert_eq!((shares.threshold, shares.parties), (threshold, parties), "node {at}");
+    };
+    let seats: Vec<Seat> = (0..3).map(|at| house.seat(at)).collect();
+    house.renew(0, master, OrderedAct::Reshare { threshold: 3, seats }).unwrap();
+    (0..3).for_each(|at| is_shared(&house, at, (3, 3)));
+    signs(&house, 1);
+    assert!(house.ask(3, &DescribeObject { object: child }).is_err(), "nothing is left where no share is");
+    let rows = strongroom_server::store::Store::load(&house.nodes[3].world.store).unwrap();
+    assert!(!rows.iter().any(|row| row.path.ends_with(&format!("/{child}"))));
+    // By a node that leaves: it is the one that brings them to the newcomer.
+    let seats: Vec<Seat> = (1..4).map(|at| house.seat(at)).collect();
+    let state = house.renew(0, master, OrderedAct::Reshare { threshold: 2, seats }).unwrap();
+    assert_eq!(state.note, "this node holds no share of the key any more");
+    for restarted in [false, true] {
+        if restarted {
+            (1..4).for_each(|at| house.restart(at));
+            house.beat();
+        }
+        for at in 1..4 {
+            is_shared(&house, at, (2, 3));
+            assert_eq!(point(&house, at, child), public);
+            signs(&house, at);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_has_lost_descendants_gets_them_with_its_repair() {
+    let mut house = House::ruled(3, 1);
+    let master = master(&house).private.id;
+    let (store, sink) = (house.nodes[2].world.store.copy(), house.nodes[2].world.sink.copy());
+    let child = derive(&house, 0, &wish(master, &[0], template())).unwrap().id;
+    let public = point(&house, 0, child);
+    (house.nodes[2].world.store, house.nodes[2].world.sink) = (store, sink);
+    house.restart(2);
+    house.beat();
+    assert!(house.sign(2, Kind::K1, child, MESSAGE).is_err());
+    let Seat(node) = house.seat(2);
+    assert_eq!(house.renew(0, master, OrderedAct::Repair { node }).unwrap().note, "");
+    (0..3).for_each(|at| check(&public, &house.sign(at, Kind::K1, child, MESSAGE).unwrap()));
 }
