@@ -21,6 +21,9 @@ pub const DEFAULT_PATH: &str = "/etc/strongroom/server.toml";
 /// The most lanes: as many sockets as one message hands over comfortably.
 pub const MAX_LANES: usize = 64;
 
+/// The longest time between two refreshes, in hours: a year.
+pub const MAX_REFRESH_HOURS: u64 = 366 * 24;
+
 /// The documented configuration file, with every default written out.
 pub const TEMPLATE: &str = include_str!("server.toml");
 
@@ -121,6 +124,8 @@ pub struct Cluster {
     /// The ports at which other nodes listen. The front may connect to these and to no others; with none it never
     /// connects to anybody, and the server cannot be a node.
     pub ports: Vec<u16>,
+    /// After how many hours the nodes make other shares of each key that they share; 0 for never.
+    pub refresh_hours: u64,
 }
 
 /// What is logged, and how.
@@ -250,6 +255,9 @@ impl Config {
         if self.cluster.ports.contains(&0) {
             return Err("cluster.ports: 0 is no port".into());
         }
+        if self.cluster.refresh_hours > MAX_REFRESH_HOURS {
+            return Err(format!("cluster.refresh_hours: at most {MAX_REFRESH_HOURS}"));
+        }
         if limits.connections == 0 {
             return Err("limits.connections = 0 lets nobody in".into());
         }
@@ -335,6 +343,7 @@ mod tests {
             ("lanes = 1000", "lanes"),
             ("names = []", "names"),
             ("[cluster]\nports = [0]", "cluster.ports"),
+            ("[cluster]\nrefresh_hours = 100000", "cluster.refresh_hours"),
             ("[root_key]\nfile = \"a\"\nkey = \"b\"", "key"),
         ] {
             fs::write(&path, text).unwrap();

@@ -67,6 +67,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn Door>, Failure> {
             Isolation::Process => "process".into(),
             Isolation::Thread => "thread".into(),
         },
+        refresh_hours: config.cluster.refresh_hours,
     };
     Ok(Arc::new(Vault::open(Arc::new(Host::new(&config.tls)?), store, sink, root_key, settings)?))
 }

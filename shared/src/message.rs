@@ -99,9 +99,11 @@ macro_rules! messages {
 
 mod admin;
 mod cluster;
+mod shares;
 
 pub use admin::*;
 pub use cluster::*;
+pub use shares::*;
 
 messages! {
     /// The first call on a connection.

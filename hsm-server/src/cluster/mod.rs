@@ -2,13 +2,15 @@
 //!
 //! A node is an ordinary server with a node identity. Which nodes belong together stands in a [`Membership`], a
 //! document that administrators sign and that proves itself, so that nodes may hand it to one another and none of
-//! them, and no front on the way, can change it ([`document`]); who a server is, its vault proves ([`introduction`]). Vaults speak to each other through Noise sessions
+//! them, and no front on the way, can change it ([`document`]); who a server is, its vault proves ([`introduction`]). What
+//! administrators have nodes do with a key's shares stands in an [`order`]. Vaults speak to each other through Noise sessions
 //! ([`noise`]): fronts carry what they cannot read. [`Peers`] is the vault's way out.
 
 mod aws_lc;
 pub mod document;
 pub mod introduction;
 pub mod noise;
+pub mod order;
 mod window;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};

@@ -1,7 +1,13 @@
 //! Ed25519 (RFC 8032), by AWS-LC: `CKK_EC_EDWARDS` keys and `CKM_EDDSA` without context.
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
-use curve25519_dalek::edwards::CompressedEdwardsY;
+use aws_lc_rs::{
+    digest::{SHA512, digest},
+    signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey},
+};
+use curve25519_dalek::{
+    edwards::CompressedEdwardsY,
+    scalar::{Scalar, clamp_integer},
+};
 use pkcs11_sys::*;
 use strongroom_shared::object::{Template, Value};
 use zeroize::Zeroizing;
@@ -12,7 +18,7 @@ use super::{Algorithm, Error, PairValues, Random, Task, der, need, with_public_k
 pub const BITS: u32 = 255;
 
 /// The encoded OBJECT IDENTIFIER of RFC 8410.
-const OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+pub const OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 
 /// The ways to name the curve in `CKA_EC_PARAMS`: the OID, the `curveName` of PKCS#11 3.1 section 6.3.3, and the
 /// OID of GNU that older clients still send.
@@ -53,6 +59,18 @@ impl Algorithm for Key {
         }
         key.verify_sig(task.input, signature).map_err(|_| Error::SignatureInvalid)
     }
+}
+
+/// The private scalar of a seed (RFC 8032, 5.1.5), reduced by the order of the group, lowest byte first.
+pub fn scalar(seed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if seed.len() != LENGTH {
+        return Err(Error::AttributeValueInvalid(CKA_VALUE));
+    }
+    let hash = digest(&SHA512, seed);
+    let mut low = Zeroizing::new([0; LENGTH]);
+    low.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+    let scalar = Zeroizing::new(Scalar::from_bytes_mod_order(clamp_integer(*low)));
+    Ok(Zeroizing::new(scalar.to_bytes().to_vec()))
 }
 
 /// A new pair on the curve that the public template names (RFC 8032, 5.1.5: the seed is 32 random bytes).

@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 pub use self::{
     error::Error,
     self_test::self_test,
-    shared::{scheme_of, shared_input, shared_values},
+    shared::{proving_mechanism, scheme_of, shared_input, shared_secret, shared_values, verify_shared},
 };
 use crate::authority::{Act, Authorized, Intent};
 

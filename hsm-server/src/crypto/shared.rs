@@ -3,11 +3,18 @@
 use aws_lc_rs::digest;
 use pkcs11_sys::*;
 use strongroom_shared::{
-    mechanism::{CKM_STRONGROOM_BIP340, KeyKind, Mechanism},
+    mechanism::{CKM_STRONGROOM_BIP340, KeyKind, Mechanism, Params},
     object::{Template, Value},
 };
+use zeroize::Zeroizing;
 
-use super::{Error, PairValues, ec, edwards, hash, need, threshold::SchemeId, with_public_key_info};
+use super::{
+    Error, Key, PairValues, Task, algorithm, ec, edwards, hash, need, threshold::SchemeId, whole,
+    with_public_key_info,
+};
+
+/// The length of a scalar, in bytes.
+const SCALAR: usize = 32;
 
 /// The scheme that makes a pair by this mechanism with these templates. A key signs by one scheme only: on
 /// secp256k1 by BIP340 if `CKA_ALLOWED_MECHANISMS` of the private key names that and nothing else.
@@ -57,6 +64,55 @@ pub fn shared_values(scheme: SchemeId, public: &Template, key: &[u8]) -> Result<
         SchemeId::Ed25519 => edwards::complete_public(&named.clone().with(CKA_EC_POINT, Value::bytes(key)))?,
     };
     Ok(PairValues { private: with_public_key_info(named, &values), public: values })
+}
+
+/// The scheme that can share a private key, and its scalar as the group of that scheme writes it.
+///
+/// # Errors
+/// `KeyTypeInconsistent` or `CurveNotSupported` if there is none; the key has no value here.
+pub fn shared_secret(private: &Template) -> Result<(SchemeId, Zeroizing<Vec<u8>>), Error> {
+    let mechanism = match private.ulong(CKA_KEY_TYPE) {
+        Some(CKK_EC) => Mechanism::EcKeyPairGen,
+        Some(CKK_EC_EDWARDS) => Mechanism::EcEdwardsKeyPairGen,
+        Some(_) | None => return Err(Error::KeyTypeInconsistent),
+    };
+    let scheme = scheme_of(mechanism, private, private)?;
+    let value = need(private, CKA_VALUE)?;
+    let secret = match scheme {
+        SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 | SchemeId::Bip340 => {
+            let mut scalar = Zeroizing::new(vec![0; SCALAR.saturating_sub(value.len())]);
+            scalar.extend_from_slice(value);
+            scalar
+        }
+        SchemeId::Ed25519 => edwards::scalar(value)?,
+    };
+    Ok((scheme, secret))
+}
+
+/// The mechanism by which the shares of a key show that they sign.
+pub const fn proving_mechanism(scheme: SchemeId) -> Mechanism {
+    match scheme {
+        SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 => Mechanism::EcdsaSha256,
+        SchemeId::Ed25519 => Mechanism::Eddsa,
+        SchemeId::Bip340 => Mechanism::Bip340,
+    }
+}
+
+/// Whether this is the signature of a message by [`proving_mechanism`], under a public key as its shares give it.
+///
+/// # Errors
+/// It is not, or the key is none of the scheme's.
+pub fn verify_shared(scheme: SchemeId, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), Error> {
+    let (key_type, curve) = match scheme {
+        SchemeId::EcdsaSecp256k1 | SchemeId::Bip340 => (CKK_EC, ec::Curve::Secp256k1.oid()),
+        SchemeId::EcdsaP256 => (CKK_EC, ec::Curve::P256.oid()),
+        SchemeId::Ed25519 => (CKK_EC_EDWARDS, edwards::OID),
+    };
+    let named = Template::new().with(CKA_EC_PARAMS, Value::bytes(curve));
+    let values = shared_values(scheme, &named, key)?.public;
+    let key = Key::parse(&whole(&named, CKO_PUBLIC_KEY, key_type, &values))?;
+    let task = Task { mechanism: proving_mechanism(scheme), params: &Params::None, input: message };
+    algorithm(&key, &task, CKF_VERIFY)?.verify(&task, signature)
 }
 
 /// What the shares of a key sign of a message: its hash value, the caller's own hash value, or the message itself.

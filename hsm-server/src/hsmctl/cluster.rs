@@ -122,7 +122,10 @@ impl Cluster {
 }
 
 /// The document that is in force on a server, by its vault's own word and as the signers' folders know it.
-fn in_force(
+///
+/// # Errors
+/// There is none, or it does not follow from what the folders know.
+pub fn in_force(
     folder: &Path,
     server: &mut Connection,
     said: &Introduction,

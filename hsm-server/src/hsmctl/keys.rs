@@ -9,6 +9,7 @@ use super::{
     generate::Generate,
     manage::told,
     output::{Cell, For, Format, Table},
+    shares,
 };
 
 /// `hsmctl key`
@@ -22,6 +23,16 @@ pub enum Key {
     /// Makes a key pair, as an application: for what other programs cannot ask for, such as a key that several nodes
     /// share.
     Generate(Generate),
+    /// Gives every node another share of a key, so that stolen ones are worth nothing; the key stays the same.
+    Refresh(shares::Target),
+    /// Gives a share again to a node that has lost its own, or was put back to an old copy.
+    Repair(shares::Repair),
+    /// Has other nodes hold the shares of a key, or another number of them sign.
+    Reshare(shares::Reshare),
+    /// Turns a private key that this server alone holds into shares; it forgets the key.
+    Share(shares::Reshare),
+    /// Lists what other administrators have ordered at this node, or signs one of it too.
+    Approve(shares::Approve),
 }
 
 const KEYS: &[(&str, For)] = &[

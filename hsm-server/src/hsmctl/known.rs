@@ -6,7 +6,7 @@
 
 use std::{fs, io, path::Path};
 
-use strongroom_shared::message::{InstallMembership, Introduce, Introduction};
+use strongroom_shared::message::{InstallMembership, Introduce, Introduction, ReadShares, SharesRead};
 
 use super::{client::Connection, error::CtlError, folder::replace, output::hex};
 use crate::cluster::{
@@ -88,6 +88,28 @@ pub fn introduce(folder: &Path, server: &mut Connection, name: &str) -> Result<I
             )
     })?;
     pin.introduce(server, name)
+}
+
+/// What the server of this folder knows of a key's shares, in its vault's own words. The challenge is filled in.
+///
+/// # Errors
+/// The folder does not know its node; the server refused, or somebody else spoke.
+pub fn read_shares(
+    folder: &Path,
+    server: &mut Connection,
+    asked: ReadShares,
+) -> Result<SharesRead, CtlError> {
+    let mut challenge = [0; CHALLENGE];
+    getrandom::fill(&mut challenge).map_err(|error| CtlError::new(error.to_string()))?;
+    let pin = Pin::read(folder)?.ok_or_else(|| CtlError::file(&folder.join(FINGERPRINT), "missing"))?;
+    let (partition, key) = (asked.partition.clone(), asked.key);
+    let said = server.call(&ReadShares { challenge: challenge.to_vec(), ..asked })?;
+    let proven = introduction::check_shares(said, &challenge, &pin.0);
+    proven.filter(|said| said.partition == partition && said.key == key).ok_or_else(|| {
+        CtlError::new("what the server says of the key is not the word of its vault").advise(
+            "somebody between its vault and you, such as its front, changes what it says; nothing was signed",
+        )
+    })
 }
 
 /// Reads a document as a server gives it.

@@ -14,6 +14,7 @@ mod keys;
 mod known;
 mod manage;
 mod output;
+mod shares;
 mod signers;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -56,7 +57,7 @@ enum Command {
     /// Makes, lists and revokes clients' certificates.
     #[command(subcommand)]
     Client(clients::Client),
-    /// Lists keys, and makes them as an application.
+    /// Lists keys, makes them as an application, and looks after the shares of those that nodes share.
     #[command(subcommand)]
     Key(keys::Key),
     /// Shows and sets what a partition's keys may be used for.
@@ -110,6 +111,11 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         Command::Partition(command) => command.run(server, format),
         Command::Client(command) => command.run(folder, server, format),
         Command::Key(keys::Key::List { partition }) => keys::list(partition, server, format),
+        Command::Key(keys::Key::Refresh(target)) => target.refresh(folder, server, format),
+        Command::Key(keys::Key::Repair(repair)) => repair.run(folder, server, format),
+        Command::Key(keys::Key::Reshare(reshare)) => reshare.run(folder, server, format),
+        Command::Key(keys::Key::Share(reshare)) => reshare.share(folder, server, format),
+        Command::Key(keys::Key::Approve(approve)) => approve.run(folder, server, format),
         Command::Policy(command) => command.run(server, format),
         Command::Freeze(target) => target.freeze(server, format),
         Command::Thaw(target) => target.thaw(server, format),

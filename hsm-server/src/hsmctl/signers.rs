@@ -1,4 +1,4 @@
-//! The administrators who sign membership documents, and what they are shown before they do.
+//! The administrators who sign membership documents and orders, and what they are shown before they do.
 //!
 //! An administrator's key for this is `cluster.key` in the administrator's folder: an Ed25519 key of its own, because
 //! the key beside it, for TLS, is renewed now and then.
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     certificates::{fingerprint, identity, pem},
-    cluster::{Administrator, Document, Membership},
+    cluster::{Administrator, Document, Membership, order::OrderApproval},
 };
 
 /// The file of an administrator's key for membership documents.
@@ -105,6 +105,17 @@ impl Signers {
         }
         known::keep(&document, self.folders(folder))?;
         Ok(document)
+    }
+
+    /// Shows what an order says, asks, and signs it: each signer's signature, in the order of the folders.
+    ///
+    /// # Errors
+    /// Somebody said no, or a key cannot be read.
+    pub fn approve(&self, folder: &Path, shown: &str, text: &[u8]) -> Result<Vec<OrderApproval>, CtlError> {
+        let signers = self.read(folder)?;
+        let names: Vec<_> = signers.iter().map(|signer| signer.name.as_str()).collect();
+        self.ask(&format!("{shown}signed by {}\n", names.join(", ")))?;
+        Ok(signers.iter().map(|signer| OrderApproval::new(text, &signer.pair)).collect())
     }
 
     fn read(&self, folder: &Path) -> Result<Vec<Signer>, CtlError> {

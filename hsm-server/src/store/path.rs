@@ -41,8 +41,12 @@ pub enum Path {
     Object(PartitionId, ObjectId),
     /// This node's share of a key, by the private key's object.
     Share(PartitionId, ObjectId),
-    /// A share that waits for all nodes to have theirs.
-    Pending(PartitionId, ObjectId),
+    /// A share that waits for all nodes to have theirs, with its epoch.
+    Pending(PartitionId, ObjectId, u64),
+    /// A share that another has replaced.
+    Former(PartitionId, ObjectId),
+    /// What is known of a key's shares beside their certificate.
+    Standing(PartitionId, ObjectId),
     /// Which holders of a key's shares must not sign together.
     Bans(PartitionId, ObjectId),
     /// A BIP-32 descendant of a key of which this node holds a share, by its object.
@@ -61,7 +65,9 @@ impl Path {
             | Self::Policy(id)
             | Self::Object(id, _)
             | Self::Share(id, _)
-            | Self::Pending(id, _)
+            | Self::Pending(id, ..)
+            | Self::Former(id, _)
+            | Self::Standing(id, _)
             | Self::Bans(id, _)
             | Self::Child(id, _)
             | Self::Admission(id, _) => Some(*id),
@@ -84,7 +90,9 @@ impl fmt::Display for Path {
             Self::Policy(id) => write!(f, "partition/{id}/policy"),
             Self::Object(id, object) => write!(f, "partition/{id}/object/{object}"),
             Self::Share(id, object) => write!(f, "partition/{id}/share/{object}"),
-            Self::Pending(id, object) => write!(f, "partition/{id}/pending/{object}"),
+            Self::Pending(id, object, epoch) => write!(f, "partition/{id}/pending/{object}/{epoch}"),
+            Self::Former(id, object) => write!(f, "partition/{id}/former/{object}"),
+            Self::Standing(id, object) => write!(f, "partition/{id}/standing/{object}"),
             Self::Bans(id, object) => write!(f, "partition/{id}/bans/{object}"),
             Self::Child(id, object) => write!(f, "partition/{id}/child/{object}"),
             // Not below the partition's name: that would be longer than a name may be.
@@ -145,7 +153,12 @@ impl Name {
                     (Some("object"), Some(object)) => Self::Record(Path::Object(id, ObjectId(hex(object)?))),
                     (Some("share"), Some(object)) => Self::Record(Path::Share(id, ObjectId(hex(object)?))),
                     (Some("pending"), Some(object)) => {
-                        Self::Record(Path::Pending(id, ObjectId(hex(object)?)))
+                        let epoch = parts.next()?.parse().ok()?;
+                        Self::Record(Path::Pending(id, ObjectId(hex(object)?), epoch))
+                    }
+                    (Some("former"), Some(object)) => Self::Record(Path::Former(id, ObjectId(hex(object)?))),
+                    (Some("standing"), Some(object)) => {
+                        Self::Record(Path::Standing(id, ObjectId(hex(object)?)))
                     }
                     (Some("bans"), Some(object)) => Self::Record(Path::Bans(id, ObjectId(hex(object)?))),
                     (Some("child"), Some(object)) => Self::Record(Path::Child(id, ObjectId(hex(object)?))),
@@ -197,7 +210,10 @@ mod tests {
             Path::Policy(id),
             Path::Object(id, object),
             Path::Share(id, object),
-            Path::Pending(id, object),
+            Path::Pending(id, object, 0),
+            Path::Pending(id, object, u64::MAX),
+            Path::Former(id, object),
+            Path::Standing(id, object),
             Path::Bans(id, object),
             Path::Child(id, object),
             Path::Admission(id, [0x0d; 32]),
@@ -231,6 +247,8 @@ mod tests {
             "partition/000102030405feff/key/00",
             "partition/000102030405feff/object",
             "partition/000102030405feff/object/abab",
+            "partition/000102030405feff/pending/abababababababababababababababab",
+            "partition/000102030405feff/pending/abababababababababababababababab/+1",
             "client/+1",
         ] {
             assert_eq!(Name::parse(wrong), None, "{wrong}");

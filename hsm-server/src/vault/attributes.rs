@@ -357,6 +357,11 @@ pub fn is_secret(object: &Template, kind: CK_ATTRIBUTE_TYPE) -> bool {
     is_secret_key && SECRETS.contains(&kind)
 }
 
+/// Whether no value of a private or secret key stands here.
+pub fn holds_no_secret(object: &Template) -> bool {
+    !object.iter().any(|attribute| is_secret(object, attribute.kind))
+}
+
 /// What the provider keeps of an object.
 pub fn describe(id: ObjectId, attributes: &Template) -> ObjectInfo {
     let size: usize = attributes.iter().map(|attribute| attribute.value.length() + size_of::<u64>()).sum();

@@ -15,7 +15,11 @@ use strongroom_shared::{fault::FaultCode, message::*, secret::Secret, wire::Hand
 use zeroize::Zeroizing;
 
 use super::{
-    Context, Error, Vault, nodes::Links, record::Change, records::NodeRecord, shared::ceremonies::Ceremonies,
+    Context, Error, Vault,
+    nodes::Links,
+    record::Change,
+    records::NodeRecord,
+    shared::{ceremonies::Ceremonies, orders::WaitingOrders},
 };
 use crate::{
     certificates::{self, Authority, fingerprint},
@@ -95,7 +99,7 @@ impl Identity {
     }
 
     /// Its Ed25519 public key.
-    fn public(&self) -> [u8; 32] {
+    pub fn public(&self) -> [u8; 32] {
         let mut public = [0; 32];
         public.iter_mut().zip(self.pair.public_key().as_ref()).for_each(|(to, from)| *to = *from);
         public
@@ -152,6 +156,8 @@ pub struct Cluster {
     pub(super) links: Links,
     /// What this node takes part in.
     pub(super) ceremonies: Ceremonies,
+    /// What administrators have ordered, and not all have signed.
+    pub(super) orders: WaitingOrders,
 }
 
 impl Cluster {
@@ -174,6 +180,7 @@ impl Cluster {
             told: AtomicU64::new(0),
             links: Links::default(),
             ceremonies: Ceremonies::default(),
+            orders: WaitingOrders::default(),
         })
     }
 

@@ -9,10 +9,12 @@ use std::{
     },
 };
 
-use pkcs11_sys::{CK_ATTRIBUTE_TYPE, CKA_LABEL, CKA_PRIVATE, CKA_TOKEN};
+use pkcs11_sys::{
+    CK_ATTRIBUTE_TYPE, CKA_CLASS, CKA_LABEL, CKA_PRIVATE, CKA_PUBLIC_KEY_INFO, CKA_TOKEN, CKO_PRIVATE_KEY,
+};
 use strongroom_shared::{
     fault::FaultCode,
-    object::{ObjectId, Template},
+    object::{ObjectId, Template, Value},
 };
 
 use super::{applications::ApplicationId, attributes, error::Error, login::Role, profiles};
@@ -226,6 +228,17 @@ impl Keyring {
     /// Every token object that somebody made.
     pub fn token_objects(&self) -> Vec<Arc<Object>> {
         self.read().values().filter(|object| object.is_token()).cloned().collect()
+    }
+
+    /// Whether there is another private key of this pair, such as a copy, for whomever.
+    pub fn has_copies(&self, id: ObjectId, info: Option<&Value>) -> bool {
+        let all = self.read();
+        let lineage = all.get(&id).map_or(id, |object| object.lineage);
+        all.values().any(|object| {
+            let private = object.attributes.ulong(CKA_CLASS) == Some(CKO_PRIVATE_KEY);
+            let same = info.is_some() && object.attributes.value(CKA_PUBLIC_KEY_INFO) == info;
+            object.id != id && private && (same || object.lineage == lineage)
+        })
     }
 
     /// How many token objects and how many session objects there are that somebody made.

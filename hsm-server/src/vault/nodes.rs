@@ -35,13 +35,15 @@ use super::{
     shared::{
         Destruction,
         ceremonies::Coordinator,
-        words::{Begin, Parcel, Progress, Statement},
+        proof::Proof,
+        words::{Account, Begin, Parcel, Progress, Statement, Warrant},
     },
 };
 use crate::{
     cluster::{
         Member, NodeId, Unreachable,
         noise::{self, NoiseError, Session},
+        order::SignedOrder,
     },
     crypto::threshold::CeremonyId,
     platform::{Platform, Time},
@@ -96,13 +98,33 @@ pub enum Question {
     },
     /// Make the share active that this certificate is for.
     #[n(5)]
-    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    Activate {
+        /// The certificate, encoded.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
+        /// What administrators ordered, if they did.
+        #[n(1)]
+        order: Option<SignedOrder>,
+    },
     /// Would you destroy your share of a key?
     #[n(6)]
     MayDestroy(#[n(0)] Mandated),
     /// Destroy it.
     #[n(7)]
     Destroy(#[n(0)] Mandated),
+    /// The shares of a key sign: erase the one that yours has replaced.
+    #[n(8)]
+    Proven {
+        /// The partition's name.
+        #[n(0)]
+        partition: String,
+        /// The private key.
+        #[n(1)]
+        key: ObjectId,
+        /// Signatures that show it.
+        #[n(2)]
+        proofs: Vec<Proof>,
+    },
     /// Would you have a descendant of a key? Say so, signed.
     #[n(16)]
     MayDerive(#[n(0)] Mandated),
@@ -132,7 +154,7 @@ pub enum Answer {
     Progress(#[n(0)] Progress),
     /// It has this certificate, or none.
     #[n(2)]
-    Certificate(#[n(0)] Option<ByteVec>),
+    Certificate(#[n(0)] Account),
     /// It has done so.
     #[n(3)]
     Done,
@@ -354,7 +376,7 @@ impl<P: Platform> Vault<P> {
                 self.cluster.links.ill(member, &error, self.platform.uptime());
             }
         }
-        self.look_after_pending(&view);
+        self.look_after_shares(&view);
         self.look_after_children(&view);
     }
 
@@ -514,9 +536,14 @@ impl<P: Platform> Vault<P> {
                 Ok(Answer::Done)
             }
             Question::Certificate { partition, key } => {
-                Ok(Answer::Certificate(self.certificate_of(&partition, key).map(Into::into)))
+                Ok(Answer::Certificate(self.account_of(&partition, key)))
             }
-            Question::Activate(certificate) => self.activate(context, &certificate).map(|()| Answer::Done),
+            Question::Activate { certificate, order } => {
+                self.activate(context, &Warrant { certificate, order }).map(|()| Answer::Done)
+            }
+            Question::Proven { partition, key, proofs } => {
+                self.take_proofs(context, &partition, key, &proofs).map(|()| Answer::Done)
+            }
             Question::MayDestroy(mandated) => {
                 self.destroy_share(context, &mandated, Destruction::Ask).map(|()| Answer::Done)
             }

@@ -32,7 +32,7 @@ use super::{
     shared::{
         bans::SignedBan,
         children::ChildRecord,
-        keys::{PendingRecord, ShareRecord, SharedKey, SharedKeys},
+        keys::{FormerRecord, Pending, ShareRecord, SharedKey, SharedKeys, StandingRecord},
     },
     tickets::Tickets,
 };
@@ -69,6 +69,8 @@ pub struct Settings {
     pub durability: Durability,
     /// `process` or `thread`, for `hsmctl status`.
     pub isolation: String,
+    /// After how many hours the shares of a key are refreshed; 0 for never.
+    pub refresh_hours: u64,
 }
 
 /// What a new server wants certified: PKCS#10 requests in DER, and the server's names.
@@ -195,7 +197,9 @@ struct Parts {
     objects: Vec<Object>,
     admitted: Admitted,
     shares: BTreeMap<ObjectId, ShareRecord>,
-    pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
+    standings: BTreeMap<ObjectId, StandingRecord>,
+    pending: Pending,
+    former: BTreeMap<ObjectId, Vec<u8>>,
     bans: BTreeMap<ObjectId, Vec<SignedBan>>,
     children: BTreeMap<ObjectId, Arc<ChildRecord>>,
 }
@@ -221,8 +225,17 @@ impl Contents {
                 Path::Share(id, key) => {
                     drop(partitions.entry(id).or_default().shares.insert(key, decode(&bytes)?));
                 }
-                Path::Pending(id, key) => {
-                    drop(partitions.entry(id).or_default().pending.insert(key, Arc::new(decode(&bytes)?)));
+                Path::Pending(id, key, epoch) => {
+                    let record = Arc::new(decode(&bytes)?);
+                    drop(partitions.entry(id).or_default().pending.insert((key, epoch), record));
+                }
+                Path::Former(id, key) => {
+                    // The share itself is not needed any more.
+                    let FormerRecord { share: _, successor } = decode(&bytes)?;
+                    drop(partitions.entry(id).or_default().former.insert(key, successor));
+                }
+                Path::Standing(id, key) => {
+                    drop(partitions.entry(id).or_default().standings.insert(key, decode(&bytes)?));
                 }
                 Path::Bans(id, key) => {
                     drop(partitions.entry(id).or_default().bans.insert(key, decode(&bytes)?));
@@ -255,9 +268,10 @@ impl Parts {
         let name = record.name.clone();
         let shared = self.shares.into_iter().map(|(key, share)| {
             let bans = self.bans.remove(&key).unwrap_or_default();
-            Ok((key, Arc::new(SharedKey::open(share, bans)?)))
+            let standing = self.standings.remove(&key).unwrap_or_default();
+            Ok((key, Arc::new(SharedKey::open(share, standing, bans)?)))
         });
-        let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending);
+        let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending, self.former);
         shared.children.load(self.children);
         let rules = Rules { record, policy_text: self.policy, policy };
         let partition = Partition::new(id, rules, self.roles, shared);

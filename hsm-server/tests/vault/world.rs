@@ -37,6 +37,8 @@ pub struct World {
     pub server: Vec<u8>,
     pub node: [u8; 32],
     pub requests: AtomicU64,
+    /// The schedule of its vaults that start from now on.
+    pub refresh_hours: AtomicU64,
 }
 
 /// A connection with its application.
@@ -67,7 +69,16 @@ impl World {
         };
         let made = initialise(&platform, store.clone(), sink.clone(), Secret::new(ROOT), &requests).unwrap();
         let (administrator, server, node) = (made.administrator, made.server, made.node);
-        Self { platform, store, sink, administrator, server, node, requests: AtomicU64::new(1) }
+        Self {
+            platform,
+            store,
+            sink,
+            administrator,
+            server,
+            node,
+            requests: AtomicU64::new(1),
+            refresh_hours: AtomicU64::new(0),
+        }
     }
 
     /// A process of the server. Dropping it is kill -9.
@@ -83,6 +94,7 @@ impl World {
             idle_seconds: 86_400,
             durability: Durability::Process,
             isolation: "thread".into(),
+            refresh_hours: self.refresh_hours.load(Ordering::Relaxed),
         };
         Vault::open(
             Arc::clone(&self.platform),

@@ -31,6 +31,7 @@ pub fn all() -> Vec<Sample> {
         cluster(),
         nodes(),
         shared_keys(),
+        shares(),
         faults(),
     ]
     .concat()
@@ -387,6 +388,35 @@ fn nodes() -> Vec<Sample> {
         public("request", &SealedCall { session: 9, counter: 10, sealed: vec![7; 20] }),
         reply::<SealedCall>("reply", &SealedReply { sealed: vec![8; 20] }),
         reply::<SealedCall>("reply-of-no-session", &SealedReply { sealed: Vec::new() }),
+    ]
+}
+
+fn shares() -> Vec<Sample> {
+    let read = |epoch: Option<u64>, proof: Option<[u8; 64]>| SharesRead {
+        partition: "trading".into(),
+        key: ObjectId([1; 16]),
+        label: b"hot".to_vec(),
+        public_key: vec![4; 65],
+        epoch,
+        threshold: 2,
+        seats: vec![vec![0xa; 32].into(), vec![0xb; 32].into()],
+        bans: 1,
+        node: vec![0xa; 32],
+        proof: proof.map(|proof| proof.to_vec().into()),
+    };
+    let ask = ReadShares { partition: "trading".into(), key: ObjectId([1; 16]), challenge: vec![5; 32] };
+    let renew = RenewShares { order: b"order".to_vec(), key: vec![0xed; 32], signature: vec![9; 64] };
+    let waiting = WaitingOrder { order: b"order".to_vec(), signed_by: vec!["ann".into()], needed: 2 };
+    let state = |epoch, note: &str| OrderState { approvals: 1, needed: 2, epoch, note: note.into() };
+    vec![
+        public("request", &ask),
+        reply::<ReadShares>("reply", &read(Some(3), Some([7; 64]))),
+        reply::<ReadShares>("reply-of-no-shares", &read(None, None)),
+        public("request", &renew),
+        reply::<RenewShares>("reply", &state(None, "")),
+        reply::<RenewShares>("reply-done", &state(Some(4), "node c is away")),
+        public("request", &ListOrders {}),
+        reply::<ListOrders>("reply", &Orders { orders: vec![waiting] }),
     ]
 }
 

@@ -9,13 +9,13 @@ use std::{
     },
 };
 
-use strongroom_shared::fault::FaultCode;
+use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
 use super::{
     super::Error,
-    generate::Plan,
     lately::Lately,
     party::About,
+    plan::Plan,
     words::{End, Parcel},
 };
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 };
 
 const SECOND: Time = 1_000_000;
+/// How long a key is let alone, after this node has tried to do something about its shares.
+const PAUSE: Time = 15 * SECOND;
 /// How long a node is left out that was found out.
 const LEFT_OUT: Time = 3600 * SECOND;
 /// How often a mandate may be begun to be carried out here: a coordinator tries three quorums.
@@ -110,6 +112,8 @@ struct Table {
     /// By the SHA-256 of their texts: how often they were begun here.
     mandates: Lately<[u8; 32], u8>,
     left_out: HashMap<NodeId, Time>,
+    /// When keys are looked after again.
+    turns: HashMap<ObjectId, Time>,
 }
 
 struct Entry {
@@ -210,6 +214,17 @@ impl Ceremonies {
     /// Whose turn it is among so many.
     pub fn turn(&self, among: usize) -> usize {
         self.turns.fetch_add(1, Ordering::Relaxed).checked_rem(among).unwrap_or_default()
+    }
+
+    /// Whether it is time to do something about a key's shares, and not only just now that it was tried.
+    pub fn is_turn(&self, key: ObjectId, now: Time) -> bool {
+        let mut table = self.table();
+        table.turns.retain(|_, due| now < *due);
+        if table.turns.contains_key(&key) {
+            return false;
+        }
+        table.turns.insert(key, now.saturating_add(PAUSE));
+        true
     }
 
     /// Leaves a node out of new ceremonies for an hour: it broke the protocol.

@@ -8,7 +8,13 @@ use aws_lc_rs::{
 use minicbor::{Decode, Encode};
 use strongroom_shared::{mandate::Mandated, object::ObjectId};
 
-use super::{super::records::encode, words::Statement};
+use super::{
+    super::{
+        Error,
+        records::{decode, encode},
+    },
+    words::Statement,
+};
 use crate::{
     cluster::document::ClusterId,
     crypto::threshold::{KeyId, Ready, Refusal},
@@ -26,7 +32,8 @@ pub struct Claim {
     /// The partition's name.
     #[n(1)]
     pub partition: String,
-    /// SHA-256 of the mandate's text: what the key is to be like.
+    /// SHA-256 of the text of the mandate or order: what the key or its shares are to be like. Zero for a refresh by the
+    /// schedule.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub mandate: [u8; 32],
     /// The public key's object.
@@ -38,6 +45,9 @@ pub struct Claim {
     /// What the ceremony ended with: the key, its epoch and every share's public key.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub ready: Vec<u8>,
+    /// SHA-256 of what the private key's object is like, where the ceremony did not make the key.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub object: Option<[u8; 32]>,
 }
 
 impl Claim {
@@ -95,6 +105,14 @@ pub struct Certificate {
 pub struct Signed(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 64]);
 
 impl Certificate {
+    /// What all have signed.
+    ///
+    /// # Errors
+    /// It is no claim.
+    pub fn claim(&self) -> Result<Claim, Error> {
+        decode(&self.claim)
+    }
+
     /// Whether every one of these nodes has signed this claim.
     pub fn is_whole(&self, seats: &[[u8; 32]]) -> bool {
         self.is_whole_of(LABEL, seats)

@@ -11,11 +11,11 @@ use std::{
 use minicbor::{Decode, Encode};
 use strongroom_shared::{
     fault::FaultCode,
-    object::{Descent, ObjectId, Template},
+    object::{CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, Descent, ObjectId, Template},
 };
 
 use super::{
-    super::{Error, record::Change},
+    super::{Error, keyring::Object, partition::Partition, record::Change},
     certificate::key_id,
     keys::{SharedKey, SharedKeys},
 };
@@ -194,6 +194,24 @@ impl SharedKey {
         let (first, rest) = path.split_first().ok_or(FaultCode::MechanismParamInvalid)?;
         let child = self.share.child(key_id(id), *first).map_err(none)?;
         rest.iter().try_fold(child, |share, index| share.child(key_id(id), *index).map_err(none))
+    }
+}
+
+impl Partition {
+    /// The objects of a key's descendants that change because their master is shared otherwise from now on, by these
+    /// attributes.
+    pub(super) fn descendants_with(&self, master: ObjectId, private: &Template) -> Vec<Object> {
+        let (there, _) = self.shared.children.of(master);
+        let objects = self.keyring.token_objects().into_iter();
+        let changed = objects.filter(|object| there.contains(&object.id)).filter_map(|object| {
+            let mut attributes = object.attributes.clone();
+            for kind in [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES] {
+                private.value(kind).cloned().into_iter().for_each(|value| attributes.set(kind, value));
+            }
+            (attributes != object.attributes)
+                .then(|| Object::new(object.id, attributes, object.owner, object.lineage))
+        });
+        changed.collect()
     }
 }
 

@@ -34,8 +34,8 @@ use super::{
     },
     certificate::{Certificate, Signed, sha256, text_hash},
     children::ChildRecord,
-    generate::peer,
     keys::SharedKey,
+    lookafter::peer,
     meant,
     words::Statement,
 };
@@ -421,7 +421,7 @@ impl<P: Platform> Vault<P> {
             match self.consult(view, member, &question, PATIENCE) {
                 Ok(Answer::Descendant(Some(bytes))) => {
                     let peer = peer(member);
-                    return self.take_child(&mut self.about_shares(&peer), &bytes);
+                    return self.take_child(&mut self.about_shares(&peer, CallId::DeriveShared), &bytes);
                 }
                 Ok(Answer::Descendant(None)) => denied += 1,
                 Ok(_) | Err(_) => {}
@@ -436,9 +436,8 @@ impl<P: Platform> Vault<P> {
         let record = partition.shared.children.record(id);
         if matches!(record.as_deref(), Some(ChildRecord::Waiting { .. })) {
             let peer = view.me().map(peer).ok_or(FaultCode::Forbidden)?;
-            let mut context = self.about_shares(&peer);
-            (context.call, context.subject) = (CallId::DeriveShared, name.into());
-            context.object = Some(id);
+            let mut context = self.about_shares(&peer, CallId::DeriveShared);
+            (context.subject, context.object) = (name.into(), Some(id));
             context.detail = "no node has a certificate for this descendant: it was dropped".into();
             self.change(&mut context, Change::new().delete(Path::Child(partition.id, id)))?;
             partition.shared.children.remove(id);

@@ -48,14 +48,15 @@ impl<P: Platform> Vault<P> {
         if let Some(record) = partition.shared.children.record(id) {
             return self.destroy_child(context, partition, id, &record, destruction);
         }
-        let Some(shared) = partition.shared.key(id) else {
+        if partition.shared.key(id).is_none() {
             // One that waits must not come to life when its certificate arrives late.
-            if destruction == Destruction::Do && partition.shared.pending().contains_key(&id) {
-                self.change(context, Change::new().delete(Path::Pending(partition.id, id)))?;
-                partition.shared.drop_pending(id);
+            if destruction == Destruction::Do && partition.shared.holds(id) {
+                let rows = partition.shared.rows(partition.id, id);
+                self.change(context, rows.into_iter().fold(Change::new(), Change::delete))?;
+                partition.shared.remove(id);
             }
             return Ok(());
-        };
+        }
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
         partition.rules().check_thawed(object.lineage)?;
@@ -70,12 +71,11 @@ impl<P: Platform> Vault<P> {
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
-                let change =
-                    shared.forget(Change::new(), partition.id, id).delete(Path::Object(partition.id, id));
-                // Those that wait must not come to life without it.
-                let forget =
-                    |change: Change, child: &ObjectId| change.delete(Path::Child(partition.id, *child));
-                self.change(context, wait.iter().fold(change, forget))?;
+                let rows = partition.shared.rows(partition.id, id).into_iter();
+                // Descendants that wait must not come to life without it.
+                let rows = rows.chain(wait.iter().map(|child| Path::Child(partition.id, *child)));
+                let change = rows.fold(Change::new(), Change::delete);
+                self.change(context, change.delete(Path::Object(partition.id, id)))?;
                 wait.into_iter().for_each(|child| partition.shared.children.remove(child));
                 partition.keyring.remove(id);
                 partition.shared.remove(id);

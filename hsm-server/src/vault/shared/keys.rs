@@ -1,4 +1,4 @@
-//! The shares that this node holds, and those that wait for all nodes to have theirs.
+//! The shares that this node holds, those that wait for all nodes to have theirs, and those that have been replaced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +17,11 @@ use super::{
     bans::SignedBan,
     certificate::{Certificate, Claim},
     children::Children,
+    proof::Proof,
 };
 use crate::{
-    cluster::{Member, Membership},
-    crypto::threshold::{Party, Share},
+    cluster::{Member, Membership, order::SignedOrder},
+    crypto::threshold::{Epoch, Party, Share},
     platform::Time,
     store::{PartitionId, Path},
 };
@@ -34,6 +35,12 @@ pub struct ShareRecord {
     /// Every node's word that it holds its own, encoded.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub certificate: Vec<u8>,
+    /// What administrators ordered, if they did.
+    #[n(2)]
+    pub order: Option<SignedOrder>,
+    /// When it became active.
+    #[n(3)]
+    pub made: Option<Time>,
 }
 
 /// A share that waits for its certificate, with the objects that it will make.
@@ -45,15 +52,41 @@ pub struct PendingRecord {
     /// What this node claims of it, encoded.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub claim: Vec<u8>,
-    /// The attributes of the public key.
+    /// The attributes of the public key, if its object is to be made.
     #[n(2)]
-    pub public: Template,
+    pub public: Option<Template>,
     /// The attributes of the private key.
     #[n(3)]
     pub private: Template,
     /// When it was made.
     #[n(4)]
     pub made: Time,
+    /// What administrators ordered, if they did.
+    #[n(5)]
+    pub order: Option<SignedOrder>,
+}
+
+/// A share that another has replaced. It is not used any more, and is erased when those that came after it have
+/// signed.
+#[derive(Debug, Encode, Decode)]
+pub struct FormerRecord {
+    /// The share itself.
+    #[n(0)]
+    pub share: SecretBytes,
+    /// The certificate of the shares that came after it.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub successor: Vec<u8>,
+}
+
+/// What is known of the shares of an epoch beside their certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct StandingRecord {
+    /// Signatures that show that every share of the epoch signs.
+    #[n(0)]
+    pub proofs: Vec<Proof>,
+    /// The epoch that this node has missed: it said that it had a share of it, and has none.
+    #[n(1)]
+    pub missed: Option<Epoch>,
 }
 
 /// A key of which this node holds a share.
@@ -64,6 +97,11 @@ pub struct SharedKey {
     pub seats: Vec<[u8; 32]>,
     /// Every node's word, encoded.
     pub certificate: Vec<u8>,
+    /// What administrators ordered, if they did.
+    pub order: Option<SignedOrder>,
+    /// When it became active; 0 if that is not known.
+    pub made: Time,
+    standing: RwLock<StandingRecord>,
     bans: RwLock<Vec<SignedBan>>,
 }
 
@@ -72,14 +110,70 @@ impl SharedKey {
     ///
     /// # Errors
     /// `IntegrityViolated`: it is nothing that this server wrote.
-    pub fn open(record: ShareRecord, bans: Vec<SignedBan>) -> Result<Self, Error> {
+    pub fn open(record: ShareRecord, standing: StandingRecord, bans: Vec<SignedBan>) -> Result<Self, Error> {
         let broken = |what: &dyn std::fmt::Display| {
             Error::caller(FaultCode::IntegrityViolated, format!("a kept share: {what}"))
         };
         let share = Share::from_bytes(&record.share.0).map_err(|error| broken(&error))?;
         let certificate: Certificate = decode(&record.certificate)?;
         let claim: Claim = decode(&certificate.claim)?;
-        Ok(Self { share, seats: claim.seats, certificate: record.certificate, bans: RwLock::new(bans) })
+        Ok(Self {
+            share,
+            seats: claim.seats,
+            certificate: record.certificate,
+            order: record.order,
+            made: record.made.unwrap_or_default(),
+            standing: RwLock::new(standing),
+            bans: RwLock::new(bans),
+        })
+    }
+
+    /// The share as it is kept.
+    ///
+    /// # Errors
+    /// The library cannot write its state.
+    pub fn record(&self) -> Result<ShareRecord, Error> {
+        let secret = self.share.to_secret_bytes();
+        let secret = secret.map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+        Ok(ShareRecord {
+            share: SecretBytes(secret),
+            certificate: self.certificate.clone(),
+            order: self.order.clone(),
+            made: Some(self.made),
+        })
+    }
+
+    /// The epoch of the share.
+    pub fn epoch(&self) -> Epoch {
+        self.share.public().epoch()
+    }
+
+    /// What is known of it beside its certificate.
+    pub fn standing(&self) -> StandingRecord {
+        self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, once the store holds it.
+    pub fn set_standing(&self, standing: StandingRecord) {
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// Whether the share may be used: it is not, once the others have shares of a later epoch.
+    ///
+    /// # Errors
+    /// `Forbidden`, saying what is to be done.
+    pub fn check_current(&self) -> Result<(), Error> {
+        match self.standing().missed {
+            None => Ok(()),
+            Some(Epoch(missed)) => Err(Error::caller(
+                FaultCode::Forbidden,
+                format!(
+                    "the share here is of epoch {}, and this node has lost the one of epoch {missed}, which the others \
+                     have: `hsmctl key repair` gives it one again",
+                    self.epoch().0
+                ),
+            )),
+        }
     }
 
     /// The nodes that hold the shares, as the document has them now. One that was removed is not among them.
@@ -122,15 +216,6 @@ impl SharedKey {
         self.bans().into_iter().filter(|own| heard.iter().all(|other| other.ban != own.ban)).collect()
     }
 
-    /// What is to be removed from the store with the share.
-    pub fn forget(&self, change: Change, partition: PartitionId, id: ObjectId) -> Change {
-        let change = change.delete(Path::Share(partition, id));
-        match self.bans.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            true => change,
-            false => change.delete(Path::Bans(partition, id)),
-        }
-    }
-
     /// The bans, to be changed once the store holds the change.
     pub fn bans_to_change(&self) -> RwLockWriteGuard<'_, Vec<SignedBan>> {
         self.bans.write().unwrap_or_else(PoisonError::into_inner)
@@ -141,10 +226,16 @@ impl SharedKey {
 #[derive(Default)]
 pub struct SharedKeys {
     active: RwLock<BTreeMap<ObjectId, Arc<SharedKey>>>,
-    pending: RwLock<BTreeMap<ObjectId, Arc<PendingRecord>>>,
+    pending: RwLock<Pending>,
+    /// The certificates of what came after shares that are kept still.
+    former: RwLock<BTreeMap<ObjectId, Vec<u8>>>,
     /// The keys' descendants.
     pub children: Children,
 }
+
+/// The shares that wait, by key and epoch. A later one may be begun while an earlier one waits: whoever may have the
+/// earlier one's certificate, the later one's is stronger.
+pub type Pending = BTreeMap<(ObjectId, u64), Arc<PendingRecord>>;
 
 impl std::fmt::Debug for SharedKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -152,22 +243,32 @@ impl std::fmt::Debug for SharedKeys {
     }
 }
 
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl SharedKeys {
     /// What was kept.
     pub fn new(
         active: BTreeMap<ObjectId, Arc<SharedKey>>,
-        pending: BTreeMap<ObjectId, Arc<PendingRecord>>,
+        pending: Pending,
+        former: BTreeMap<ObjectId, Vec<u8>>,
     ) -> Self {
-        Self { active: RwLock::new(active), pending: RwLock::new(pending), children: Children::default() }
+        Self {
+            active: RwLock::new(active),
+            pending: RwLock::new(pending),
+            former: RwLock::new(former),
+            children: Children::default(),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a share of this key is here, active or pending.
+    /// Whether a share of this key is here, in whatever state.
     pub fn holds(&self, id: ObjectId) -> bool {
-        self.read().contains_key(&id) || self.pending().contains_key(&id)
+        self.read().contains_key(&id) || !self.waiting(id).is_empty() || self.former(id).is_some()
     }
 
     /// The key, if this node holds an active share of it.
@@ -175,46 +276,111 @@ impl SharedKeys {
         self.read().get(&id).cloned()
     }
 
+    /// Every key of which this node holds an active share.
+    pub fn keys(&self) -> Vec<(ObjectId, Arc<SharedKey>)> {
+        self.read().iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
+    }
+
     /// What waits.
-    pub fn pending(&self) -> BTreeMap<ObjectId, Arc<PendingRecord>> {
+    pub fn pending(&self) -> Pending {
         self.pending.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A share waits from now on; the store holds it.
-    pub fn wait(&self, id: ObjectId, record: PendingRecord) {
-        self.pending.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(record));
+    /// The epochs of this key whose shares wait.
+    pub fn waiting(&self, id: ObjectId) -> Vec<u64> {
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        pending.range((id, 0)..=(id, u64::MAX)).map(|((_, epoch), _)| *epoch).collect()
     }
 
-    /// A share has been made active; the store holds it.
+    /// The highest epoch of this key of which this node has ever said that it has a share, as far as it knows.
+    pub fn highest(&self, id: ObjectId) -> Option<u64> {
+        let active =
+            self.key(id).map(|key| key.epoch().0.max(key.standing().missed.map_or(0, |epoch| epoch.0)));
+        self.waiting(id).last().copied().max(active)
+    }
+
+    /// A share waits from now on; the store holds it.
+    pub fn wait(&self, id: ObjectId, epoch: Epoch, record: PendingRecord) {
+        write(&self.pending).insert((id, epoch.0), Arc::new(record));
+    }
+
+    /// A share has been made active; the store holds it, and nothing that waited for the same or an earlier epoch.
     pub fn activate(&self, id: ObjectId, key: SharedKey) {
-        self.active.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(key));
-        self.drop_pending(id);
+        let epoch = key.epoch().0;
+        write(&self.active).insert(id, Arc::new(key));
+        write(&self.pending).retain(|(other, waiting), _| *other != id || *waiting > epoch);
         self.children.wipe(id);
     }
 
     /// A pending share is gone from the store.
-    pub fn drop_pending(&self, id: ObjectId) {
-        self.pending.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    pub fn drop_pending(&self, id: ObjectId, epoch: u64) {
+        write(&self.pending).remove(&(id, epoch));
     }
 
-    /// A share is gone from the store.
+    /// The certificate of what came after a share that is kept still.
+    pub fn former(&self, id: ObjectId) -> Option<Vec<u8>> {
+        self.former.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Every share that has been replaced and is kept still, with the certificate of what came after it.
+    pub fn all_former(&self) -> BTreeMap<ObjectId, Vec<u8>> {
+        self.former.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A share has been replaced; the store holds it as a former one, and no other of the key.
+    pub fn replace(&self, id: ObjectId, successor: Vec<u8>) {
+        write(&self.former).insert(id, successor);
+    }
+
+    /// A former share is gone from the store.
+    pub fn drop_former(&self, id: ObjectId) {
+        write(&self.former).remove(&id);
+    }
+
+    /// A key is gone from the store, with all that belongs to it.
     pub fn remove(&self, id: ObjectId) {
-        self.active.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        write(&self.active).remove(&id);
+        write(&self.pending).retain(|(other, _), _| *other != id);
+        write(&self.former).remove(&id);
         self.children.wipe(id);
+    }
+
+    /// The rows of the store that belong to an active share.
+    pub fn active_rows(&self, partition: PartitionId, id: ObjectId) -> Vec<Path> {
+        let Some(key) = self.key(id) else { return Vec::new() };
+        let bans = key.bans.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let standing = key.standing() == StandingRecord::default();
+        let rows = [
+            (true, Path::Share(partition, id)),
+            (!bans, Path::Bans(partition, id)),
+            (!standing, Path::Standing(partition, id)),
+        ];
+        rows.into_iter().filter(|(there, _)| *there).map(|(_, path)| path).collect()
+    }
+
+    /// The rows of the store that belong to a key.
+    pub fn rows(&self, partition: PartitionId, id: ObjectId) -> Vec<Path> {
+        let mut rows = self.active_rows(partition, id);
+        rows.extend(self.waiting(id).into_iter().map(|epoch| Path::Pending(partition, id, epoch)));
+        rows.extend(self.former(id).map(|_| Path::Former(partition, id)));
+        rows
     }
 
     /// What is to be removed from the store with all of them.
     pub fn forget(&self, change: Change, partition: PartitionId) -> Change {
-        let change = self.read().iter().fold(change, |change, (id, key)| key.forget(change, partition, *id));
-        let change =
-            self.pending().keys().fold(change, |change, id| change.delete(Path::Pending(partition, *id)));
+        let pending = self.pending();
+        let mut ids: BTreeSet<ObjectId> = self.read().keys().copied().collect();
+        ids.extend(pending.keys().map(|(id, _)| *id));
+        ids.extend(self.all_former().keys());
+        let change = ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete);
         self.children.forget(change, partition)
     }
 
     /// Removes all of them.
     pub fn clear(&self) {
-        self.active.write().unwrap_or_else(PoisonError::into_inner).clear();
-        self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
+        write(&self.active).clear();
+        write(&self.pending).clear();
+        write(&self.former).clear();
         self.children.clear();
     }
 }

@@ -4,20 +4,29 @@
 //! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
 //! part on record, and says nothing that another node could use for anything else.
 
+mod activate;
 mod ask;
 pub mod bans;
 pub mod ceremonies;
 mod certificate;
 pub mod children;
+mod consent;
 mod derive;
 mod destroy;
 mod draft;
 mod generate;
+mod import;
 pub mod keys;
 mod lately;
 mod letters;
+mod lookafter;
+pub mod orders;
 mod party;
+mod plan;
+pub mod proof;
 mod relay;
+mod renew;
+mod schedule;
 mod sign;
 pub mod words;
 

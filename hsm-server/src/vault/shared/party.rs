@@ -28,11 +28,12 @@ use super::{
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::{key_id, text_hash},
     children::SigningKey,
+    consent::Renewing,
     draft::Draft,
     generate::FIRST,
     keys::SharedKey,
     meant,
-    words::{Begin, End, Parcel, Progress, Task, Verdict},
+    words::{Begin, End, Parcel, Progress, Task, Verdict, Warrant},
 };
 use crate::{
     authority::Act,
@@ -66,16 +67,16 @@ impl About {
     }
 }
 
-fn forbidden(text: impl Into<String>) -> Error {
+pub(super) fn forbidden(text: impl Into<String>) -> Error {
     Error::caller(FaultCode::Forbidden, text)
 }
 
 /// The first digits of a ceremony's id, for people.
-fn digits(id: CeremonyId) -> String {
+pub(super) fn digits(id: CeremonyId) -> String {
     id.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
     members.into_iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -94,9 +95,13 @@ impl<P: Platform> Vault<P> {
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
                 let (partition, shared) = self.shared_key(context, &mandated, key)?;
-                self.check_epoch(&shared.family, epoch)?;
-                self.learn(context, &partition, &shared.family, &bans)?;
-                let untold: Vec<SignedBan> = shared.family.unknown_to(&bans);
+                let family = &shared.family;
+                family.check_current()?;
+                if family.epoch() != epoch {
+                    return Ok(elsewhen(family));
+                }
+                self.learn(context, &partition, family, &bans)?;
+                let untold: Vec<SignedBan> = family.unknown_to(&bans);
                 if !untold.is_empty() {
                     let end = Some(End::Behind(untold));
                     return Ok(Progress { parcels: Vec::new(), more: false, end });
@@ -106,6 +111,19 @@ impl<P: Platform> Vault<P> {
             Task::Generate { mandated, public, seats } => {
                 self.begin_making(context, &view, coordinator, (mandated, public, seats), &setup)
             }
+            Task::Renew(renewal) => {
+                match self.begin_renewing(context, &view, coordinator, renewal, &setup)? {
+                    Renewing::Begun(going) => Ok(going),
+                    Renewing::Behind(untold) => {
+                        let end = Some(End::Behind(untold));
+                        return Ok(Progress { parcels: Vec::new(), more: false, end });
+                    }
+                }
+            }
+            Task::Prove { signers, claim } => {
+                self.begin_proving(context, &view, coordinator, (signers, claim), &setup, key)
+            }
+            Task::Import(import) => self.begin_importing(context, &view, coordinator, import, &setup),
         };
         let mut going = begun?;
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
@@ -155,17 +173,6 @@ impl<P: Platform> Vault<P> {
             Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
         })?;
         Ok((mandate.partition, shared))
-    }
-
-    fn check_epoch(&self, shared: &SharedKey, epoch: threshold::Epoch) -> Result<(), Error> {
-        let own = shared.share.public().epoch();
-        if own == epoch {
-            return Ok(());
-        }
-        Err(forbidden(format!(
-            "the share here is of epoch {}, the coordinator's of epoch {}: one of the two was put back to an old copy",
-            own.0, epoch.0
-        )))
     }
 
     /// Everything that this node checks of a signature for itself, down to its policy and its record; what its share
@@ -363,11 +370,11 @@ impl<P: Platform> Vault<P> {
                     outgoing
                 }
                 Step::Done(outcome, outgoing) => {
-                    going.end = Some(End::Ready(self.keep_pending(context, &going.about, *plan, outcome)?));
+                    going.end = Some(self.keep_pending(context, &going.about, *plan, outcome)?);
                     outgoing
                 }
                 Step::Abort(abort) => {
-                    self.abort(context, view, going, abort)?;
+                    self.abort(context, view, going, without_ban(abort))?;
                     Vec::new()
                 }
                 Step::Refused(ceremony, rejected) => {
@@ -430,8 +437,22 @@ impl<P: Platform> Vault<P> {
     }
 }
 
+/// Shares that were to be made and are not give nothing away: whoever spoilt them is to be blamed, and no pair banned.
+fn without_ban(abort: Abort) -> Abort {
+    match abort.blame {
+        Blame::Ban(party) => Abort { blame: Blame::Suspect(BTreeSet::from([party])), ..abort },
+        Blame::Culprits(_) | Blame::Recoverable | Blame::Suspect(_) => abort,
+    }
+}
+
+/// That the share here is of another epoch than the coordinator's.
+fn elsewhen(shared: &SharedKey) -> Progress {
+    let end = End::Elsewhen { epoch: shared.epoch(), warrant: Warrant::of(shared) };
+    Progress { parcels: Vec::new(), more: false, end: Some(end) }
+}
+
 /// A ceremony that does not begin.
-fn refusal(refusal: &threshold::Refusal) -> Error {
+pub(super) fn refusal(refusal: &threshold::Refusal) -> Error {
     use threshold::Refusal as Why;
     let code = match refusal {
         Why::Message => FaultCode::DataLengthRange,

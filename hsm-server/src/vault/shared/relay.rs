@@ -20,11 +20,11 @@ use super::{
     },
     bans::SignedBan,
     ceremonies::Coordinator,
-    words::{Begin, Content, End, Parcel, Progress, Verdict},
+    words::{Begin, Content, End, Parcel, Progress, Verdict, Warrant},
 };
 use crate::{
     cluster::Member,
-    crypto::threshold::{CeremonyId, Incoming, Party},
+    crypto::threshold::{CeremonyId, Epoch, Incoming, Party},
     platform::{Platform, Time},
 };
 
@@ -75,6 +75,8 @@ pub struct Setback {
     pub refusals: Vec<Fault>,
     /// Bans that this node did not know of, by who told them.
     pub bans: Vec<(Party, Vec<SignedBan>)>,
+    /// Who has shares of another epoch: of which, and what made theirs active.
+    pub elsewhen: Vec<(Party, Epoch, Warrant)>,
 }
 
 impl Setback {
@@ -289,7 +291,8 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Descendant { .. }
             | Question::Cancel(_)
             | Question::Certificate { .. }
-            | Question::Activate(_)
+            | Question::Activate { .. }
+            | Question::Proven { .. }
             | Question::MayDestroy(_)
             | Question::Destroy(_) => Err(FaultCode::Internal.into()),
         }
@@ -392,7 +395,11 @@ impl<'a, P: Platform> Relay<'a, P> {
     /// What follows from how the ceremony ended at a party.
     fn note(&self, party: Party, member: &Member, end: &End, setback: &mut Setback) {
         match end {
-            End::Signed | End::Ready(_) => {}
+            End::Signed | End::Ready(_) | End::Dealt => {}
+            End::Elsewhen { epoch, warrant } => {
+                setback.add(member, format!("its share is of epoch {}", epoch.0));
+                setback.elsewhen.push((party, *epoch, warrant.clone()));
+            }
             End::Behind(bans) => {
                 setback.add(member, "it knows of bans that this node did not");
                 setback.bans.push((party, bans.clone()));

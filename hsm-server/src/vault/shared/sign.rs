@@ -11,14 +11,16 @@ use strongroom_shared::{
     mandate::Mandated,
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
+    wire::CallId,
 };
 
 use super::{
     super::{Context, Error, Vault, cluster::View, partition::Partition},
     children::SigningKey,
     keys::SharedKey,
+    lookafter::peer,
     relay::{Lead, Relay, Setback, Trouble},
-    words::{Begin, Task},
+    words::{Begin, Task, Warrant},
 };
 use crate::{
     cluster::Member,
@@ -43,6 +45,8 @@ struct Lessons {
     apart: Vec<BTreeSet<Party>>,
     reasons: Vec<String>,
     refusals: Vec<Fault>,
+    /// Who was brought to the same epoch: nobody is twice.
+    met: BTreeSet<Party>,
 }
 
 impl Lessons {
@@ -84,7 +88,8 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
         let partition = context.partition()?;
-        let shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
+        let mut shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
+        shared.family.check_current()?;
         let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
         let input = crypto::shared_input(shared.share().public().scheme(), mechanism, &input)?;
         if mandated.text.len() > self.portion() {
@@ -111,7 +116,9 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
                     self.hear(context, &partition, &shared.family, &setback, &mut lessons)?;
                     self.accuse(context, &shared.family, &view, &setback)?;
+                    self.meet_epochs(context, &view, &shared.family, &setback, &mut lessons)?;
                     lessons.learn(*setback);
+                    shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
                 }
             }
         }
@@ -209,8 +216,40 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
+    /// Whoever has shares of an earlier epoch takes up those that wait there: the others, or this node.
+    fn meet_epochs(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        shared: &SharedKey,
+        setback: &Setback,
+        lessons: &mut Lessons,
+    ) -> Result<(), Error> {
+        let members = shared.members(view.document.membership());
+        for (party, epoch, warrant) in &setback.elsewhen {
+            let Some(member) = members.get(party) else { continue };
+            let met = if !lessons.met.insert(*party) {
+                Err("it is of another epoch still".to_owned())
+            } else if *epoch > shared.epoch() {
+                let peer = peer(member);
+                let activated = self.activate(&mut self.about_shares(&peer, CallId::RenewShares), warrant);
+                // If it is this node that has lost its share, that is what is to be told.
+                shared.check_current().inspect_err(|_| context.recorded = false)?;
+                activated.map_err(|error| error.to_string())
+            } else {
+                let handed = self.consult(view, member, &Warrant::of(shared).question(), PATIENCE);
+                handed.map(drop).map_err(|error| error.to_string())
+            };
+            if let Err(reason) = met {
+                lessons.reasons.push(format!("node {}: {reason}", member.name));
+                lessons.out.insert(*party);
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves out for an hour whoever has proved to be wrong, on record.
-    fn accuse(
+    pub(super) fn accuse(
         &self,
         context: &mut Context<'_>,
         shared: &SharedKey,

@@ -1,12 +1,19 @@
 //! What the coordinator of a ceremony and its parties say to each other, inside what their vaults seal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use minicbor::{Decode, Encode};
-use strongroom_shared::{mandate::Mandated, message::SecretBytes, object::ObjectId};
+use minicbor::{Decode, Encode, bytes::ByteVec};
+use strongroom_shared::{
+    mandate::Mandated,
+    message::SecretBytes,
+    object::{ObjectId, Template},
+};
 
-use super::bans::SignedBan;
-use crate::crypto::threshold::{CeremonyId, Epoch, KeyId, Party};
+use super::{bans::SignedBan, proof::Proof};
+use crate::{
+    cluster::order::SignedOrder,
+    crypto::threshold::{CeremonyId, Epoch, KeyId, Party, SchemeId},
+};
 
 /// The coordinator asks a party to take part in a ceremony.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -57,6 +64,101 @@ pub enum Task {
         #[n(2)]
         seats: Vec<String>,
     },
+    /// Other shares of a key.
+    #[n(2)]
+    Renew(#[n(0)] Renewal),
+    /// A signature that shows that the shares of an epoch sign, and is good for nothing else.
+    #[n(3)]
+    Prove {
+        /// Who signs.
+        #[n(0)]
+        signers: BTreeSet<Party>,
+        /// SHA-256 of the claim that all of them have signed.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        claim: [u8; 32],
+    },
+    /// Shares of a key that the coordinator holds.
+    #[n(4)]
+    Import(#[n(0)] Import),
+}
+
+/// How a key that one node holds is to become shares.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Import {
+    /// What administrators ordered.
+    #[n(0)]
+    pub order: SignedOrder,
+    /// The scheme.
+    #[n(1)]
+    pub scheme: SchemeId,
+    /// The name of the public key's object.
+    #[n(2)]
+    pub public: ObjectId,
+    /// What the objects are to be like.
+    #[n(3)]
+    pub objects: Objects,
+}
+
+/// How the shares of a key are to become others.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Renewal {
+    /// What administrators ordered; none for a refresh by the schedule.
+    #[n(0)]
+    pub order: Option<SignedOrder>,
+    /// The certificate of the shares that there are, encoded.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    /// Who deals its share, by the seat in this ceremony: the seat that it has had so far. None for a refresh.
+    #[n(2)]
+    pub dealers: BTreeMap<Party, Party>,
+    /// The pairs that the coordinator knows to be banned.
+    #[n(3)]
+    pub bans: Vec<SignedBan>,
+    /// What the key's objects are like, for those who have none of them.
+    #[n(4)]
+    pub objects: Objects,
+}
+
+/// The attributes of a shared key's objects.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct Objects {
+    /// Of the public key, if there is an object of it.
+    #[n(0)]
+    pub public: Option<Template>,
+    /// Of the private key.
+    #[n(1)]
+    pub private: Template,
+}
+
+/// What makes a share active, or shows a node that it has none any more.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Warrant {
+    /// The certificate, encoded.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    /// What administrators ordered, if they did.
+    #[n(1)]
+    pub order: Option<SignedOrder>,
+}
+
+/// What a node has of a key's shares.
+#[derive(Clone, Debug, Default, Encode, Decode)]
+pub struct Account {
+    /// The certificate of its share.
+    #[n(0)]
+    pub certificate: Option<ByteVec>,
+    /// What administrators ordered, if they did.
+    #[n(1)]
+    pub order: Option<SignedOrder>,
+    /// Signatures that show that every share of the epoch signs.
+    #[n(2)]
+    pub proofs: Vec<Proof>,
+    /// The highest epoch of which it has ever said that it had a share.
+    #[n(3)]
+    pub highest: Option<u64>,
+    /// The pairs that it knows to be banned.
+    #[n(4)]
+    pub bans: Vec<SignedBan>,
 }
 
 /// A letter on its way from one party to another, or to the coordinator.
@@ -139,6 +241,19 @@ pub enum End {
     /// It gave up.
     #[n(3)]
     Aborted(#[n(0)] Verdict),
+    /// It has dealt, and has no share any more.
+    #[n(4)]
+    Dealt,
+    /// Its share is of another epoch than the coordinator's, and it has not begun.
+    #[n(5)]
+    Elsewhen {
+        /// The epoch.
+        #[n(0)]
+        epoch: Epoch,
+        /// What made its share active.
+        #[n(1)]
+        warrant: Warrant,
+    },
 }
 
 /// What a party found wrong.

@@ -1,6 +1,9 @@
 //! BIP-32 descendants: at all nodes or at none, the ones that the world knows, and never apart from their master.
 
-use strongroom_server::crypto::threshold::{KeyId, SchemeId};
+use strongroom_server::{
+    cluster::order::{OrderedAct, Seat},
+    crypto::threshold::{KeyId, SchemeId},
+};
 
 use super::{
     double::{End, Question, Reply, Task, party},
@@ -444,4 +447,45 @@ fn a_ban_over_a_descendant_is_one_over_its_master_and_all_that_descends_from_it(
     check(&point(&scene.house, 1, children[1]), &signature);
     let heard = scene.house.nodes[1].records("SignShared");
     assert!(heard.iter().any(|record| record.detail.contains("must not sign together")), "{heard:?}");
+}
+
+#[test]
+fn a_descendant_goes_through_life_with_its_master() {
+    let house = House::ruled(4, 1);
+    let mut wished = Kind::K1.wish(2, 4);
+    wished.private.set(CKA_DERIVE, Value::Bool(true));
+    let master = house.generate(0, &wished).unwrap().private.id;
+    let child = derive(&house, 0, &wish(master, &[0], template())).unwrap().id;
+    let point = point(&house, 0, child);
+    let signs = |at: usize| {
+        let signature = house.sign(at, Kind::K1, child, MESSAGE);
+        check(&point, &signature.unwrap_or_else(|fault| panic!("node {at}: {fault}")));
+    };
+    let shared = |at: usize| house.ask(at, &DescribeObject { object: child }).unwrap().shares.unwrap();
+    signs(1);
+    house.renew(0, master, OrderedAct::Refresh).unwrap();
+    (0..4).for_each(signs);
+    assert_eq!(house.epoch(2, master), 1);
+    // Another child of the same master is the one that it would have been.
+    let other = derive(&house, 3, &wish(master, &[0], template())).unwrap().id;
+    assert_eq!(super::children::point(&house, 0, other), point);
+    destroy(&house, 0, other).unwrap();
+    // Shared otherwise, by fewer nodes: it goes where the shares go.
+    let seats: Vec<Seat> = (0..3).map(|at| house.seat(at)).collect();
+    house.renew(0, master, OrderedAct::Reshare { threshold: 3, seats }).unwrap();
+    (0..3).for_each(signs);
+    for at in 0..3 {
+        assert_eq!((shared(at).threshold, shared(at).parties), (3, 3), "node {at}");
+    }
+    assert!(keys(&house, 3).is_empty(), "{:?}", keys(&house, 3));
+    // A newcomer has nothing of it: the others sign on, and the same is derived again to be at all nodes.
+    let seats: Vec<Seat> = (0..4).map(|at| house.seat(at)).collect();
+    house.renew(0, master, OrderedAct::Reshare { threshold: 2, seats }).unwrap();
+    assert_eq!(keys(&house, 3), [master]);
+    (0..3).for_each(signs);
+    let again = derive(&house, 3, &wish(master, &[0], template())).unwrap().id;
+    destroy(&house, 1, child).unwrap();
+    for at in 0..4 {
+        check(&point, &house.sign(at, Kind::K1, again, MESSAGE).unwrap());
+    }
 }

@@ -12,10 +12,11 @@ use strongroom_server::{
     cluster::{
         Document, Member, NodeId,
         noise::{self, Session},
+        order::SignedOrder,
     },
     crypto::threshold::{
-        Ceremony, CeremonyId, Committee, Epoch, Incoming, KeyId, Outgoing, Party, SchemeId, Setup, Share,
-        Signing, Step, To, generate_key, sign,
+        Ceremony, CeremonyId, Committee, Epoch, Incoming, KeyId, Outcome, Outgoing, Party, SchemeId, Setup,
+        Share, Signing, Step, To, generate_key, refresh, sign,
     },
 };
 use strongroom_shared::{
@@ -63,7 +64,7 @@ pub enum Reply {
     #[n(1)]
     Progress(#[n(0)] Progress),
     #[n(2)]
-    Certificate(#[n(0)] Option<ByteVec>),
+    Certificate(#[n(0)] Account),
     #[n(3)]
     Done,
     #[n(16)]
@@ -104,6 +105,43 @@ pub enum Task {
         #[n(2)]
         seats: Vec<String>,
     },
+    #[n(2)]
+    Renew(#[n(0)] Renewal),
+    #[n(3)]
+    Prove {
+        #[n(0)]
+        signers: BTreeSet<Party>,
+        #[cbor(n(1), with = "minicbor::bytes")]
+        claim: [u8; 32],
+    },
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Renewal {
+    #[n(0)]
+    pub order: Option<SignedOrder>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    #[n(2)]
+    pub dealers: BTreeMap<Party, Party>,
+    #[n(3)]
+    pub bans: Vec<SignedBan>,
+    #[n(4)]
+    pub objects: Objects,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Objects {
+    #[n(0)]
+    pub public: Option<Template>,
+    #[n(1)]
+    pub private: Template,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Account {
+    #[n(0)]
+    pub certificate: Option<ByteVec>,
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -174,6 +212,23 @@ pub enum End {
     Behind(#[n(0)] Vec<SignedBan>),
     #[n(3)]
     Aborted(#[n(0)] Verdict),
+    #[n(4)]
+    Dealt,
+    #[n(5)]
+    Elsewhen {
+        #[n(0)]
+        epoch: Epoch,
+        #[n(1)]
+        warrant: Warrant,
+    },
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Warrant {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub certificate: Vec<u8>,
+    #[n(1)]
+    pub order: Option<SignedOrder>,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -270,6 +325,13 @@ impl Double {
         Talk { node, double: self, number: shaken.session, session }
     }
 
+    /// Says that it must not sign together with this one any more.
+    pub fn ban(&self, key: KeyId, epoch: Epoch, against: Party) -> SignedBan {
+        let ban = Ban { key, epoch, reporter: party(3), against };
+        let text = [b"strongroom ban 1\0", &[7; 16][..], &minicbor::to_vec(&ban).unwrap()].concat();
+        SignedBan { ban, signature: self.identity.sign(&text).as_ref().try_into().unwrap() }
+    }
+
     /// Makes a key with the honest nodes at the first seats, keeps its own share, and hands the certificate to them.
     pub fn make(&self, talks: &[Talk<'_>], scheme: SchemeId, key: [u8; 16], mandated: &Mandated) -> Share {
         let id = CeremonyId([key[0]; 32]);
@@ -280,7 +342,19 @@ impl Double {
         let task =
             Task::Generate { mandated: mandated.clone(), public: ObjectId([key[0] ^ 0xff; 16]), seats };
         let begin = Begin { id, key: KeyId(key), epoch: Epoch(0), task, parcels: Vec::new() };
-        let (outcome, statements) = run(talks, started, me, &begin, |_| ());
+        self.finish(talks, run(talks, started, me, &begin, |_| ()))
+    }
+
+    /// Makes other shares of a key with the honest nodes, as it was ordered.
+    pub fn refresh(&self, talks: &[Talk<'_>], share: &Share, begin: &Begin) -> Share {
+        let me = party(3);
+        let setup = Setup { key: begin.key, id: begin.id, epoch: begin.epoch, me };
+        let started = refresh(share, &setup).unwrap();
+        self.finish(talks, run(talks, started, me, begin, |_| ()))
+    }
+
+    /// Signs what the honest nodes have signed, and hands the certificate to them.
+    fn finish(&self, talks: &[Talk<'_>], (outcome, statements): (Option<Outcome>, Vec<Statement>)) -> Share {
         let claim = statements[0].claim.clone();
         let own = self.identity.sign(&[b"strongroom shares 1\0", claim.as_slice()].concat());
         let others = statements.iter().map(|statement| statement.signature.to_vec().into());

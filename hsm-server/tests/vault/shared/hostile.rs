@@ -122,7 +122,11 @@ fn a_ceremony_is_begun_once_and_stepped_by_its_coordinator_alone() {
     let begin = |attempt, signers| to_begin(attempt, key, &mandated, signers);
     talks[0].ask(&Question::Begin(begin(1, [1, 3]))).unwrap();
     refused(&talks[0], begin(1, [1, 3]), "was begun before");
-    refused(&talks[0], Begin { epoch: Epoch(1), ..begin(2, [1, 3]) }, "epoch");
+    // A coordinator with other shares is told of those that there are, and nothing begins.
+    let later = talks[0].ask(&Question::Begin(Begin { epoch: Epoch(1), ..begin(2, [1, 3]) }));
+    let Ok(Reply::Progress(progress)) = later else { panic!() };
+    let Some(End::Elsewhen { epoch, .. }) = progress.end else { panic!("{progress:?}") };
+    assert_eq!((epoch, progress.parcels.len()), (Epoch(0), 0));
     refused(&talks[0], begin(3, [2, 3]), "own seat");
     refused(&talks[0], begin(4, [1, 7]), "no member");
     let garbage = |from, to, content| Parcel { from: party(from), to: Some(party(to)), content };

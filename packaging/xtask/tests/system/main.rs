@@ -11,6 +11,7 @@ mod chaos;
 mod outage;
 mod process;
 mod renewal;
+mod shares;
 mod support;
 mod tampering;
 mod threshold;

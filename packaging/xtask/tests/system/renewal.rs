@@ -67,6 +67,7 @@ fn age(state: &Path, client: &Path) {
         idle_seconds: 60,
         durability: Durability::Power,
         isolation: "thread".into(),
+        refresh_hours: 0,
     };
     let platform = Arc::new(Past(Host::new(&config.tls).unwrap()));
     let store = Sqlite::open(&config.state.join("store.db")).unwrap();

@@ -30,15 +30,15 @@ use xtask::{
 use crate::support::{CLIENT, PARTITION, alone_in, assert_fails, code, eventually, pin, point};
 
 /// Three nodes, and an application at the first.
-struct World {
-    nodes: Nodes,
+pub struct World {
+    pub nodes: Nodes,
     module: Pkcs11,
     slot: Slot,
-    session: Session,
+    pub session: Session,
 }
 
 impl World {
-    fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path) -> Self {
         let artefacts = Artefacts::built().unwrap();
         let nodes = Nodes::start(&Shell::new(Echo::Nothing), &artefacts, folder, &["a", "b", "c"]).unwrap();
         nodes.join().unwrap();
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// A new 2-of-3 key.
-    fn generate(&self, kind: &str, label: &str) -> Shared {
+    pub fn generate(&self, kind: &str, label: &str) -> Shared {
         let client = self.nodes.servers[0].state().join(CLIENT);
         self.nodes.generate(&client, kind, label, "07", 2).unwrap();
         self.find(label)
@@ -68,11 +68,11 @@ impl World {
         Shared { private, point: point(&self.session, public).unwrap() }
     }
 
-    fn kill(&mut self, node: usize) {
+    pub fn kill(&mut self, node: usize) {
         self.nodes.servers[node].kill().unwrap();
     }
 
-    fn start(&mut self, node: usize) {
+    pub fn start(&mut self, node: usize) {
         // Its front and vault may need a moment to see that their supervisor is gone.
         eventually("the node starts again", || self.nodes.servers[node].start().ok());
     }
@@ -80,13 +80,13 @@ impl World {
 
 /// A shared key, as the application holds it.
 #[derive(Clone)]
-struct Shared {
-    private: ObjectHandle,
+pub struct Shared {
+    pub private: ObjectHandle,
     point: Vec<u8>,
 }
 
 impl Shared {
-    fn sign_eddsa(&self, session: &Session, message: &[u8]) -> Result<(), Error> {
+    pub fn sign_eddsa(&self, session: &Session, message: &[u8]) -> Result<(), Error> {
         let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
         let signature = session.sign(&mechanism, self.private, message)?;
         let good = UnparsedPublicKey::new(&ED25519, &self.point).verify(message, &signature);

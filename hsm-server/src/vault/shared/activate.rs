@@ -1,0 +1,281 @@
+//! From a share that waits to the one that is used, and what becomes of the one before it.
+//!
+//! When all nodes have said that they have stored their shares, their signatures are the certificate: each node that
+//! holds it makes its share active and the objects visible, in one transaction, and keeps the share before as a
+//! *former* one, which nothing uses, until the new ones have signed (`proof.rs`). A node that did not hear of it
+//! asks the others when it greets them.
+
+use std::sync::{Arc, PoisonError};
+
+use strongroom_shared::{
+    fault::FaultCode,
+    object::{ObjectId, Template},
+    wire::CallId,
+};
+
+use super::{
+    super::{
+        Context, Error, Vault,
+        cluster::View,
+        keyring::{Object, Owner},
+        nodes::Question,
+        partition::Partition,
+        record::Change,
+        records::{ObjectRecord, decode},
+    },
+    certificate::{Certificate, Claim, sha256},
+    keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord},
+    words::{Account, Warrant},
+};
+use crate::{
+    cluster::order::{Order, OrderedAct, Seat},
+    crypto::threshold::{Epoch, KeyId},
+    platform::Platform,
+    store::Path,
+};
+
+impl Warrant {
+    /// What makes this key's share active.
+    pub fn of(key: &SharedKey) -> Self {
+        Self { certificate: key.certificate.clone(), order: key.order.clone() }
+    }
+
+    /// The question that hands it on.
+    pub fn question(&self) -> Question {
+        Question::Activate { certificate: self.certificate.clone(), order: self.order.clone() }
+    }
+}
+
+/// How far another node is, as its account says: the epoch of its share, and what made it active.
+pub(super) fn reached(account: &Account) -> Option<(Epoch, Warrant)> {
+    let certificate = account.certificate.as_ref()?.to_vec();
+    let epoch = Read::of(&certificate).ok()?.epoch;
+    Some((epoch, Warrant { certificate, order: account.order.clone() }))
+}
+
+/// A certificate that has been read, and is not believed yet.
+struct Read {
+    whole: Certificate,
+    claim: Claim,
+    id: ObjectId,
+    epoch: Epoch,
+}
+
+impl Read {
+    fn of(certificate: &[u8]) -> Result<Self, Error> {
+        let whole: Certificate = decode(certificate)?;
+        let claim = whole.claim()?;
+        let ready = claim.ready().map_err(|error| forged(error.to_string()))?;
+        let KeyId(id) = ready.shares().key();
+        Ok(Self { id: ObjectId(id), epoch: ready.shares().epoch(), claim, whole })
+    }
+}
+
+fn forged(text: impl Into<String>) -> Error {
+    Error::caller(FaultCode::Forbidden, text)
+}
+
+impl<P: Platform> Vault<P> {
+    /// Makes a pending share active and its objects visible, on every node's word; or learns that this node holds
+    /// no share any more, or that it has lost it.
+    pub(in super::super) fn activate(
+        &self,
+        context: &mut Context<'_>,
+        warrant: &Warrant,
+    ) -> Result<(), Error> {
+        let read = Read::of(&warrant.certificate)?;
+        context.call =
+            if read.epoch == super::generate::FIRST { CallId::GenerateShared } else { CallId::RenewShares };
+        let partition = self.partition_named(&read.claim.partition).ok_or(FaultCode::Forbidden)?;
+        (context.subject, context.object) = (read.claim.partition.clone(), Some(read.id));
+        let _turn = partition.object_turn();
+        let active = partition.shared.key(read.id);
+        if active.as_ref().is_some_and(|active| active.epoch() >= read.epoch) {
+            // It came before.
+            return Ok(());
+        }
+        let pending = partition.shared.pending().get(&(read.id, read.epoch.0)).cloned();
+        match pending.filter(|pending| pending.claim == read.whole.claim) {
+            Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
+            None => self.give_way(context, &partition, &read, warrant, active),
+        }
+    }
+
+    /// The share that waits becomes the one that is used.
+    fn adopt(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        read: &Read,
+        warrant: &Warrant,
+        pending: &PendingRecord,
+    ) -> Result<(), Error> {
+        let Read { whole, claim, id, epoch } = read;
+        let id = *id;
+        if !whole.is_whole(&claim.seats) {
+            return Err(forged("not all nodes have signed the share that waits here"));
+        }
+        let before = partition.shared.key(id);
+        if before.is_none() && *epoch == super::generate::FIRST && partition.keyring.has(id) {
+            return Err(forged("an object here has the id of the new key"));
+        }
+        if pending.public.is_some() && partition.keyring.has(claim.public) {
+            return Err(forged("an object here has the id of the new key"));
+        }
+        let record = ShareRecord {
+            share: pending.share.clone(),
+            certificate: warrant.certificate.clone(),
+            order: pending.order.clone(),
+            made: Some(self.platform.now()),
+        };
+        let mut change = Change::new();
+        for path in partition.shared.active_rows(partition.id, id) {
+            change = change.delete(path);
+        }
+        for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
+            change = change.delete(Path::Pending(partition.id, id, waiting));
+        }
+        if let Some(before) = &before {
+            let former =
+                FormerRecord { share: before.record()?.share, successor: warrant.certificate.clone() };
+            change = change.put(Path::Former(partition.id, id), &former);
+        }
+        change = change.put(Path::Share(partition.id, id), &record);
+        let private = (id, &pending.private);
+        let objects: Vec<(ObjectId, &Template)> =
+            pending.public.iter().map(|public| (claim.public, public)).chain([private]).collect();
+        for (object, attributes) in &objects {
+            let record = ObjectRecord { attributes: (*attributes).clone(), lineage: *object };
+            change = change.put(Path::Object(partition.id, *object), &record);
+        }
+        let descendants = partition.descendants_with(id, &pending.private);
+        for object in &descendants {
+            let record = ObjectRecord { attributes: object.attributes.clone(), lineage: object.lineage };
+            change = change.put(Path::Object(partition.id, object.id), &record);
+        }
+        let shared = SharedKey::open(record, StandingRecord::default(), Vec::new())?;
+        context.detail = format!(
+            "public key {}; every node has its share of epoch {}{}",
+            claim.public,
+            epoch.0,
+            self.ordered(pending.order.as_ref())
+        );
+        self.change(context, change)?;
+        partition.shared.activate(id, shared);
+        if before.is_some() {
+            partition.shared.replace(id, warrant.certificate.clone());
+        }
+        let object = |(object, attributes): (ObjectId, &Template)| {
+            Object::new(object, attributes.clone(), Owner::Token, object)
+        };
+        partition.keyring.put(objects.into_iter().map(object).chain(descendants));
+        Ok(())
+    }
+
+    /// The others have shares of a later epoch, and this node has none of it: because administrators ordered so, or
+    /// because it was put back to an old copy.
+    fn give_way(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        read: &Read,
+        warrant: &Warrant,
+        active: Option<Arc<SharedKey>>,
+    ) -> Result<(), Error> {
+        let Read { whole, claim, id, epoch } = read;
+        let (view, identity) = (self.cluster.view(), self.cluster.identity());
+        let (Some(view), Some(identity), Some(active)) = (view, identity, active) else {
+            return Err(forged("no share waits here for this certificate"));
+        };
+        if !whole.is_whole(&claim.seats) || claim.cluster != view.document.membership().cluster {
+            return Err(forged("not all nodes have signed the shares of this certificate"));
+        }
+        if claim.seats.contains(&identity.public()) {
+            let mut standing = active.standing();
+            if standing.missed.is_none_or(|missed| missed < *epoch) {
+                standing.missed = Some(*epoch);
+                tracing::error!(key = %id, epoch = epoch.0, "this node has lost its share of this key: it was put back to an old copy");
+                context.detail = format!("this node has lost its share of epoch {}", epoch.0);
+                self.change(context, Change::new().put(Path::Standing(partition.id, *id), &standing))?;
+                active.set_standing(standing);
+            }
+            return active.check_current();
+        }
+        let order = self.check_leave(&view, read, warrant)?;
+        let before = active.record()?.share;
+        let former = FormerRecord { share: before, successor: warrant.certificate.clone() };
+        let mut rows = partition.shared.rows(partition.id, *id);
+        rows.retain(|row| !matches!(row, Path::Former(..)));
+        let change = rows.into_iter().fold(Change::new(), Change::delete);
+        let change = change.put(Path::Former(partition.id, *id), &former);
+        let change = change.delete(Path::Object(partition.id, *id));
+        let (there, wait) = partition.shared.children.of(*id);
+        let rows = there.iter().map(|child| Path::Object(partition.id, *child));
+        let rows = rows.chain(there.iter().chain(&wait).map(|child| Path::Child(partition.id, *child)));
+        let change = rows.fold(change, Change::delete);
+        context.detail = format!(
+            "other nodes hold the shares of epoch {}, this one none any more{}",
+            epoch.0,
+            self.ordered(warrant.order.as_ref())
+        );
+        tracing::warn!(key = %id, by = ?order.nonce, "administrators moved the shares of this key to other nodes");
+        self.change(context, change)?;
+        partition.keyring.remove(*id);
+        for child in there.into_iter().chain(wait) {
+            partition.keyring.remove(child);
+            partition.shared.children.remove(child);
+        }
+        partition.shared.remove(*id);
+        partition.shared.replace(*id, warrant.certificate.clone());
+        Ok(())
+    }
+
+    /// Whether administrators have ordered that the shares move to those who have signed this certificate.
+    fn check_leave(&self, view: &View, read: &Read, warrant: &Warrant) -> Result<Order, Error> {
+        let signed = warrant.order.as_ref().ok_or_else(|| forged("nobody ordered these shares"))?;
+        let judged = signed.judge(view.document.membership(), 1);
+        let (order, _) = judged.map_err(|refusal| forged(refusal.to_string()))?;
+        let named = order.partition == read.claim.partition && order.key == read.id;
+        let seats: Vec<Seat> = read.claim.seats.iter().copied().map(Seat).collect();
+        let moved = matches!(&order.act, OrderedAct::Reshare { seats: ordered, .. } if *ordered == seats);
+        let of_it = read.claim.mandate == sha256(&signed.text) && order.epoch < read.epoch.0;
+        if named && moved && of_it {
+            return Ok(order);
+        }
+        Err(forged("the order is not about these shares"))
+    }
+
+    /// Who ordered something, for a record.
+    pub(super) fn ordered(&self, order: Option<&crate::cluster::order::SignedOrder>) -> String {
+        let (Some(order), Some(view)) = (order, self.cluster.view()) else { return String::new() };
+        match order.judge(view.document.membership(), 1) {
+            Ok((Order { act, .. }, names)) => {
+                let names: Vec<_> = names.into_iter().collect();
+                format!("; {act}, ordered by {}", names.join(", "))
+            }
+            // They have left since.
+            Err(_) => "; ordered by administrators of an earlier membership document".into(),
+        }
+    }
+
+    /// The partition of this name.
+    pub(super) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// What this node has of a key's shares.
+    pub(in super::super) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
+        let Some(partition) = self.partition_named(partition) else { return Account::default() };
+        let highest = partition.shared.highest(key);
+        let Some(shared) = partition.shared.key(key) else {
+            return Account { highest, ..Account::default() };
+        };
+        Account {
+            certificate: Some(shared.certificate.clone().into()),
+            order: shared.order.clone(),
+            proofs: shared.standing().proofs,
+            highest,
+            bans: shared.bans(),
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Whether this node takes part when the shares of a key are to become others: on administrators' order, or by the
+//! schedule. It believes neither the coordinator nor any other node, but its own membership document, its own share
+//! and certificate, and its own clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use pkcs11_sys::{CKA_CLASS, CKA_KEY_TYPE, CKO_PRIVATE_KEY};
+use strongroom_shared::{
+    fault::FaultCode,
+    object::{ObjectId, Shares, Template},
+    wire::CallId,
+};
+
+use super::{
+    super::{
+        Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition,
+        records::decode,
+    },
+    bans::SignedBan,
+    ceremonies::{Coordinator, Going, Kind, Work},
+    certificate::{Certificate, Claim, sha256},
+    draft::Draft,
+    keys::SharedKey,
+    party::{About, digits, forbidden, names, refusal},
+    plan::{Plan, likeness},
+    words::{Objects, Renewal},
+};
+use crate::{
+    cluster::{
+        Member, Membership,
+        order::{Order, OrderedAct, Seat},
+    },
+    crypto::threshold::{self, CeremonyId, Committee, Party, PublicShares, Resharing, Setup},
+    platform::Platform,
+};
+
+/// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
+pub(super) const SPAN: u64 = 64;
+/// How many shares one order may have made that do not become active.
+const TRIES: usize = 4;
+/// How many shares of one key may wait at once.
+const WAITING: usize = 16;
+
+/// How a renewal began.
+pub enum Renewing {
+    /// It is under way.
+    Begun(Box<Going>),
+    /// This node knows of bans that the coordinator did not tell.
+    Behind(Vec<SignedBan>),
+}
+
+/// The shares that there are, as their certificate says.
+pub(super) struct Old {
+    /// The certificate's claim, encoded.
+    pub bytes: Vec<u8>,
+    /// The same.
+    pub claim: Claim,
+    /// Everybody's public shares.
+    pub public: PublicShares,
+}
+
+impl Old {
+    /// What a certificate says that all of its nodes have signed.
+    pub fn of(certificate: &[u8]) -> Result<Self, Error> {
+        let whole: Certificate = decode(certificate)?;
+        let claim = whole.claim()?;
+        if !whole.is_whole(&claim.seats) {
+            return Err(forbidden("not all nodes have signed the certificate of the shares that there are"));
+        }
+        let ready = claim.ready().map_err(|error| forbidden(error.to_string()))?;
+        Ok(Self { public: ready.shares().clone(), claim, bytes: whole.claim })
+    }
+}
+
+/// Who holds the shares afterwards, and who has lost its own.
+pub(super) struct Move {
+    /// How many hold a share and how many sign.
+    pub committee: Committee,
+    /// The nodes: Ed25519 keys, in the order of their seats.
+    pub seats: Vec<[u8; 32]>,
+    /// The node that gets a share again.
+    pub lost: Option<[u8; 32]>,
+}
+
+impl Move {
+    /// What an act does to the shares that there are.
+    ///
+    /// # Errors
+    /// No committee can be so.
+    pub fn of(act: &OrderedAct, old: &Old) -> Result<Self, Error> {
+        let committee = old.public.committee();
+        let same = |lost| Self { committee, seats: old.claim.seats.clone(), lost };
+        match act {
+            OrderedAct::Refresh => Ok(same(None)),
+            OrderedAct::Repair { node } if old.claim.seats.contains(node) => Ok(same(Some(*node))),
+            OrderedAct::Repair { .. } => {
+                Err(forbidden("the node that is to be repaired holds no share of this key"))
+            }
+            OrderedAct::Share { .. } => Err(forbidden("this key is shared already")),
+            OrderedAct::Reshare { threshold, seats } => {
+                let committee = committee_of(*threshold, seats)?;
+                Ok(Self { committee, seats: seats.iter().map(|Seat(node)| *node).collect(), lost: None })
+            }
+        }
+    }
+
+    /// Whether shares are only made anew, and none is dealt.
+    pub fn is_refresh(&self, old: &Old) -> bool {
+        self.lost.is_none() && self.committee == old.public.committee() && self.seats == old.claim.seats
+    }
+
+    /// The seat of a node afterwards.
+    pub fn seat(&self, node: &[u8; 32]) -> Option<Party> {
+        let place = self.seats.iter().position(|seat| seat == node)?;
+        Party::new(u8::try_from(place + 1).ok()?)
+    }
+
+    /// Everybody who takes part: those who are to hold the shares, and dealers that leave.
+    ///
+    /// # Errors
+    /// Somebody is no member, or a dealer sits where it may not.
+    pub fn parties(
+        &self,
+        old: &Old,
+        dealers: &BTreeMap<Party, Party>,
+        membership: &Membership,
+    ) -> Result<BTreeMap<Party, Member>, Error> {
+        let member = |node: &[u8; 32]| {
+            let text = "a node that is to take part is no member of the cluster any more: order a reshare to those \
+                        that are";
+            membership.member(node).cloned().ok_or_else(|| forbidden(text))
+        };
+        let seats = (1..).map_while(Party::new).zip(&self.seats);
+        let mut parties = seats
+            .map(|(party, node)| Ok((party, member(node)?)))
+            .collect::<Result<BTreeMap<_, _>, Error>>()?;
+        for (seat, was) in dealers {
+            let place = usize::from(was.number()).checked_sub(1);
+            let node = place.and_then(|place| old.claim.seats.get(place));
+            let node = node.ok_or_else(|| forbidden("a dealer that holds no share"))?;
+            let sits = match self.seat(node) {
+                Some(stays) => stays == *seat && self.lost != Some(*node),
+                None => !self.committee.has(*seat) && parties.insert(*seat, member(node)?).is_none(),
+            };
+            if !sits {
+                return Err(forbidden("a dealer at a seat that is not its own"));
+            }
+        }
+        Ok(parties)
+    }
+}
+
+/// The committee at these seats.
+///
+/// # Errors
+/// There can be none.
+pub(super) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
+    let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
+    let committee = Committee::new(threshold, parties).map_err(|error| refusal(&error))?;
+    if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
+        return Err(forbidden("a node is to hold two shares"));
+    }
+    Ok(committee)
+}
+
+/// What this node has of a key before its shares become others.
+struct Own<'a> {
+    partition: &'a Arc<Partition>,
+    shared: Option<Arc<SharedKey>>,
+    node: [u8; 32],
+}
+
+impl<P: Platform> Vault<P> {
+    /// Takes part, if it may, in a ceremony that makes other shares of a key.
+    pub(super) fn begin_renewing(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        coordinator: Coordinator,
+        renewal: Renewal,
+        setup: &dyn Fn(Party) -> Setup,
+    ) -> Result<Renewing, Error> {
+        context.call = CallId::RenewShares;
+        let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?;
+        let old = Old::of(&renewal.certificate)?;
+        let id = ObjectId(old.public.key().0);
+        (context.subject, context.object) = (old.claim.partition.clone(), Some(id));
+        let name = &old.claim.partition;
+        let partition = self.partition_named(name).ok_or_else(|| {
+            forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
+        })?;
+        let membership = view.document.membership();
+        let own = Own { shared: partition.shared.key(id), partition: &partition, node: identity.public() };
+        let banned = self.hear_of_bans(context, &own, &old, &renewal.bans)?;
+        if let Some(shared) = own.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch()) {
+            let untold = shared.unknown_to(&renewal.bans);
+            if !untold.is_empty() {
+                return Ok(Renewing::Behind(untold));
+            }
+        }
+        let (act, by) = self.check_order(view, &renewal, &old, &own, banned)?;
+        let to = Move::of(&act, &old)?;
+        if to.is_refresh(&old) != renewal.dealers.is_empty() {
+            return Err(forbidden("the coordinator means another act than the one that was ordered"));
+        }
+        let parties = to.parties(&old, &renewal.dealers, membership)?;
+        let me = parties.iter().find(|(_, member)| member.identity == own.node).map(|(party, _)| *party);
+        let setup = setup(me.ok_or_else(|| forbidden("this node has no part in it"))?);
+        if setup.key != old.public.key() {
+            return Err(forbidden("the certificate is another key's"));
+        }
+        let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
+        own.check_epoch(&to, &old, id, &setup)?;
+        own.check_waiting(id, &renewal)?;
+        let plan = own.plan(&to, &old, &renewal, id)?;
+        let about = About {
+            partition: Arc::clone(&partition),
+            object: id,
+            call: CallId::RenewShares,
+            detail: detail(setup.id, &coordinator, &act, &by, &parties),
+        };
+        about.tell(context);
+        let now = self.platform.uptime();
+        if let Some(order) = &renewal.order {
+            let text = sha256(&order.text);
+            let uses = self.cluster.ceremonies.uses(&text)?;
+            self.cluster.ceremonies.used(text, uses, now)?;
+        }
+        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Shares, now)?;
+        let node = coordinator.node;
+        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
+        let begun = match (share.as_deref(), to.is_refresh(&old)) {
+            (Some(shared), true) => threshold::refresh(&shared.share, &setup),
+            (shared, _) => {
+                let share = shared.map(|shared| &shared.share);
+                let (dealers, committee) = (renewal.dealers, to.committee);
+                threshold::reshare(&Resharing { old: &old.public, share, dealers, committee }, &setup)
+            }
+        };
+        let (ceremony, outgoing) = begun.map_err(|error| refusal(&error)).inspect_err(give_up)?;
+        let mut going = Box::new(Going {
+            coordinator,
+            parties,
+            me: setup.me,
+            about,
+            work: Some(Work::Making(ceremony, Box::new(plan))),
+            outbox: Default::default(),
+            end: None,
+        });
+        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
+        Ok(Renewing::Begun(going))
+    }
+
+    /// Keeps the bans that the coordinator tells; whether there is any.
+    fn hear_of_bans(
+        &self,
+        context: &mut Context<'_>,
+        own: &Own<'_>,
+        old: &Old,
+        bans: &[SignedBan],
+    ) -> Result<bool, Error> {
+        match own.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch()) {
+            Some(shared) => {
+                self.learn(context, own.partition, shared, bans)?;
+                Ok(!shared.bans().is_empty())
+            }
+            None => Ok(!bans.is_empty()),
+        }
+    }
+
+    /// What administrators have ordered, and who they are; or that the schedule asks for a refresh.
+    fn check_order(
+        &self,
+        view: &View,
+        renewal: &Renewal,
+        old: &Old,
+        own: &Own<'_>,
+        banned: bool,
+    ) -> Result<(OrderedAct, String), Error> {
+        let membership = view.document.membership();
+        if old.claim.cluster != membership.cluster {
+            return Err(forbidden("the shares are another cluster's"));
+        }
+        let Some(signed) = &renewal.order else {
+            let shared = own.shared.as_deref().ok_or_else(|| forbidden("no share of this key here"))?;
+            self.check_schedule(shared, banned)?;
+            return Ok((OrderedAct::Refresh, "by the schedule".into()));
+        };
+        let judged = signed.judge(membership, least(banned));
+        let (order, names) = judged.map_err(|refusal| forbidden(refusal.to_string()))?;
+        order
+            .check_time(self.platform.now() / 1_000_000)
+            .map_err(|refusal| forbidden(refusal.to_string()))?;
+        let Order { partition, key, epoch, act, .. } = order;
+        let of_it = partition == old.claim.partition && key.0 == old.public.key().0;
+        if !of_it || epoch != old.public.epoch().0 {
+            return Err(forbidden("the order is about other shares than those of the certificate"));
+        }
+        Ok((act, format!("ordered by {}", names.into_iter().collect::<Vec<_>>().join(", "))))
+    }
+}
+
+/// How many administrators it takes, whatever the document says: a ban ends by two.
+pub(super) const fn least(banned: bool) -> u32 {
+    if banned { 2 } else { 1 }
+}
+
+fn detail(
+    id: CeremonyId,
+    coordinator: &Coordinator,
+    act: &OrderedAct,
+    by: &str,
+    parties: &BTreeMap<Party, Member>,
+) -> String {
+    let names = names(parties.values());
+    format!("ceremony {} of node {}: {act} {by}: {names}", digits(id), coordinator.name)
+}
+
+impl Own<'_> {
+    /// This node's own share, if it is to give something of it.
+    fn share(
+        &self,
+        to: &Move,
+        old: &Old,
+        me: Party,
+        dealers: &BTreeMap<Party, Party>,
+    ) -> Result<Option<Arc<SharedKey>>, Error> {
+        if !to.is_refresh(old) && !dealers.contains_key(&me) {
+            return Ok(None);
+        }
+        let shared = self.shared.clone().ok_or_else(|| {
+            forbidden("this node has lost its share of the key: `hsmctl key repair` gives it one again")
+        })?;
+        shared.check_current()?;
+        let certificate: Certificate = decode(&shared.certificate)?;
+        if certificate.claim != old.bytes {
+            return Err(forbidden(format!(
+                "the order starts from the shares of epoch {}, and the one here is of epoch {}",
+                old.public.epoch().0,
+                shared.epoch().0
+            )));
+        }
+        Ok(Some(shared))
+    }
+
+    /// Whether the new shares are later than all that this node has ever said to have.
+    fn check_epoch(&self, to: &Move, old: &Old, id: ObjectId, setup: &Setup) -> Result<(), Error> {
+        let (from, new) = (old.public.epoch().0, setup.epoch.0);
+        let later = self.shared.as_ref().is_some_and(|shared| shared.epoch().0 > from);
+        if later && to.lost != Some(self.node) {
+            return Err(forbidden(format!(
+                "the order starts from epoch {from}, and this node is further: ask for the state of the key again"
+            )));
+        }
+        let highest = self.partition.shared.highest(id).unwrap_or_default();
+        if new <= highest.max(from) || new > from.saturating_add(SPAN) {
+            return Err(forbidden(format!("epoch {new} cannot follow here: this node has seen {highest}")));
+        }
+        Ok(())
+    }
+
+    /// Whether not too many shares wait already: a coordinator that has them made and keeps their certificates to itself
+    /// gets few of them.
+    fn check_waiting(&self, id: ObjectId, renewal: &Renewal) -> Result<(), Error> {
+        let pending = self.partition.shared.pending();
+        let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
+        let alike = waiting.iter().filter(|pending| pending.order == renewal.order).count();
+        let most = if renewal.order.is_some() { TRIES } else { 1 };
+        if alike < most && waiting.len() < WAITING {
+            return Ok(());
+        }
+        Err(Error::caller(
+            FaultCode::Full,
+            "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
+             without it, after `hsmctl cluster remove` and an hour",
+        ))
+    }
+
+    /// What the objects are to be like: as they are here, or as the coordinator says and others confirm.
+    fn plan(&self, to: &Move, old: &Old, renewal: &Renewal, id: ObjectId) -> Result<Plan, Error> {
+        let (descendants, _) = self.partition.shared.children.of(id);
+        let newcomer = to.seats.iter().any(|seat| !old.claim.seats.contains(seat));
+        if newcomer && !descendants.is_empty() {
+            let count = descendants.len();
+            tracing::warn!(key = %id, count, "keys descend from it that new nodes do not have: derive them again");
+        }
+        let keyring = &self.partition.keyring;
+        let Objects { public, private } = match &self.shared {
+            Some(_) => Objects { public: None, private: own_object(keyring, id)? },
+            None => {
+                check_given(self.partition, &renewal.objects, id, old.claim.public)?;
+                renewal.objects.clone()
+            }
+        };
+        let public = public.filter(|_| !keyring.has(old.claim.public));
+        let (threshold, parties) = (to.committee.threshold(), to.committee.parties());
+        let draft = Draft {
+            scheme: old.public.scheme(),
+            shares: Shares { threshold, parties },
+            public: public.clone().unwrap_or_else(|| private.clone()),
+            private,
+        };
+        Ok(Plan {
+            publish: public.is_some(),
+            text: renewal.order.as_ref().map(|order| sha256(&order.text)).unwrap_or_default(),
+            order: renewal.order.clone(),
+            object: Some(likeness(&draft.private)),
+            seats: to.seats.clone(),
+            public: old.claim.public,
+            draft,
+        })
+    }
+}
+
+/// The attributes of the private key's object.
+pub(super) fn own_object(keyring: &Keyring, id: ObjectId) -> Result<Template, Error> {
+    let objects = keyring.token_objects();
+    let object = objects.iter().find(|object| object.id == id);
+    object.map(|object| object.attributes.clone()).ok_or_else(|| FaultCode::KeyHandleInvalid.into())
+}
+
+/// Whether objects that this node does not have can be made here as the coordinator describes them. What the private
+/// key's is like, those confirm who have it; a public one shows nothing that the key itself does not say.
+pub(super) fn check_given(
+    partition: &Partition,
+    given: &Objects,
+    id: ObjectId,
+    public: ObjectId,
+) -> Result<(), Error> {
+    if partition.keyring.has(id) || partition.shared.key(public).is_some() || public == id {
+        return Err(forbidden("an object here has the id of the key"));
+    }
+    if partition.rules().record.label.is_none() {
+        return Err(FaultCode::TokenNotInitialized.into());
+    }
+    let private = &given.private;
+    let shared = attributes::shares(private).is_some()
+        && private.ulong(CKA_CLASS) == Some(CKO_PRIVATE_KEY)
+        && private.ulong(CKA_KEY_TYPE).is_some()
+        && attributes::holds_no_secret(private);
+    let public = given.public.as_ref().is_none_or(|public| {
+        public.ulong(CKA_CLASS) == Some(pkcs11_sys::CKO_PUBLIC_KEY)
+            && public.ulong(CKA_KEY_TYPE) == private.ulong(CKA_KEY_TYPE)
+    });
+    if shared && public { Ok(()) } else { Err(forbidden("these are no objects of a shared key")) }
+}

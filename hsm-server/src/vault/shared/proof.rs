@@ -1,0 +1,372 @@
+//! The proof that new shares sign, after which those before them are erased.
+//!
+//! Quorums of which every holder is in at least one sign a text that is good for nothing else: it begins with a label
+//! of its own and is no transaction. Each node verifies the signatures itself, under the key's public key, before it
+//! erases the share that it had before; until then that share is kept, and not used.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use minicbor::{Decode, Encode};
+use strongroom_shared::{fault::FaultCode, object::ObjectId, wire::CallId};
+
+use super::{
+    super::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, Question},
+        partition::Partition,
+        record::Change,
+        records::decode,
+    },
+    ceremonies::{Coordinator, Going, Kind, Work},
+    certificate::{Certificate, Claim, sha256},
+    generate::ACTIVATION,
+    keys::SharedKey,
+    lookafter::PATIENCE,
+    party::{About, digits, forbidden, names, refusal},
+    relay::{Lead, Relay, Trouble},
+    words::{Begin, Task},
+};
+use crate::{
+    cluster::Member,
+    crypto::{
+        self,
+        threshold::{self, Committee, Party, PublicShares, Setup, Signing, Step, combine},
+    },
+    platform::{Platform, Time},
+    store::Path,
+};
+
+/// What the text of a proof begins with.
+const LABEL: &[u8] = b"strongroom proof of shares 1\0";
+/// How long one signature may take.
+const BUDGET: Time = 5_000_000;
+/// How long a node may take for its part of a round.
+const ROUND: Duration = Duration::from_secs(3);
+/// How long whoever made the shares has for proving them, before others do.
+const GRACE: Time = 30_000_000;
+
+/// A signature by the shares of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Proof {
+    /// Who signed.
+    #[n(0)]
+    pub signers: BTreeSet<Party>,
+    /// What they signed, by the mechanism that the key's scheme proves by.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: Vec<u8>,
+}
+
+/// What signers of a proof sign.
+fn text(claim: &[u8; 32], public: &PublicShares, signers: &BTreeSet<Party>) -> Vec<u8> {
+    let signers: Vec<u8> = signers.iter().map(|party| party.number()).collect();
+    [LABEL, claim, &public.key().0, &public.epoch().0.to_be_bytes(), &signers].concat()
+}
+
+/// What a claim's hash and its public shares are.
+struct Subject {
+    claim: [u8; 32],
+    public: PublicShares,
+}
+
+impl Subject {
+    fn of(certificate: &[u8]) -> Result<Self, Error> {
+        let whole: Certificate = decode(certificate)?;
+        let claim: Claim = whole.claim()?;
+        let ready = claim.ready().map_err(|error| forbidden(error.to_string()))?;
+        Ok(Self { claim: sha256(&whole.claim), public: ready.shares().clone() })
+    }
+
+    /// Whether a signature is one, of enough members.
+    fn holds(&self, proof: &Proof) -> bool {
+        let committee = self.public.committee();
+        let whole = proof.signers.len() == usize::from(committee.threshold())
+            && proof.signers.iter().all(|party| committee.has(*party));
+        let message = text(&self.claim, &self.public, &proof.signers);
+        let verified = self.public.public_key().is_ok_and(|key| {
+            crypto::verify_shared(self.public.scheme(), &key, &message, &proof.signature).is_ok()
+        });
+        whole && verified
+    }
+
+    /// Whether these show that every share signs.
+    fn is_proven(&self, proofs: &[Proof]) -> bool {
+        if proofs.len() > usize::from(Committee::MAX) {
+            return false;
+        }
+        let seen: BTreeSet<Party> = proofs.iter().flat_map(|proof| proof.signers.iter().copied()).collect();
+        seen == self.public.committee().everybody() && proofs.iter().all(|proof| self.holds(proof))
+    }
+}
+
+/// Quorums of which every member is in at least one, as few as there can be.
+fn quorums(committee: Committee) -> Vec<BTreeSet<Party>> {
+    let members: Vec<Party> = committee.members().collect();
+    let size = usize::from(committee.threshold());
+    let fill = |some: &[Party]| {
+        let others = members.iter().filter(|party| !some.contains(party));
+        some.iter().chain(others).take(size).copied().collect()
+    };
+    members.chunks(size).map(fill).collect()
+}
+
+impl<P: Platform> Vault<P> {
+    /// Takes part in a proof. What is signed is this node's own text, so it needs nobody's word.
+    pub(super) fn begin_proving(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        coordinator: Coordinator,
+        (signers, claim): (BTreeSet<Party>, [u8; 32]),
+        setup: &dyn Fn(Party) -> Setup,
+        key: threshold::KeyId,
+    ) -> Result<Box<Going>, Error> {
+        context.call = CallId::RenewShares;
+        let id = ObjectId(key.0);
+        let (partition, shared) =
+            self.holder_of(id).ok_or_else(|| forbidden(format!("no share of key {id} here")))?;
+        context.subject.clone_from(&partition.rules().record.name);
+        context.object = Some(id);
+        shared.check_current()?;
+        let subject = Subject::of(&shared.certificate)?;
+        let setup = setup(shared.share.party());
+        if subject.claim != claim || setup.epoch != subject.public.epoch() {
+            return Err(forbidden("the coordinator means other shares than those that are active here"));
+        }
+        if !shared.standing().proofs.is_empty() {
+            return Err(forbidden("these shares have shown that they sign"));
+        }
+        if !shared.may_sign(&signers) {
+            return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
+        }
+        let members = shared.members(view.document.membership());
+        let parties: BTreeMap<Party, Member> =
+            members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
+        if parties.len() != signers.len() {
+            return Err(forbidden("one of the signers is no member of the cluster"));
+        }
+        let about = About {
+            partition,
+            object: id,
+            call: CallId::RenewShares,
+            detail: format!(
+                "ceremony {} of node {}: proof that the shares of epoch {} sign: {}",
+                digits(setup.id),
+                coordinator.name,
+                setup.epoch.0,
+                names(parties.values())
+            ),
+        };
+        about.tell(context);
+        let now = self.platform.uptime();
+        self.cluster.ceremonies.reserve(setup.id, coordinator.node, Kind::Signature, now)?;
+        let node = coordinator.node;
+        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
+        self.record_done(context).inspect_err(give_up)?;
+        let signing = Signing { input: self.proof_input(&subject, &signers).inspect_err(give_up)?, signers };
+        let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
+        let (ceremony, outgoing) = begun.inspect_err(give_up)?;
+        let mut going = Box::new(Going {
+            coordinator,
+            parties,
+            me: setup.me,
+            about,
+            work: Some(Work::Signing(ceremony)),
+            outbox: Default::default(),
+            end: None,
+        });
+        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
+        Ok(going)
+    }
+
+    fn proof_input(&self, subject: &Subject, signers: &BTreeSet<Party>) -> Result<Vec<u8>, Error> {
+        let message = text(&subject.claim, &subject.public, signers);
+        let scheme = subject.public.scheme();
+        Ok(crypto::shared_input(scheme, crypto::proving_mechanism(scheme), &message)?)
+    }
+
+    /// The key of this id of which this node holds a share, and where.
+    pub(super) fn holder_of(&self, id: ObjectId) -> Option<(Arc<Partition>, Arc<SharedKey>)> {
+        let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        partitions.values().find_map(|partition| Some((Arc::clone(partition), partition.shared.key(id)?)))
+    }
+
+    /// Has the shares of a key show that they sign, and everybody erase those before them.
+    pub(super) fn prove_shares(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        (name, partition): (&str, &Partition),
+        id: ObjectId,
+    ) -> Result<(), Error> {
+        let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
+        let subject = Subject::of(&shared.certificate)?;
+        let mut proofs = shared.standing().proofs;
+        if proofs.is_empty() {
+            for signers in quorums(subject.public.committee()) {
+                let signature = self.proof(context, view, &subject, &shared, signers.clone());
+                let signature = signature.inspect_err(|_| context.recorded = false)?;
+                proofs.push(Proof { signers, signature });
+            }
+        }
+        self.take_proofs(context, name, id, &proofs)?;
+        let question = Question::Proven { partition: name.into(), key: id, proofs };
+        // Those that have left hold one too.
+        for trouble in self.ask_all(view, view.others(), &question, ACTIVATION) {
+            // It asks for the proof itself when it greets the others.
+            tracing::info!(trouble, "a node has not erased the share that it had before");
+        }
+        Ok(())
+    }
+
+    fn proof(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        subject: &Subject,
+        shared: &SharedKey,
+        signers: BTreeSet<Party>,
+    ) -> Result<Vec<u8>, Error> {
+        let members = shared.members(view.document.membership());
+        let parties: BTreeMap<Party, Member> =
+            members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
+        let until = self.platform.uptime().saturating_add(BUDGET);
+        let mut relay = Relay::new(self, view, parties, (until, ROUND), Lead::Together)?;
+        let public = &subject.public;
+        let (id, key, epoch, me) = (relay.id, public.key(), public.epoch(), shared.share.party());
+        let task = Task::Prove { signers: signers.clone(), claim: subject.claim };
+        relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() }).map_err(unproven)?;
+        let signing = Signing { input: self.proof_input(subject, &signers)?, signers };
+        let combining = combine(public, &signing, &Setup { key, id, epoch, me });
+        let combining = combining.map_err(|error| refusal(&error))?;
+        match combining.step(relay.collected()) {
+            Step::Done(signature, _) => Ok(signature),
+            Step::Abort(abort) => Err(missing(abort.to_string())),
+            Step::Refused(_, rejected) => Err(missing(rejected.to_string())),
+            Step::Continue(..) => Err(missing("not every signer gave its part".into())),
+        }
+    }
+
+    /// Erases the share before, if these show that every one of its successors signs.
+    pub(in super::super) fn take_proofs(
+        &self,
+        context: &mut Context<'_>,
+        name: &str,
+        id: ObjectId,
+        proofs: &[Proof],
+    ) -> Result<(), Error> {
+        context.call = CallId::RenewShares;
+        (context.subject, context.object) = (name.into(), Some(id));
+        let partition = self.partition_named(name).ok_or(FaultCode::Forbidden)?;
+        let _turn = partition.object_turn();
+        let (active, former) = (partition.shared.key(id), partition.shared.former(id));
+        let known = active.as_ref().is_none_or(|active| !active.standing().proofs.is_empty());
+        if known && former.is_none() {
+            return Ok(());
+        }
+        let certificate = active.as_ref().map(|active| active.certificate.clone()).or_else(|| former.clone());
+        let subject = Subject::of(&certificate.ok_or(FaultCode::Internal)?)?;
+        if !subject.is_proven(proofs) {
+            return Err(forbidden("these signatures do not show that every share signs"));
+        }
+        let mut change = Change::new();
+        let standing = active.map(|active| {
+            let mut standing = active.standing();
+            standing.proofs = proofs.to_vec();
+            (active, standing)
+        });
+        if let Some((_, standing)) = &standing {
+            change = change.put(Path::Standing(partition.id, id), standing);
+        }
+        context.detail = format!("every share of epoch {} has signed", subject.public.epoch().0);
+        if former.is_some() {
+            change = change.delete(Path::Former(partition.id, id));
+            context.detail += "; the one before it is erased";
+        }
+        self.change(context, change)?;
+        if let Some((active, standing)) = standing {
+            active.set_standing(standing);
+        }
+        partition.shared.drop_former(id);
+        Ok(())
+    }
+
+    /// Asks the others for the proof that they may have, or has the shares give one.
+    pub(super) fn look_after_former(
+        &self,
+        view: &View,
+        name: &str,
+        partition: &Partition,
+        id: ObjectId,
+    ) -> Result<(), Error> {
+        let now = self.platform.uptime();
+        if !self.cluster.ceremonies.is_turn(id, now) {
+            return Ok(());
+        }
+        let peer = self.own_peer(view)?;
+        let question = Question::Certificate { partition: name.into(), key: id };
+        for member in view.others() {
+            if let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE)
+                && !account.proofs.is_empty()
+            {
+                let mut context = self.about_shares(&peer, CallId::RenewShares);
+                match self.take_proofs(&mut context, name, id, &account.proofs) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => tracing::debug!(%error, "another epoch's proof"),
+                }
+            }
+        }
+        let Some(shared) = partition.shared.key(id) else { return Ok(()) };
+        // Whoever sits first begins, so that not all do at once.
+        let wait = GRACE.saturating_mul(shared.share.party().number().into());
+        let early = self.platform.now() < shared.made.saturating_add(wait);
+        if early || !self.all_well(view, &shared) {
+            return Ok(());
+        }
+        let mut context = self.about_shares(&peer, CallId::RenewShares);
+        self.prove_shares(&mut context, view, (name, partition), id)
+    }
+
+    /// Whether everybody who holds a share of a key is there.
+    pub(super) fn all_well(&self, view: &View, shared: &SharedKey) -> bool {
+        let members = shared.members(view.document.membership());
+        let own = view.me().map(|me| me.id);
+        members.len() == shared.seats.len()
+            && members.values().all(|member| Some(member.id) == own || self.cluster.links.is_well(member.id))
+    }
+}
+
+fn missing(text: String) -> Error {
+    Error::caller(FaultCode::QuorumMissing, text)
+}
+
+/// Why the shares could not show that they sign.
+fn unproven(trouble: Trouble) -> Error {
+    match trouble {
+        Trouble::Own(error) => error,
+        Trouble::Others(setback) => missing(setback.reasons.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_is_in_a_quorum_of_the_right_size() {
+        for parties in 2..=Committee::MAX {
+            for threshold in 2..=parties {
+                let committee = Committee::new(threshold, parties).unwrap();
+                let quorums = quorums(committee);
+                assert!(quorums.iter().all(|quorum| quorum.len() == usize::from(threshold)));
+                let all: BTreeSet<Party> = quorums.iter().flatten().copied().collect();
+                assert_eq!(all, committee.everybody());
+                assert_eq!(quorums.len(), usize::from(parties.div_ceil(threshold)));
+            }
+        }
+    }
+}

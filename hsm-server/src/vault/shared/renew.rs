@@ -1,0 +1,322 @@
+//! Other shares of the same key, at the node that carries out an order or the schedule: it asks everybody what they
+//! have, runs the ceremony, and hands the certificate on. It has no more authority than any other node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
+
+use strongroom_shared::{fault::FaultCode, object::ObjectId};
+
+use super::{
+    super::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, NodeError, Question},
+        partition::Partition,
+        records::encode,
+    },
+    activate::reached,
+    consent::{Move, Old, own_object},
+    generate::{ACTIVATION, GENERATION, certificate},
+    keys::SharedKey,
+    lookafter::{PATIENCE, peer},
+    relay::{Lead, Relay, Trouble},
+    words::{Account, Begin, Objects, Renewal, Task, Warrant},
+};
+use crate::{
+    cluster::{
+        Member,
+        order::{OrderedAct, SignedOrder},
+    },
+    crypto::threshold::{Epoch, Party},
+    platform::Platform,
+};
+
+/// A key whose shares are to become others.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The partition's name.
+    pub name: &'a str,
+    /// The partition.
+    pub partition: &'a Partition,
+    /// The private key.
+    pub id: ObjectId,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The epoch of the new shares.
+    pub epoch: Epoch,
+    /// What is still to be done.
+    pub note: String,
+}
+
+/// What the nodes have that are to take part.
+struct Stock {
+    /// By Ed25519 key.
+    accounts: BTreeMap<[u8; 32], Account>,
+    troubles: BTreeMap<[u8; 32], String>,
+}
+
+fn refused(text: impl Into<String>) -> Error {
+    Error::caller(FaultCode::QuorumMissing, text)
+}
+
+impl<P: Platform> Vault<P> {
+    /// Makes other shares of a key, together with everybody who is to hold one.
+    pub(super) fn renew_shares(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        subject: Subject<'_>,
+        order: Option<&SignedOrder>,
+        act: &OrderedAct,
+    ) -> Result<Renewed, Error> {
+        let Subject { partition, id, .. } = subject;
+        let shared = self.shared_here(partition, id)?;
+        let old = Old::of(&shared.certificate)?;
+        let to = Move::of(act, &old)?;
+        let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?.public();
+        let stock = self.take_stock(view, subject, &old, &to);
+        self.meet(context, view, subject, &shared, (&old, &to), &stock)?;
+        for (node, trouble) in &stock.troubles {
+            if to.seats.contains(node) {
+                return Err(refused(format!("every node that is to hold a share takes part: {trouble}")));
+            }
+        }
+        let dealers = match to.is_refresh(&old) {
+            true => BTreeMap::new(),
+            false => dealers(&old, &to, &identity, &stock)?,
+        };
+        let parties = to.parties(&old, &dealers, view.document.membership())?;
+        let highest = stock.accounts.values().filter_map(|account| account.highest);
+        let highest = highest.chain(partition.shared.highest(id)).max().unwrap_or_default();
+        let epoch = Epoch(highest.saturating_add(1));
+        let until = self.platform.uptime().saturating_add(GENERATION);
+        let times = (until, Duration::from_micros(GENERATION));
+        let mut relay = Relay::new(self, view, parties, times, Lead::Together)?;
+        let public =
+            partition.keyring.token_objects().into_iter().find(|object| object.id == old.claim.public);
+        let renewal = Renewal {
+            order: order.cloned(),
+            certificate: shared.certificate.clone(),
+            dealers,
+            bans: shared.bans(),
+            objects: Objects {
+                public: public.map(|object| object.attributes.clone()),
+                private: own_object(&partition.keyring, id)?,
+            },
+        };
+        let task = Task::Renew(renewal);
+        let begin = Begin { id: relay.id, key: old.public.key(), epoch, task, parcels: Vec::new() };
+        let ran = relay.run(context, &begin);
+        let ran = ran.map_err(|trouble| self.undone_renewal(context, view, subject, (&shared, &to), trouble));
+        let whole = ran.and_then(|()| {
+            certificate(relay.ends(), &to.seats).ok_or_else(|| {
+                refused("the nodes do not say the same of the new shares; none of them uses hers")
+            })
+        });
+        let whole = whole.inspect_err(|_| context.recorded = false)?;
+        let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
+        self.activate(context, &warrant)?;
+        let note = self.hand_on(context, view, subject, (&old, &to), &warrant);
+        Ok(Renewed { epoch, note })
+    }
+
+    /// The key, if this node holds a share of it that may be used.
+    pub(super) fn shared_here(
+        &self,
+        partition: &Partition,
+        id: ObjectId,
+    ) -> Result<std::sync::Arc<SharedKey>, Error> {
+        let shared = partition.shared.key(id).ok_or_else(|| {
+            let text = format!("no share of key {id} here: order it at a node that holds one");
+            Error::caller(FaultCode::KeyHandleInvalid, text)
+        })?;
+        shared.check_current()?;
+        Ok(shared)
+    }
+
+    /// Asks everybody who is or was to hold a share what they have.
+    fn take_stock(&self, view: &View, subject: Subject<'_>, old: &Old, to: &Move) -> Stock {
+        let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
+        let members: Vec<&Member> = view.others().filter(|member| nodes.contains(&member.identity)).collect();
+        let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
+        let ask = |member: &Member| match self.consult(view, member, &question, PATIENCE) {
+            Ok(Answer::Certificate(account)) => Ok(account),
+            Ok(
+                Answer::Vouched(..)
+                | Answer::Progress(_)
+                | Answer::Done
+                | Answer::Agreed(_)
+                | Answer::Descendant(_),
+            ) => Err(NodeError::Malformed("the answer to another question".into())),
+            Err(error) => Err(error),
+        };
+        let mut stock = Stock { accounts: BTreeMap::new(), troubles: BTreeMap::new() };
+        let answers: Vec<_> = thread::scope(|scope| {
+            let asked: Vec<_> = members
+                .iter()
+                .map(|member| {
+                    let thread = thread::Builder::new().name("ceremony".into());
+                    thread.spawn_scoped(scope, move || ask(member))
+                })
+                .collect();
+            let panicked = |_| Err(NodeError::Malformed("the thread that asked it panicked".into()));
+            let answer = |(spawned, member): (std::io::Result<thread::ScopedJoinHandle<'_, _>>, &&Member)| {
+                match spawned {
+                    Ok(thread) => thread.join().unwrap_or_else(panicked),
+                    Err(_) => ask(member),
+                }
+            };
+            asked.into_iter().zip(&members).map(answer).collect()
+        });
+        for (member, answer) in members.into_iter().zip(answers) {
+            match answer {
+                Ok(account) => drop(stock.accounts.insert(member.identity, account)),
+                Err(error) => {
+                    drop(stock.troubles.insert(member.identity, format!("node {}: {error}", member.name)));
+                }
+            }
+        }
+        stock
+    }
+
+    /// Brings those who have missed an activation to the same epoch, and hears of bans.
+    fn meet(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        Subject { name, partition, id }: Subject<'_>,
+        shared: &SharedKey,
+        (old, to): (&Old, &Move),
+        stock: &Stock,
+    ) -> Result<(), Error> {
+        for (node, account) in &stock.accounts {
+            let Some(member) = view.document.membership().member(node) else { continue };
+            let reached = reached(account);
+            if let Some((epoch, warrant)) = reached.as_ref().filter(|(epoch, _)| *epoch > shared.epoch()) {
+                let peer = peer(member);
+                let call = strongroom_shared::wire::CallId::RenewShares;
+                self.activate(&mut self.about_shares(&peer, call), warrant)?;
+                return Err(refused(format!(
+                    "node {} had later shares, of epoch {}, and this node has taken its own into use: order it again",
+                    member.name, epoch.0
+                )));
+            }
+            if old.claim.seats.contains(node) && to.lost != Some(*node) {
+                match reached {
+                    Some((epoch, _)) if epoch == shared.epoch() => {
+                        self.learn(context, partition, shared, &account.bans)?;
+                    }
+                    Some(_) | None if to.is_refresh(old) => {
+                        let handed = self.consult(view, member, &Warrant::of(shared).question(), ACTIVATION);
+                        handed.map_err(|error| {
+                            refused(format!(
+                                "node {} has not its share of epoch {}: {error}; `hsmctl key repair {name} {id} --node \
+                                 {}` gives it one again",
+                                member.name,
+                                shared.epoch().0,
+                                member.name
+                            ))
+                        })?;
+                    }
+                    Some(_) | None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Why nothing came of it; what was learned of bans and culprits is kept.
+    fn undone_renewal(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        Subject { partition, .. }: Subject<'_>,
+        (shared, to): (&SharedKey, &Move),
+        trouble: Trouble,
+    ) -> Error {
+        let setback = match trouble {
+            Trouble::Own(error) => return error,
+            Trouble::Others(setback) => setback,
+        };
+        let heard: Vec<_> = setback.bans.iter().flat_map(|(_, bans)| bans.iter().cloned()).collect();
+        let kept = self.learn(context, partition, shared, &heard);
+        let seated = to.seats == shared.seats;
+        let accused = if seated { self.accuse(context, shared, view, &setback) } else { Ok(()) };
+        if let Err(error) = kept.and(accused) {
+            return error;
+        }
+        refused(format!(
+            "every node that is to hold a share takes part, and the shares are as they were: {}",
+            setback.reasons.join("; ")
+        ))
+    }
+
+    /// Hands the certificate on to everybody, and has the new shares show that they sign.
+    fn hand_on(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        Subject { name, partition, id }: Subject<'_>,
+        (old, to): (&Old, &Move),
+        warrant: &Warrant,
+    ) -> String {
+        let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
+        let others = view.others().filter(|member| nodes.contains(&member.identity));
+        // Whoever does not hear it asks for the certificate itself.
+        let troubles = self.ask_all(view, others, &warrant.question(), ACTIVATION);
+        let mut notes: Vec<String> = troubles
+            .into_iter()
+            .map(|trouble| format!("has not taken its new share into use yet: {trouble}"))
+            .collect();
+        if partition.shared.key(id).is_none() {
+            notes.push("this node holds no share of the key any more".into());
+        } else if let Err(error) = self.prove_shares(context, view, (name, partition), id) {
+            notes.push(format!(
+                "the shares before are kept until every new one has signed, which the nodes go on trying: {error}"
+            ));
+        }
+        // What has been done is done, and on record.
+        context.recorded = true;
+        for note in &notes {
+            tracing::warn!(key = %id, note, "new shares");
+        }
+        notes.join("; ")
+    }
+}
+
+/// Who deals: as many as sign, of those who hold the same shares as this node, and rather such as stay.
+fn dealers(old: &Old, to: &Move, own: &[u8; 32], stock: &Stock) -> Result<BTreeMap<Party, Party>, Error> {
+    let same = |node: &[u8; 32]| {
+        let reached = stock.accounts.get(node).and_then(reached);
+        node == own || reached.is_some_and(|(epoch, _)| epoch == old.public.epoch())
+    };
+    let seats = (1..).map_while(Party::new).zip(&old.claim.seats);
+    let mut candidates: Vec<(Party, Option<Party>, &[u8; 32])> = seats
+        .filter(|(_, node)| to.lost != Some(**node) && same(node))
+        .map(|(was, node)| (was, to.seat(node), node))
+        .collect();
+    candidates.sort_by_key(|(_, stays, node)| (stays.is_none(), *node != own));
+    let needed = usize::from(old.public.committee().threshold());
+    if candidates.len() < needed {
+        let names: Vec<_> = stock.troubles.values().map(String::as_str).collect();
+        return Err(refused(format!(
+            "{} of the {needed} nodes whose shares it takes are there: {}",
+            candidates.len(),
+            names.join("; ")
+        )));
+    }
+    let mut above = (to.committee.parties() + 1..).map_while(Party::new);
+    let deal = |(was, stays, _): (Party, Option<Party>, _)| Some((stays.or_else(|| above.next())?, was));
+    candidates
+        .into_iter()
+        .take(needed)
+        .map(deal)
+        .collect::<Option<_>>()
+        .ok_or_else(|| FaultCode::Internal.into())
+}

@@ -1,0 +1,147 @@
+//! The life of shares over real servers: refreshed while nodes are killed, repaired after a node was put back to an
+//! old copy, and moved to other nodes and back.
+
+use std::{
+    fs,
+    path::Path,
+    thread::{self, sleep},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    support::{PARTITION, alone_in, eventually},
+    threshold::{Shared, World},
+};
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The private key, as an administrator of a node sees it: its id, and how it is shared.
+fn listed(world: &World, node: usize) -> Option<(String, String)> {
+    let listed = world.nodes.servers[node].ask(&["--json", "key", "list", PARTITION]).ok()?;
+    let all: Value = serde_json::from_str(&listed).ok()?;
+    let rows = all.as_array().cloned().or_else(|| all.get("rows")?.as_array().cloned())?;
+    let private = rows.iter().find(|row| row["class"] == "private")?;
+    Some((private["id"].as_str()?.to_owned(), private["shares"].as_str()?.to_owned()))
+}
+
+fn order(world: &World, words: &[&str]) -> Result<String, String> {
+    let key = listed(world, 0).unwrap().0;
+    let (act, rest) = words.split_first().unwrap();
+    let words = [&["--json", "key", act, PARTITION, &key, "--yes"][..], rest].concat();
+    world.nodes.servers[0].ask(&words).map_err(|error| error.to_string())
+}
+
+fn sign(world: &World, key: &Shared) -> Result<(), String> {
+    key.sign_eddsa(&world.session, b"buy low").map_err(|error| error.to_string())
+}
+
+/// Whichever node is missing, the others sign.
+fn is_sound(world: &mut World, key: &Shared) {
+    for missing in [2, 1] {
+        world.kill(missing);
+        eventually("the others sign", || sign(world, key).ok());
+        world.start(missing);
+        world.nodes.await_all().unwrap();
+    }
+}
+
+#[test]
+fn shares_are_refreshed_repaired_and_moved_while_nodes_die() {
+    let name = "shares::shares_are_refreshed_repaired_and_moved_while_nodes_die";
+    alone_in(name, Duration::from_secs(400), "a", |folder| {
+        let mut world = World::new(folder);
+        let key = world.generate("EC:edwards25519", "edwards");
+        // An old copy of a node.
+        world.kill(2);
+        let (state, old) = (world.nodes.servers[2].state().to_path_buf(), folder.join("old"));
+        copy(&state, &old);
+        world.start(2);
+        world.nodes.await_all().unwrap();
+
+        let told = order(&world, &["refresh"]).unwrap();
+        assert!(told.contains("\"epoch\": 1"), "{told}");
+        is_sound(&mut world, &key);
+
+        // kill -9 of a node at other moments of a refresh each time, the certificate's among them.
+        for pause in [40, 61, 72, 83, 94, 105, 116, 130, 150, 181] {
+            let id = listed(&world, 0).unwrap().0;
+            let victim = 1 + pause % 2;
+            let mut nodes = std::mem::take(&mut world.nodes.servers);
+            let told = thread::scope(|scope| {
+                let (first, others) = nodes.split_first_mut().unwrap();
+                let first = &*first;
+                let asked = scope.spawn(move || {
+                    let told = first.ask(&["--json", "key", "refresh", PARTITION, &id, "--yes"]);
+                    told.map_err(|error| error.to_string())
+                });
+                sleep(Duration::from_millis(pause as u64));
+                others[victim - 1].kill().unwrap();
+                asked.join().unwrap()
+            });
+            world.nodes.servers = nodes;
+            println!("killed after {pause} ms, carried out: {}", told.is_ok());
+            eventually("two of three sign", || sign(&world, &key).ok());
+            world.start(victim);
+            world.nodes.await_all().unwrap();
+            sign(&world, &key).unwrap();
+        }
+        let told = eventually("a refresh by all", || order(&world, &["refresh"]).ok());
+        assert!(told.contains("\"note\": null"), "{told}");
+        is_sound(&mut world, &key);
+
+        // The node is put back to its old copy: its share is worth nothing until it is repaired.
+        world.kill(2);
+        sleep(Duration::from_millis(300));
+        fs::remove_dir_all(&state).unwrap();
+        copy(&old, &state);
+        world.start(2);
+        world.nodes.await_all().unwrap();
+        world.kill(1);
+        for _ in 0..3 {
+            assert!(sign(&world, &key).is_err(), "an old share and a new one");
+        }
+        world.start(1);
+        world.nodes.await_all().unwrap();
+        eventually("the two others sign", || sign(&world, &key).ok());
+        let told = order(&world, &["refresh"]).unwrap_err();
+        assert!(told.contains("key repair"), "{told}");
+        order(&world, &["repair", "--node", "c"]).unwrap();
+        is_sound(&mut world, &key);
+
+        // Another number signs, other nodes hold the shares, and back.
+        for (threshold, parties, nodes) in [("3", "3", "abc"), ("2", "2", "ab"), ("2", "3", "abc")] {
+            let named = nodes.chars().flat_map(|node| ["--node".to_owned(), node.to_string()]);
+            let words: Vec<String> = ["reshare", "--threshold", threshold, "--parties", parties]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(named)
+                .collect();
+            order(&world, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            sign(&world, &key).unwrap();
+            for (node, name) in ["a", "b", "c"].into_iter().enumerate() {
+                let shown = listed(&world, node).map(|(_, shares)| shares);
+                let expected = nodes.contains(name).then(|| format!("{threshold} of {parties}"));
+                assert_eq!(shown, expected, "node {name}");
+            }
+        }
+        is_sound(&mut world, &key);
+        for server in &world.nodes.servers {
+            let whole = server.hsmctl(&["--json", "audit", "verify"]).unwrap();
+            assert!(whole.contains("\"whole\": true"), "{whole}");
+        }
+    });
+}
