@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod fault;
+pub mod hex;
 pub mod mandate;
 pub mod mechanism;
 pub mod message;

@@ -9,13 +9,15 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use pkcs11_sys::*;
 use zeroize::Zeroizing;
 
+use crate::hex::Hex;
+
 /// The name of an object for all its life: 128 random bits, the same after a reconnect or a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId(pub [u8; 16]);
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

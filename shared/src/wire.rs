@@ -16,8 +16,9 @@ use crate::{fault::Fault, message::*, object::ObjectInfo};
 pub const ALPN: &[u8] = b"strongroom/1";
 /// The major version, in every frame.
 pub const VERSION: u8 = 1;
-/// The minor version that this build speaks, told in `Hello` and `Welcome`. It grows with every new call: a call
-/// that the server does not know ends the connection, so a newer client looks at `Welcome` first.
+/// The minor version that this build speaks, told in `Hello` and `Welcome`. It grows by one with each *release* that adds
+/// calls: a call that the server does not know ends the connection, so a newer client looks at `Welcome` first. There
+/// is no release yet, so every call of the table is of minor version 0.
 pub const MINOR: u16 = 0;
 /// The length of a frame header, in bytes.
 pub const HEADER: usize = 16;

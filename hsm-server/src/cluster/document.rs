@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
-use strongroom_shared::wire::decode_body;
+use strongroom_shared::{hex::Hex, wire::decode_body};
 
 use super::{Neighbour, NodeId};
 use crate::certificates;
@@ -27,7 +27,7 @@ pub struct ClusterId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
 
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

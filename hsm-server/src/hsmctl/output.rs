@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
+use strongroom_shared::hex::Hex;
 use time::OffsetDateTime;
 
 use super::error::CtlError;
@@ -75,7 +76,7 @@ impl Cell {
 
 /// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Hex(bytes).to_string()
 }
 
 /// A time as RFC 3339 writes it, in UTC.

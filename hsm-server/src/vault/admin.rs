@@ -7,6 +7,7 @@ use aws_lc_rs::digest;
 use pkcs11_sys::{CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKO_PRIVATE_KEY, CKO_SECRET_KEY};
 use strongroom_shared::{
     fault::FaultCode,
+    hex::Hex,
     message::*,
     object::{Descent, ObjectId},
     wire::Handle,
@@ -316,7 +317,7 @@ impl<P: Platform> Handle<Thaw> for Vault<P> {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Hex(bytes).to_string()
 }
 
 /// The first of a key's copies, which stands for all of them. A public key is nothing that could be stopped.

@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::PoisonError, sync::atomic::Ordering};
 
 use strongroom_shared::{
     fault::FaultCode,
+    hex::Hex,
     message::{Certificate, RenewCertificate},
     wire::Handle,
 };
@@ -182,6 +183,6 @@ impl<P: Platform> Handle<RenewCertificate> for Vault<P> {
 
 /// As it stands in the audit record.
 fn describe(client: &ClientRecord) -> String {
-    let short: String = short(&client.fingerprint).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("certificate {short}, until {}", certificates::day(client.not_after))
+    let until = certificates::day(client.not_after);
+    format!("certificate {}, until {until}", Hex(&short(&client.fingerprint)))
 }

@@ -36,6 +36,9 @@ use crate::{
 
 /// How long the certificate is good that a node shows to others, in days. The membership document ends it sooner.
 const NODE_DAYS: u32 = certificates::MAX_DAYS;
+/// The least limit of a frame's body for a node, in bytes: a letter of an ECDSA generation has 150,000, and shares its
+/// frame with others of half that limit.
+const LEAST_FRAME: u32 = 512 << 10;
 /// What that certificate calls every server: others know it by its fingerprint.
 const NODE_NAME: &str = "node";
 
@@ -339,8 +342,24 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
+    /// What nodes say to each other when they make a key must fit into a frame.
+    pub(super) fn check_frames(&self) -> Result<(), Error> {
+        let bytes = self.settings.frame_bytes;
+        if bytes >= LEAST_FRAME {
+            return Ok(());
+        }
+        Err(Error::caller(
+            FaultCode::ConfigurationInvalid,
+            format!(
+                "frame_bytes = {bytes} under [limits] in server.toml is too little for a node: set it to {LEAST_FRAME} or \
+                 more at every node, and restart it"
+            ),
+        ))
+    }
+
     /// A server whose front may call nobody cannot be a node.
     fn check_reach(&self) -> Result<(), Error> {
+        self.check_frames()?;
         if self.cluster.peers().is_some() {
             return Ok(());
         }

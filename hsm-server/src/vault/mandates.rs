@@ -14,6 +14,7 @@ use minicbor::{Decode, Encode};
 use pkcs11_sys::{CKA_ID, CKA_LABEL, CKA_PUBLIC_KEY_INFO};
 use strongroom_shared::{
     fault::FaultCode,
+    hex::Hex,
     mandate::{Mandate, Mandated, Seen},
     message::{AdmitClient, AdmittedKey, Done},
     wire::{CallId, Handle, decode_body},
@@ -224,8 +225,7 @@ impl<P: Platform> Vault<P> {
                 mandate.client
             )));
         }
-        let id: String = mandate.id.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        context.detail = format!("mandate {id}");
+        context.detail = format!("mandate {}", Hex(mandate.id.get(..16).unwrap_or_default()));
         Ok(mandate)
     }
 
@@ -264,8 +264,7 @@ impl<P: Platform> Handle<AdmitClient> for Vault<P> {
             .key
             .try_into()
             .map_err(|_| Error::caller(FaultCode::ArgumentsBad, "an Ed25519 public key has 32 bytes"))?;
-        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        context.detail = format!("client {}, mandate key {hex}", call.name);
+        context.detail = format!("client {}, mandate key {}", call.name, Hex(&key));
         let exists = |text: String| Err(Error::caller(FaultCode::AlreadyExists, text));
         if self.is_known_elsewhere(&call.name, Some(&call.partition)) {
             return exists(format!("client {} is known here, and not as one of this partition", call.name));

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use strongroom_shared::{
     fault::FaultCode,
+    hex::Hex,
     message::{AuditRecord, Outcome, RenewServer, ServerRenewed},
     wire::{CallId, Handle},
 };
@@ -158,7 +159,7 @@ struct Successor {
 
 /// As it stands in the audit record.
 fn describe(renewed: &ServerRenewed) -> String {
-    let short: String = renewed.fingerprint.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short = Hex(renewed.fingerprint.get(..8).unwrap_or_default());
     format!("certificate {short}, until {}", certificates::day(renewed.not_after))
 }
 

@@ -1,5 +1,7 @@
 //! Nodes of a cluster: which documents they take, from whom, and what passes between their vaults.
 
+use std::sync::Arc;
+
 use strongroom_server::{
     certificates,
     cluster::{document::ClusterId, introduction},
@@ -398,4 +400,19 @@ fn a_nodes_keys_are_made_with_the_store_and_outlive_the_process() {
     let mut frame = Vec::new();
     encode_request(&mut frame, 1, &Caller::default(), &GreetNode { version: 1 });
     assert!(deliver(&node.vault, &node.world.administrator.clone(), &frame).unwrap()[5] == Kind::Fault as u8);
+}
+
+#[test]
+fn a_server_whose_frames_are_too_short_for_nodes_says_what_to_set() {
+    let net = Arc::new(Net::default());
+    let mut node = Node::new(&net, "a", 1);
+    let document = document(1, &[&node]);
+    node.world.frame_bytes = (512 << 10) - 1;
+    node.restart();
+    let fault = node.install(&document).unwrap_err();
+    assert_eq!(fault.code, FaultCode::ConfigurationInvalid);
+    assert!(fault.detail.contains("frame_bytes") && fault.detail.contains("524288"), "{fault}");
+    node.world.frame_bytes += 1;
+    node.restart();
+    node.install(&document).unwrap();
 }

@@ -37,6 +37,8 @@ pub struct World {
     pub server: Vec<u8>,
     pub node: [u8; 32],
     pub requests: AtomicU64,
+    /// `frame_bytes` of its settings.
+    pub frame_bytes: u32,
     /// The schedule of its vaults that start from now on.
     pub refresh_hours: AtomicU64,
 }
@@ -77,6 +79,7 @@ impl World {
             server,
             node,
             requests: AtomicU64::new(1),
+            frame_bytes: 1 << 20,
             refresh_hours: AtomicU64::new(0),
         }
     }
@@ -89,7 +92,7 @@ impl World {
     pub fn try_vault(&self) -> Result<Vault<Fake>, strongroom_server::vault::Error> {
         let settings = Settings {
             names: vec!["localhost".into()],
-            frame_bytes: 1 << 20,
+            frame_bytes: self.frame_bytes,
             ticket_seconds: 3600,
             idle_seconds: 86_400,
             durability: Durability::Process,

@@ -1,13 +1,14 @@
 //! The nodes whose word a client takes for what they make together: the file `cluster.nodes` in its folder, and the
 //! certificate of a new shared key, held against it. So the one node that a client talks to cannot show it another key.
 
-use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
     signature::{ED25519, UnparsedPublicKey},
 };
 use strongroom_shared::{
+    hex::Hex,
     object::ObjectId,
     shares::{Certificate, Claim},
     wire::decode_body,
@@ -74,14 +75,10 @@ impl Nodes {
             "# The nodes whose word this client takes for keys that they make together. hsmctl wrote this; when the\n\
              # cluster changes, `hsmctl client admit` writes it anew.\n",
         );
-        let mut line = |words: &str, bytes: &[u8]| {
-            text.push_str(words);
-            // Writing to a string cannot fail.
-            bytes.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap_or_default());
-            text.push('\n');
-        };
-        line("cluster ", &self.cluster);
-        self.nodes.iter().for_each(|(name, key)| line(&format!("node {name} "), key));
+        text += &format!("cluster {}\n", Hex(&self.cluster));
+        for (name, key) in &self.nodes {
+            text += &format!("node {name} {}\n", Hex(key));
+        }
         text
     }
 

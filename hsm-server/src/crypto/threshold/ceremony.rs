@@ -69,11 +69,6 @@ impl<T: 'static> Ceremony<T> {
         self.protocol.speakers().into_iter().filter(|party| !self.mailbox.contains_key(party)).collect()
     }
 
-    /// Ends the ceremony because its deadline passed. Those who said nothing are the suspects.
-    pub fn give_up(self) -> Abort {
-        Abort::new(Blame::Suspect(self.missing()), format!("round {} was not complete in time", self.round))
-    }
-
     pub(super) fn begin(
         terms: Terms,
         address: To,

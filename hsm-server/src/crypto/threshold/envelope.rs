@@ -4,6 +4,8 @@
 //! everything that all parties must mean alike (scheme, purpose, key, committee, signers, input). A message is
 //! opened only when all of this is as expected.
 
+use std::fmt;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use zeroize::{Zeroize, Zeroizing};
@@ -27,7 +29,6 @@ pub enum To {
 }
 
 /// A message to be delivered over a confidential, authenticated channel.
-#[derive(Debug)]
 pub struct Outgoing {
     /// Whom it is for.
     pub to: To,
@@ -36,12 +37,24 @@ pub struct Outgoing {
 }
 
 /// A message as it came in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Incoming {
     /// Who sent it: what the *channel* proves, not what the message says.
     pub from: Party,
     /// The envelope.
     pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes for {:?}]", self.bytes.len(), self.to)
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes of {}]", self.bytes.len(), self.from)
+    }
 }
 
 impl Drop for Incoming {

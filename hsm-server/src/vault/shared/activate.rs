@@ -114,7 +114,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let Read { whole, claim, id, epoch } = read;
         let id = *id;
-        if !is_whole(&whole, &claim.seats) {
+        if !is_whole(whole, &claim.seats) {
             return Err(forged("not all nodes have signed the share that waits here"));
         }
         let before = partition.shared.key(id);
@@ -185,7 +185,7 @@ impl<P: Platform> Vault<P> {
         let (Some(view), Some(identity), Some(active)) = (view, identity, active) else {
             return Err(forged("no share waits here for this certificate"));
         };
-        if !is_whole(&whole, &claim.seats) || claim.cluster != view.document.membership().cluster.0 {
+        if !is_whole(whole, &claim.seats) || claim.cluster != view.document.membership().cluster.0 {
             return Err(forged("not all nodes have signed the shares of this certificate"));
         }
         if claim.seats.contains(&identity.public()) {

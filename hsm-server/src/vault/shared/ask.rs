@@ -18,7 +18,7 @@ impl<P: Platform> Vault<P> {
         question: &Question,
         patience: Duration,
     ) -> Vec<String> {
-        let done = |answer| matches!(answer, Answer::Done).then_some(());
+        let done = |answer| matches!(answer, Answer::Done | Answer::Vouched { .. }).then_some(());
         let answers = self.ask_each(view, members, question, patience, done);
         answers.into_iter().filter_map(Result::err).collect()
     }

@@ -22,6 +22,7 @@ use super::{
         keys::generator,
         login::Role,
         mandates::CheckedMandate,
+        nodes::Question,
         object::{check_access, check_initialized},
         partition::Partition,
         records::encode,
@@ -40,12 +41,16 @@ use crate::{
 
 /// How long a generation may take: a little less than the application waits.
 pub(super) const GENERATION: Time = 55_000_000;
+/// How long a node may take for its part of a round: many times what the slowest scheme takes.
+pub(super) const ROUND: Duration = Duration::from_secs(20);
 /// How long a node may take to make its share active.
 pub(super) const ACTIVATION: Duration = Duration::from_secs(5);
 /// The epoch of a key's first shares.
 pub const FIRST: Epoch = Epoch(0);
 /// How many shares of a partition may wait for their certificates.
 const WAITING: usize = 64;
+/// How long a node may take to say that it is there.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl<P: Platform> Vault<P> {
     /// What the key of a mandate is to be like, by the same rules as any other pair.
@@ -58,10 +63,18 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Plan, Error> {
         let wanted: GenerateKeyPair = meant(mandate)?;
         let mechanism = generator(context, wanted.mechanism, &wanted.params, CKF_GENERATE_KEY_PAIR)?;
+        self.check_frames()?;
         let members = &view.document.membership().members;
         let draft = Draft::of(&wanted, mechanism, public, private, members.len())?;
         for half in [&draft.public, &draft.private] {
-            check_initialized(&mandate.partition, half)?;
+            check_initialized(&mandate.partition, half).map_err(|_| {
+                let name = &mandate.partition.rules().record.name;
+                let text = format!(
+                    "the token of partition {name} is not initialised at this node: initialise it here too (C_InitToken, \
+                     then the user's PIN), by the client's folder for this node"
+                );
+                Error::caller(FaultCode::TokenNotInitialized, text)
+            })?;
         }
         mandate.partition.rules().check_thawed(private)?;
         check_free(&mandate.partition, public, private)?;
@@ -101,10 +114,21 @@ impl<P: Platform> Vault<P> {
         for half in [&plan.draft.public, &plan.draft.private] {
             check_access(context, half)?;
         }
+        let unmade = |text: String| Error::caller(FaultCode::QuorumMissing, text);
+        let turn = mandate.partition.shared.turn_to_make();
+        let _turn = turn.ok_or_else(|| {
+            unmade("another shared key of this partition is being made at this node: wait for it".into())
+        })?;
+        // A node that is silent from the beginning is noticed at once.
+        let silent = self.ask_all(&view, view.others(), &Question::Vouch, PATIENCE);
+        if !silent.is_empty() {
+            let text = format!("a shared key is made by all nodes together: {}", silent.join("; "));
+            return Err(unmade(text));
+        }
         let members = &view.document.membership().members;
         let parties: BTreeMap<Party, _> = (1..).map_while(Party::new).zip(members.iter().cloned()).collect();
         let until = self.platform.uptime().saturating_add(GENERATION);
-        let times = (until, Duration::from_micros(GENERATION));
+        let times = (until, ROUND);
         let mut relay = Relay::new(self, &view, parties, times, Lead::Together)?;
         let begin = Begin {
             id: relay.id,

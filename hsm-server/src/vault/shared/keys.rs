@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
 };
 
 use minicbor::{Decode, Encode};
@@ -269,6 +269,8 @@ pub struct SharedKeys {
     former: RwLock<BTreeMap<ObjectId, Vec<u8>>>,
     /// The keys' descendants.
     pub children: Children,
+    /// Held while this node has the others make one.
+    making: Mutex<()>,
 }
 
 /// The shares that wait, by key and epoch. A later one may be begun while an earlier one waits: whoever may have the
@@ -297,11 +299,21 @@ impl SharedKeys {
             pending: RwLock::new(pending),
             former: RwLock::new(former),
             children: Children::default(),
+            making: Mutex::default(),
         }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectId, Arc<SharedKey>>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to have a key made, unless one is being made.
+    pub fn turn_to_make(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.making.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether a share of this key is here, in whatever state.

@@ -10,6 +10,7 @@ use std::{
 
 use strongroom_shared::{
     fault::FaultCode,
+    hex::Hex,
     mandate::Mandated,
     message::{Outcome, Sign},
     object::{Descent, ObjectId},
@@ -74,7 +75,7 @@ pub(super) fn forbidden(text: impl Into<String>) -> Error {
 
 /// The first digits of a ceremony's id, for people.
 pub(super) fn digits(id: CeremonyId) -> String {
-    id.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    Hex(id.0.get(..8).unwrap_or_default()).to_string()
 }
 
 pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
@@ -200,11 +201,11 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         context.mechanism = Some(mechanism);
         mandate.check_seen(&object)?;
-        let turn = self.cluster.begun.begin(&mandate, self.platform.uptime())?;
+        let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
         let charge = if turn.charged { Charge::Done } else { Charge::Now };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
-        self.cluster.begun.charged(&mandate);
+        self.cluster.begun.charged(mandate);
         let intent = authorized.into_intent();
         let scheme = shared.share().public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)

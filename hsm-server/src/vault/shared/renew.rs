@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
-    time::Duration,
 };
 
 use strongroom_shared::{fault::FaultCode, object::ObjectId};
@@ -19,7 +18,7 @@ use super::{
     },
     activate::reached,
     consent::{Move, Old, own_object},
-    generate::{ACTIVATION, GENERATION, gathered},
+    generate::{ACTIVATION, GENERATION, ROUND, gathered},
     keys::SharedKey,
     lookafter::{PATIENCE, peer},
     relay::{Lead, Relay, Trouble},
@@ -96,7 +95,7 @@ impl<P: Platform> Vault<P> {
         let highest = highest.chain(partition.shared.highest(id)).max().unwrap_or_default();
         let epoch = Epoch(highest.saturating_add(1));
         let until = self.platform.uptime().saturating_add(GENERATION);
-        let times = (until, Duration::from_micros(GENERATION));
+        let times = (until, ROUND);
         let mut relay = Relay::new(self, view, parties, times, Lead::Together)?;
         let public =
             partition.keyring.token_objects().into_iter().find(|object| object.id == old.claim.public);

@@ -490,6 +490,8 @@ pub struct Signer {
     /// By name: the keys that others seal with.
     pub callers: BTreeMap<String, [u8; 32]>,
     pub sessions: Mutex<Vec<Arc<Session>>>,
+    /// Whether it sends the other signer garbage, and a right part to the coordinator.
+    pub garbage: bool,
     /// How often it was asked to sign.
     pub asked: AtomicUsize,
 }
@@ -547,7 +549,11 @@ impl Signer {
         let mut part = held.release().bytes.to_vec();
         // The signature share stands at the end, its highest byte last.
         let place = part.len() - 2;
-        part[place] ^= 1;
+        if self.garbage {
+            parcels.iter_mut().for_each(|parcel| parcel.content = Content::Plain(b"garbage".to_vec()));
+        } else {
+            part[place] ^= 1;
+        }
         parcels.push(Parcel { from: me, to: None, content: Content::Plain(part) });
         Reply::Progress(Progress { parcels, more: false, end: Some(End::Signed) })
     }

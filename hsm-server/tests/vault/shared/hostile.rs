@@ -231,11 +231,9 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
     assert!(matches!(progress.end, Some(End::Behind(_))), "it survives a restart there too");
 }
 
-#[test]
-fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
-    let (scene, kind) = (Scene::new(), Kind::Ed25519);
-    let (key, share) = scene.key(kind, SchemeId::Ed25519);
-    let Scene { mut house, double, .. } = scene;
+/// The bad node signs with honest coordinators, and sends garbage or a wrong part.
+fn bad_signer(scene: Scene, share: Share, garbage: bool) -> (House, Arc<Signer>) {
+    let Scene { house, double, .. } = scene;
     // Under a new document nobody has proved to be well yet: whoever coordinates asks the two in turn.
     let mut membership = membership(3, &house.nodes.iter().collect::<Vec<_>>());
     membership.members.push(double.member(&house.nodes[0].said.authority));
@@ -246,10 +244,19 @@ fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
     }
     let callers = house.nodes.iter().map(|node| (node.name.clone(), node.member().sealing)).collect();
     let sessions = Default::default();
-    let signer = Arc::new(Signer { double, document, share, callers, sessions, asked: AtomicUsize::new(0) });
+    let signer =
+        Arc::new(Signer { double, document, share, callers, sessions, garbage, asked: AtomicUsize::new(0) });
     let answering = Arc::clone(&signer);
     let answer: Answering = Arc::new(move |caller, frame| answering.answer(caller, frame));
     house.net.doubles.lock().unwrap().insert(z, answer);
+    (house, signer)
+}
+
+#[test]
+fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
+    let (scene, kind) = (Scene::new(), Kind::Ed25519);
+    let (key, share) = scene.key(kind, SchemeId::Ed25519);
+    let (mut house, signer) = bad_signer(scene, share, false);
     let signatures: Vec<_> = (0..6).map(|_| house.sign(0, kind, key, MESSAGE).unwrap()).collect();
     assert_eq!(signer.asked.load(Ordering::Relaxed), 1, "asked once, and left out from then on");
     for signature in signatures {
@@ -264,6 +271,24 @@ fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
     house.nodes[1].world.platform.pass(3_600_000_000);
     (0..4).for_each(|_| drop(house.sign(0, kind, key, MESSAGE).unwrap()));
     assert!(signer.asked.load(Ordering::Relaxed) > 1);
+}
+
+#[test]
+fn garbage_is_blamed_on_whoever_sent_it_and_another_signs() {
+    let (scene, kind) = (Scene::new(), Kind::Ed25519);
+    let (key, share) = scene.key(kind, SchemeId::Ed25519);
+    let (house, signer) = bad_signer(scene, share, true);
+    for _ in 0..4 {
+        let signature = house.sign(0, kind, key, MESSAGE).unwrap();
+        house.check(1, kind, ObjectId([9 ^ 0xff; 16]), &signature);
+    }
+    assert!(signer.asked.load(Ordering::Relaxed) > 0, "it had its turn");
+    // Alone with it nothing is signed, and it is known whose letter it was.
+    house.cut_off(&["b"]);
+    let fault = house.sign(0, kind, key, MESSAGE).unwrap_err();
+    assert!(fault.detail.contains("no message of this version"), "{fault}");
+    let records = house.nodes[0].records("SignShared");
+    assert!(records.iter().all(|record| !record.detail.contains("broke the protocol")), "{records:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Making and destroying: what a shared key is like at every node, and what no node may be talked into.
 
 use super::*;
+use strongroom_server::platform::Platform;
 use strongroom_shared::{
     fault::FaultCode,
     object::{CKA_STRONGROOM_EPOCH, Shares},
@@ -145,4 +146,94 @@ fn a_shared_key_is_destroyed_everywhere_or_nowhere() {
             );
         }
     }
+}
+
+#[test]
+fn a_node_that_is_silent_from_the_beginning_is_waited_for_half_a_second() {
+    let house = House::new(3);
+    house.cut_off(&["c"]);
+    house.net.patience.lock().unwrap().clear();
+    let fault = house.generate(0, &Kind::K1.wish(2, 3)).unwrap_err();
+    assert!(fault.detail.contains("node c"), "{fault}");
+    let patience = house.net.patience.lock().unwrap().clone();
+    assert!(patience.iter().all(|patience| patience.as_millis() <= 500), "{patience:?}");
+    assert!(house.nodes[1].records("GenerateShared").is_empty(), "nothing was begun");
+}
+
+#[test]
+fn one_key_of_a_partition_is_made_at_a_time() {
+    let house = House::new(3);
+    let (begun, seen) = std::sync::mpsc::channel();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    house.net.weather(move |_, _, _| {
+        // The first call waits until the other generation was refused.
+        if begun.send(()).is_ok() {
+            let _ = wait.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+        }
+        Mishap::None
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| house.generate(0, &Kind::Ed25519.wish(2, 3)));
+        seen.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        let fault = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap_err();
+        assert_eq!(fault.code, FaultCode::QuorumMissing, "{fault}");
+        assert!(fault.detail.contains("another shared key"), "{fault}");
+        drop((seen, go));
+        first.join().unwrap().unwrap();
+    });
+    house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+}
+
+#[test]
+fn a_share_that_waits_is_destroyed_with_the_key() {
+    let mut house = House::new(3);
+    let calls = |house: &House, lost: usize| {
+        let count = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&count);
+        house.net.weather(move |from, to, call| {
+            if (from, to, call) != ("a", "c", CallId::SealedCall) {
+                return Mishap::None;
+            }
+            if seen.fetch_add(1, Ordering::Relaxed) == lost { Mishap::Lost } else { Mishap::None }
+        });
+        count
+    };
+    let count = calls(&house, usize::MAX);
+    house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    // The last one brings c the certificate.
+    let last = count.load(Ordering::Relaxed) - 1;
+    calls(&house, last);
+    let made = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap();
+    house.clear_up();
+    assert_eq!((keys(&house, 0).len(), keys(&house, 2).len()), (2, 1), "it waits at c");
+    let body = minicbor::to_vec(DestroyObject { object: made.private.id }).unwrap();
+    house.ask(0, &DestroyShared { mandated: house.mandated(CallId::DestroyObject, body) }).unwrap();
+    for restarted in [false, true] {
+        if restarted {
+            (0..3).for_each(|at| house.restart(at));
+        }
+        house.beat();
+        (0..3).for_each(|at| assert_eq!(keys(&house, at).len(), 1, "node {at}"));
+    }
+    let destroyed = house.nodes[2].records("DestroyShared");
+    assert_eq!(destroyed.last().unwrap().object, Some(made.private.id));
+}
+
+#[test]
+fn a_token_that_is_not_initialised_at_another_node_is_named_with_what_to_do() {
+    let house = House::new(2);
+    let node = Node::new(&house.net, "c", 9);
+    let clock = |node: &Node| node.world.platform.now();
+    node.world.platform.pass(clock(&house.nodes[0]) - clock(&node));
+    let nodes = [&house.nodes[0], &house.nodes[1], &node];
+    let next = document(2, &nodes);
+    assert!(nodes.iter().all(|node| node.install(&next).is_ok()));
+    let admin = node.admin();
+    node.world.ask(&node.vault, &admin, &CreatePartition { name: "trading".into() }).unwrap();
+    let key = public(&desk_key()).to_vec();
+    let admit = AdmitClient { name: "desk".into(), partition: "trading".into(), key };
+    node.world.ask(&node.vault, &admin, &admit).unwrap();
+    let fault = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap_err();
+    assert!(fault.detail.contains("node c") && fault.detail.contains("C_InitToken"), "{fault}");
 }

@@ -9,9 +9,13 @@ use std::{
 };
 
 use serde_json::Value;
+use xtask::{
+    shell::{Echo, Shell},
+    workspace::Artefacts,
+};
 
 use crate::{
-    support::{PARTITION, alone_in, eventually},
+    support::{CLIENT, PARTITION, alone_in, eventually},
     threshold::{Shared, World},
 };
 
@@ -57,6 +61,85 @@ fn is_sound(world: &mut World, key: &Shared) {
         world.start(missing);
         world.nodes.await_all().unwrap();
     }
+}
+
+/// Runs `hsmctl` as another administrator than the first.
+fn hsmctl_as(folder: &Path, words: &[&str]) -> Result<String, String> {
+    let (tool, folder) = (Artefacts::built().unwrap().hsmctl(), folder.display().to_string());
+    let told = Shell::new(Echo::Nothing).run(&[&[tool.as_str(), "--admin", &folder], words].concat());
+    told.map_err(|error| error.to_string())
+}
+
+#[test]
+fn two_administrators_order_together_each_with_a_certificate() {
+    let name = "shares::two_administrators_order_together_each_with_a_certificate";
+    alone_in(name, Duration::from_secs(300), "a", |folder| {
+        let bob = folder.join("bob");
+        let with = bob.display().to_string();
+        let world = World::joined(folder, |nodes| {
+            let (first, others) = nodes.servers.split_first().unwrap();
+            first.hsmctl(&["client", "add", "bob", "--admin", "--out", &with]).unwrap();
+            let approved = ["--with", &with, "--yes"];
+            first
+                .hsmctl(&[&["cluster", "init", "--name", "a", "--approvals", "2"][..], &approved].concat())
+                .unwrap();
+            for other in others {
+                let (admin, name) = (other.admin().display().to_string(), xtask::cluster::name(other));
+                first
+                    .hsmctl(&[&["cluster", "join", &admin, "--name", &name][..], &approved].concat())
+                    .unwrap();
+            }
+            nodes.await_all().unwrap();
+        });
+        let key = world.generate("EC:edwards25519", "edwards");
+        let told = order(&world, &["refresh"]).unwrap();
+        assert!(told.contains("\"signatures\": 1") && told.contains("\"epoch\": null"), "{told}");
+        // Bob knows the node by its fingerprint, sees what waits, and signs it.
+        let told = hsmctl_as(&bob, &["--json", "key", "approve"]).unwrap();
+        let waiting: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((&waiting[0]["act"], &waiting[0]["needed"]), (&"refresh".into(), &2.into()), "{told}");
+        let digits = waiting[0]["order"].as_str().unwrap();
+        let approve = || hsmctl_as(&bob, &["--json", "key", "approve", digits, "--yes"]);
+        let pinned = fs::read_to_string(world.nodes.servers[0].admin().join("node.fingerprint")).unwrap();
+        if !bob.join("node.fingerprint").exists() {
+            assert!(approve().unwrap_err().contains("cluster pin"));
+            hsmctl_as(&bob, &["cluster", "pin", pinned.trim()]).unwrap();
+        }
+        let told = approve().unwrap();
+        assert!(told.contains("\"epoch\": 1") && told.contains("\"signatures\": 2"), "{told}");
+        sign(&world, &key).unwrap();
+        assert_eq!(hsmctl_as(&bob, &["--json", "key", "approve"]).unwrap().trim(), "[]");
+        // Or both at one machine.
+        let told = order(&world, &["refresh", "--with", &with]).unwrap();
+        assert!(told.contains("\"epoch\": 2"), "{told}");
+        sign(&world, &key).unwrap();
+        // A key that one node holds becomes theirs.
+        let client = world.nodes.servers[0].state().join(CLIENT);
+        let (pin, client) = (client.with_extension("pin"), client.display().to_string());
+        let pin = pin.display().to_string();
+        let made = world.nodes.servers[0].ask(&[
+            "--json",
+            "key",
+            "generate",
+            "--client",
+            &client,
+            "--kind",
+            "EC:edwards25519",
+            "--label",
+            "whole",
+            "--pin-file",
+            &pin,
+        ]);
+        let made: Value = serde_json::from_str(&made.unwrap()).unwrap();
+        let id = made["private"].as_str().unwrap();
+        let share =
+            ["key", "share", PARTITION, id, "--threshold", "2", "--parties", "3", "--with", &with, "--yes"];
+        world.nodes.servers[0].ask(&share).unwrap();
+        let listed = world.nodes.servers[2].ask(&["--json", "key", "list", PARTITION]).unwrap();
+        assert!(listed.contains(id), "{listed}");
+        let shared = world.find("whole");
+        sign(&world, &shared).unwrap();
+    });
 }
 
 #[test]

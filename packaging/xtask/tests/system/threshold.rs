@@ -39,9 +39,14 @@ pub struct World {
 
 impl World {
     pub fn new(folder: &Path) -> Self {
+        Self::joined(folder, |nodes| nodes.join().unwrap())
+    }
+
+    /// Nodes that become a cluster in this way.
+    pub fn joined(folder: &Path, join: impl FnOnce(&Nodes)) -> Self {
         let artefacts = Artefacts::built().unwrap();
         let nodes = Nodes::start(&Shell::new(Echo::Nothing), &artefacts, folder, &["a", "b", "c"]).unwrap();
-        nodes.join().unwrap();
+        join(&nodes);
         let configs = nodes.enrol(PARTITION, CLIENT).unwrap();
         nodes.initialise(&configs, PARTITION).unwrap();
         let module = Pkcs11::new(artefacts.module()).unwrap();
@@ -59,7 +64,7 @@ impl World {
         self.find(label)
     }
 
-    fn find(&self, label: &str) -> Shared {
+    pub fn find(&self, label: &str) -> Shared {
         let of = |class| {
             let template = [Attribute::Label(label.into()), Attribute::Class(class)];
             self.session.find_objects(&template).unwrap()[0]

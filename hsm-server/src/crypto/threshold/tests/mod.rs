@@ -22,6 +22,11 @@ use super::{
 
 const KEY: KeyId = KeyId([7; 16]);
 
+/// A ceremony whose deadline passed.
+fn gave_up<T: 'static>(ceremony: &Ceremony<T>) -> Abort {
+    Abort::new(Blame::Suspect(ceremony.missing()), "the round was not complete in time")
+}
+
 fn party(number: u8) -> Party {
     Party::new(number).unwrap()
 }
@@ -143,7 +148,7 @@ fn run<T: std::fmt::Debug + 'static>(
         }
     }
     for (party, ceremony) in live {
-        result.ends.insert(party, End::Abort(ceremony.give_up()));
+        result.ends.insert(party, End::Abort(gave_up(&ceremony)));
     }
     result
 }
@@ -253,7 +258,7 @@ fn sign_over(
             };
         }
     }
-    Signed { signers: ran, signature: Some(End::Abort(combiner.give_up())) }
+    Signed { signers: ran, signature: Some(End::Abort(gave_up(&combiner))) }
 }
 
 /// Signs with these, and has somebody else's library verify it.
