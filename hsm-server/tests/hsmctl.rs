@@ -35,7 +35,7 @@ use strongroom_server::{
 use strongroom_shared::{
     fault::{Fault, FaultCode},
     message::*,
-    object::{ObjectId, ObjectInfo, Usage},
+    object::{Descent, ObjectId, ObjectInfo, Usage},
     secret::Secret,
     wire::{Call, CallId, HEADER, Header, decode_body, decode_caller, encode_fault, encode_reply},
 };
@@ -250,7 +250,8 @@ impl Toy {
                     shares: None,
                     kept_from: None,
                 };
-                let key = KeyInfo { object, label: "hot".into(), id: vec![1], frozen: false };
+                let descent = Some(Descent { master: KEY, path: vec![0, 7] });
+                let key = KeyInfo { object, label: "hot".into(), id: vec![1], frozen: false, descent };
                 encode_reply::<ListKeys>(out, header.id, &Keys { keys: vec![key] });
             }
             CallId::TailAudit => {
@@ -470,6 +471,8 @@ fn an_administrators_day() {
     assert_eq!(house.ask_json(&["partition", "list"])[0]["objects"], 3);
     assert!(house.ask(&["key", "list", "payments"]).contains("EC"));
     let id = house.ask_json(&["key", "list", "payments"])[0]["id"].as_str().unwrap().to_owned();
+    let descends = house.ask_json(&["key", "list", "payments"])[0]["descends"].clone();
+    assert_eq!(descends, format!("m/0/7 of {KEY}"));
     house.ask(&["freeze", "payments", "--key", &id]);
     assert_eq!(house.ask_json(&["partition", "list"])[0]["frozen"], true);
     house.ask(&["thaw", "payments"]);

@@ -43,9 +43,14 @@ impl Crypt {
             (Params::Iv(_), Length::PaddedBlocks) => Chain::Padded,
             (Params::Iv(_), _) => Chain::Blocks,
             (Params::Ctr { .. }, _) => Chain::Stream,
-            (Params::None | Params::Gcm { .. } | Params::Pss { .. } | Params::Oaep { .. }, _) => {
-                Chain::Collect
-            }
+            (
+                Params::None
+                | Params::Gcm { .. }
+                | Params::Pss { .. }
+                | Params::Oaep { .. }
+                | Params::Path(_),
+                _,
+            ) => Chain::Collect,
         };
         let next = Some(keyed.params.clone());
         Self { keyed, chain, next, pending: None }
@@ -96,7 +101,11 @@ impl Crypt {
             }
             collected @ (None
             | Some(
-                Params::None | Params::Gcm { .. } | Params::Pss { .. } | Params::Oaep { .. },
+                Params::None
+                | Params::Gcm { .. }
+                | Params::Pss { .. }
+                | Params::Oaep { .. }
+                | Params::Path(_),
             )) => collected,
         };
     }

@@ -3,10 +3,14 @@
 use pkcs11_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CKF_GENERATE, CKF_GENERATE_KEY_PAIR};
 use strongroom_shared::{
     message,
-    object::{CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, Template},
+    object::{CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, Template, Usage},
 };
 
-use crate::{operation::Chosen, rv::Error, session::Context};
+use crate::{
+    operation::{Chosen, Keyed},
+    rv::Error,
+    session::Context,
+};
 
 /// `C_GenerateKey`.
 ///
@@ -44,6 +48,29 @@ pub fn generate_pair(
     let call = message::GenerateKeyPair { mechanism, params, public, private };
     let pair = if shared { context.generate_shared(&call)? } else { context.call(&call)? };
     Ok((context.adopt_new(&pair.public), context.adopt_new(&pair.private)))
+}
+
+/// `C_DeriveKey`: what there is to derive are the descendants of private keys of which several nodes hold shares.
+///
+/// # Errors
+/// `KeyTypeInconsistent` for another key; what an operation's key and mechanism can be wrong in; `SessionReadOnly`; the
+/// server's word on path and template.
+pub fn derive(
+    context: &Context<'_>,
+    chosen: Chosen,
+    base: CK_OBJECT_HANDLE,
+    template: Template,
+) -> Result<CK_OBJECT_HANDLE, Error> {
+    context.may_make(&template)?;
+    let known = context.module.object(context.slot.id, base).ok_or(Error::KeyHandleInvalid)?.info;
+    if known.key_type.is_some() && known.shares.is_none() {
+        return Err(Error::KeyTypeInconsistent);
+    }
+    let Keyed { key, mechanism, params } = Keyed::new(context, chosen, base, Usage::DERIVE)?;
+    let seen = Some(context.seen(&key)?);
+    let call = message::DeriveKey { mechanism: mechanism.row().number, params, base: key.id, template };
+    let info = context.call_mandated(&call, seen, |mandated| message::DeriveShared { mandated })?;
+    Ok(context.adopt_new(&info))
 }
 
 fn require(chosen: &Chosen, flag: CK_FLAGS) -> Result<(), Error> {

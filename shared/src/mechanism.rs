@@ -39,6 +39,8 @@ pub enum ParamsKind {
     Pss,
     /// `CK_RSA_PKCS_OAEP_PARAMS`.
     Oaep,
+    /// The indices of a BIP-32 path, from the base key on, as an array of 32-bit numbers in the machine's own order.
+    Path,
 }
 
 /// A mechanism's parameter, copied out of the caller's memory.
@@ -100,6 +102,9 @@ pub enum Params {
         #[cbor(n(2), with = "minicbor::bytes")]
         label: Vec<u8>,
     },
+    /// BIP-32: the indices of the path from the base key to its descendant.
+    #[n(6)]
+    Path(#[n(0)] Vec<u32>),
 }
 
 macro_rules! hashes {
@@ -221,6 +226,17 @@ const CRYPT: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
 /// Schnorr signatures of BIP340 over the message itself, with a key on secp256k1: ours, for the standard has none.
 pub const CKM_STRONGROOM_BIP340: CK_MECHANISM_TYPE = CKM_VENDOR_DEFINED | 0x5352_0001;
 
+/// Children by BIP-32, not hardened, of a key on secp256k1 of which several nodes hold shares: ours too.
+pub const CKM_STRONGROOM_BIP32_CHILD: CK_MECHANISM_TYPE = CKM_VENDOR_DEFINED | 0x5352_0002;
+
+/// How many generations there may be from a BIP-32 master to the last of its descendants.
+pub const LONGEST_PATH: usize = 16;
+
+/// Whether these are indices of children that are not hardened, at least one and no more than [`LONGEST_PATH`].
+pub fn is_path(indices: &[u32]) -> bool {
+    (1..=LONGEST_PATH).contains(&indices.len()) && indices.iter().all(|index| *index < 1 << 31)
+}
+
 macro_rules! mechanisms {
     ($(
         $(#[$doc:meta])*
@@ -292,6 +308,8 @@ mechanisms! {
     EcdsaSha512 = CKM_ECDSA_SHA512, Ec, SIGN | EC, 256..=521, None, Message, Length::EcdsaPair;
     /// BIP340 on secp256k1, for keys whose `CKA_ALLOWED_MECHANISMS` names it.
     Bip340 = CKM_STRONGROOM_BIP340, Ec, SIGN | EC, 256..=256, None, Message, Length::Fixed(64);
+    /// BIP-32 children of a shared key on secp256k1; `CKA_ALLOWED_MECHANISMS` of such a key names it if it is `CKA_DERIVE`.
+    Bip32Child = CKM_STRONGROOM_BIP32_CHILD, Ec, CKF_DERIVE | EC, 256..=256, Path, Nothing, Length::None;
     /// Ed25519 key pairs (RFC 8032).
     EcEdwardsKeyPairGen = CKM_EC_EDWARDS_KEY_PAIR_GEN, EcEdwards, CKF_GENERATE_KEY_PAIR | EC, 255..=255, None, Nothing, Length::None;
     /// Ed25519, pure (RFC 8032).
@@ -365,6 +383,7 @@ impl Mechanism {
             | Self::EcKeyPairGen
             | Self::Ecdsa
             | Self::Bip340
+            | Self::Bip32Child
             | Self::EcEdwardsKeyPairGen
             | Self::Eddsa
             | Self::AesKeyGen
@@ -386,7 +405,8 @@ impl Row {
             | (ParamsKind::Ctr, Params::Ctr { .. })
             | (ParamsKind::Gcm, Params::Gcm { .. })
             | (ParamsKind::Pss, Params::Pss { .. })
-            | (ParamsKind::Oaep, Params::Oaep { .. }) => true,
+            | (ParamsKind::Oaep, Params::Oaep { .. })
+            | (ParamsKind::Path, Params::Path(_)) => true,
             (
                 ParamsKind::None
                 | ParamsKind::Eddsa
@@ -394,7 +414,8 @@ impl Row {
                 | ParamsKind::Ctr
                 | ParamsKind::Gcm
                 | ParamsKind::Pss
-                | ParamsKind::Oaep,
+                | ParamsKind::Oaep
+                | ParamsKind::Path,
                 _,
             ) => false,
         }
@@ -415,7 +436,8 @@ impl Row {
                 | Params::Iv(_)
                 | Params::Ctr { .. }
                 | Params::Pss { .. }
-                | Params::Oaep { .. } => input,
+                | Params::Oaep { .. }
+                | Params::Path(_) => input,
             },
             Length::None => 0,
         }

@@ -306,6 +306,22 @@ messages! {
         /// A mandate for a `GenerateKeyPair`.
         0 mandated: Mandated,
     }
+    /// `C_DeriveKey`.
+    DeriveKey {
+        /// `CKM_*`.
+        0 mechanism: u64,
+        /// Its parameter.
+        1 params: Params,
+        /// The key that the new one follows from.
+        2 base: ObjectId,
+        /// The new key's attributes.
+        3 template: Template,
+    }
+    /// `C_DeriveKey` from a private key of which several nodes hold shares.
+    DeriveShared {
+        /// A mandate for a `DeriveKey`.
+        0 mandated: Mandated,
+    }
 
     /// `C_Sign`: the whole message travels, so that policy can read it.
     Sign {

@@ -76,6 +76,14 @@ pub const CKA_STRONGROOM_PARTIES: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x535
 /// How often a private key's shares were made anew.
 pub const CKA_STRONGROOM_EPOCH: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0003;
 
+/// The chain code of a private key that has BIP-32 children, 32 bytes: with the public key it shows the public keys of
+/// all of them.
+pub const CKA_STRONGROOM_CHAIN_CODE: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0010;
+/// Of which key a private key is a BIP-32 descendant: that one's `CKA_UNIQUE_ID`.
+pub const CKA_STRONGROOM_MASTER: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0011;
+/// Which descendant it is: the indices from the master on, four bytes each, big-endian (BIP-32, ser32).
+pub const CKA_STRONGROOM_PATH: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x5352_0012;
+
 /// The shape of an attribute's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -168,6 +176,9 @@ attributes! {
     CKA_STRONGROOM_THRESHOLD Ulong;
     CKA_STRONGROOM_PARTIES Ulong;
     CKA_STRONGROOM_EPOCH Ulong;
+    CKA_STRONGROOM_CHAIN_CODE Bytes;
+    CKA_STRONGROOM_MASTER Bytes;
+    CKA_STRONGROOM_PATH Bytes;
 }
 
 /// The value of one attribute. Bytes are wiped when dropped, for some of them are keys.
@@ -481,4 +492,39 @@ pub struct Shares {
     /// How many there are.
     #[n(1)]
     pub parties: u8,
+}
+
+/// Where a BIP-32 descendant comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Descent {
+    /// The private key that descends from none.
+    #[n(0)]
+    pub master: ObjectId,
+    /// The indices from it on.
+    #[n(1)]
+    pub path: Vec<u32>,
+}
+
+impl Descent {
+    /// `CKA_STRONGROOM_PATH`.
+    pub fn path_bytes(&self) -> Vec<u8> {
+        self.path.iter().flat_map(|index| index.to_be_bytes()).collect()
+    }
+
+    /// What a private key's attributes say of it; none if it descends from no other.
+    pub fn of(attributes: &Template) -> Option<Self> {
+        let master = std::str::from_utf8(attributes.bytes(CKA_STRONGROOM_MASTER)?).ok()?.parse().ok()?;
+        let (indices, rest) = attributes.bytes(CKA_STRONGROOM_PATH)?.as_chunks();
+        let path = indices.iter().map(|index| u32::from_be_bytes(*index)).collect();
+        rest.is_empty().then_some(Self { master, path })
+    }
+}
+
+/// `m/0/5 of …`, with the master's id.
+impl fmt::Display for Descent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("m")?;
+        self.path.iter().try_for_each(|index| write!(f, "/{index}"))?;
+        write!(f, " of {}", self.master)
+    }
 }

@@ -362,6 +362,8 @@ calls! {
     0x0130 GenerateKey     => ObjectInfo,    Application,     Once, Patient, Traced;
     0x0131 GenerateKeyPair => KeyPair,       Application,     Once, Patient, Traced;
     0x0132 GenerateShared  => KeyPair,       Application,     Once, Patient, Traced;
+    0x0136 DeriveKey       => ObjectInfo,    Application,     Once, Slow,    Traced;
+    0x0137 DeriveShared    => ObjectInfo,    Application,     Once, Slow,    Traced;
 
     0x0140 Sign            => Signature,     Application,     Once, ByKey,   Traced;
     0x0141 Verify          => Done,          Application,     Once, ByKey,   Traced;

@@ -77,7 +77,9 @@ impl<'a> Mode<'a> {
                     false => Err(overflow),
                 }
             }
-            Params::None | Params::Pss { .. } | Params::Oaep { .. } => Err(Error::MechanismParamInvalid),
+            Params::None | Params::Pss { .. } | Params::Oaep { .. } | Params::Path(_) => {
+                Err(Error::MechanismParamInvalid)
+            }
         }
     }
 }

@@ -77,9 +77,14 @@ impl Signing {
                     (Some(_), false) | (None, _) => Err(Error::MechanismParamInvalid),
                 }
             }
-            (Params::Iv(_) | Params::Ctr { .. } | Params::Gcm { .. } | Params::Oaep { .. }, _) => {
-                Err(Error::MechanismParamInvalid)
-            }
+            (
+                Params::Iv(_)
+                | Params::Ctr { .. }
+                | Params::Gcm { .. }
+                | Params::Oaep { .. }
+                | Params::Path(_),
+                _,
+            ) => Err(Error::MechanismParamInvalid),
         }
     }
 
@@ -121,9 +126,11 @@ impl<'a> Encryption<'a> {
         match task.params {
             Params::None => Ok(Self::Pkcs1),
             Params::Oaep { hash, mgf, label } => Ok(Self::Oaep { hash: *hash, mgf: *mgf, label }),
-            Params::Iv(_) | Params::Ctr { .. } | Params::Gcm { .. } | Params::Pss { .. } => {
-                Err(Error::MechanismParamInvalid)
-            }
+            Params::Iv(_)
+            | Params::Ctr { .. }
+            | Params::Gcm { .. }
+            | Params::Pss { .. }
+            | Params::Path(_) => Err(Error::MechanismParamInvalid),
         }
     }
 

@@ -47,6 +47,9 @@ pub struct Generate {
     /// How many nodes hold a share: all of the cluster.
     #[arg(long, value_name = "COUNT", requires = "threshold")]
     parties: Option<u8>,
+    /// Whether keys may be derived from it (CKA_DERIVE): of a shared key on secp256k1 there are BIP-32 children.
+    #[arg(long, requires = "threshold")]
+    derive: bool,
     /// A file with the normal user's PIN; asked for if not given.
     #[arg(long, value_name = "FILE")]
     pin_file: Option<PathBuf>,
@@ -188,6 +191,9 @@ impl Generate {
             if let Some(count) = count {
                 private.set(kind, Value::Ulong(count.into()));
             }
+        }
+        if self.derive {
+            private.set(CKA_DERIVE, Value::Bool(true));
         }
         GenerateKeyPair {
             mechanism: self.kind.mechanism(),

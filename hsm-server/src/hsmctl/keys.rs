@@ -43,13 +43,14 @@ const KEYS: &[(&str, For)] = &[
     ("label", For::All),
     ("cka_id", For::All),
     ("shares", For::All),
+    ("descends", For::All),
     ("frozen", For::All),
     ("private", For::Machines),
     ("size", For::Machines),
 ];
 
 fn key_row(key: KeyInfo) -> Vec<Cell> {
-    let KeyInfo { object, label, id, frozen } = key;
+    let KeyInfo { object, label, id, frozen, descent } = key;
     let shares = object.shares.map(|shares| format!("{} of {}", shares.threshold, shares.parties));
     vec![
         Cell::text(object.id.to_string()),
@@ -59,6 +60,7 @@ fn key_row(key: KeyInfo) -> Vec<Cell> {
         Cell::text(label),
         Cell::bytes(&id),
         shares.map_or(Cell::Empty, Cell::text),
+        descent.map_or(Cell::Empty, |descent| Cell::text(descent.to_string())),
         Cell::Flag(frozen),
         Cell::Flag(object.private),
         Cell::Number(object.size.into()),

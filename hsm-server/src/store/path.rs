@@ -49,6 +49,8 @@ pub enum Path {
     Standing(PartitionId, ObjectId),
     /// Which holders of a key's shares must not sign together.
     Bans(PartitionId, ObjectId),
+    /// A BIP-32 descendant of a key of which this node holds a share, by its object.
+    Child(PartitionId, ObjectId),
     /// A client's Ed25519 key, with which it signs mandates for a partition.
     Admission(PartitionId, [u8; 32]),
 }
@@ -67,6 +69,7 @@ impl Path {
             | Self::Former(id, _)
             | Self::Standing(id, _)
             | Self::Bans(id, _)
+            | Self::Child(id, _)
             | Self::Admission(id, _) => Some(*id),
         }
     }
@@ -91,6 +94,7 @@ impl fmt::Display for Path {
             Self::Former(id, object) => write!(f, "partition/{id}/former/{object}"),
             Self::Standing(id, object) => write!(f, "partition/{id}/standing/{object}"),
             Self::Bans(id, object) => write!(f, "partition/{id}/bans/{object}"),
+            Self::Child(id, object) => write!(f, "partition/{id}/child/{object}"),
             // Not below the partition's name: that would be longer than a name may be.
             Self::Admission(id, key) => {
                 write!(f, "admission/{id}/")?;
@@ -157,6 +161,7 @@ impl Name {
                         Self::Record(Path::Standing(id, ObjectId(hex(object)?)))
                     }
                     (Some("bans"), Some(object)) => Self::Record(Path::Bans(id, ObjectId(hex(object)?))),
+                    (Some("child"), Some(object)) => Self::Record(Path::Child(id, ObjectId(hex(object)?))),
                     (_, _) => return None,
                 }
             }
@@ -210,6 +215,7 @@ mod tests {
             Path::Former(id, object),
             Path::Standing(id, object),
             Path::Bans(id, object),
+            Path::Child(id, object),
             Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()

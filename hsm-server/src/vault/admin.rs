@@ -5,7 +5,13 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
 use pkcs11_sys::{CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKO_PRIVATE_KEY, CKO_SECRET_KEY};
-use strongroom_shared::{fault::FaultCode, hex::Hex, message::*, object::ObjectId, wire::Handle};
+use strongroom_shared::{
+    fault::FaultCode,
+    hex::Hex,
+    message::*,
+    object::{Descent, ObjectId},
+    wire::Handle,
+};
 
 use super::{
     Context, Error, SERVER, Vault, attributes,
@@ -249,7 +255,11 @@ impl<P: Platform> Handle<ListKeys> for Vault<P> {
             object: attributes::describe(object.id, &object.attributes),
             label: String::from_utf8_lossy(object.label()).into_owned(),
             id: object.attributes.bytes(CKA_ID).unwrap_or_default().to_vec(),
-            frozen: rules.check_thawed(object.lineage).is_err(),
+            frozen: rules
+                .check_thawed(object.lineage)
+                .and_then(|()| rules.check_family(&object.attributes))
+                .is_err(),
+            descent: Descent::of(&object.attributes),
         });
         Ok(Keys { keys: keys.collect() })
     }

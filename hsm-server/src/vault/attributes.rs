@@ -8,8 +8,9 @@ use strongroom_shared::{
     fault::FaultCode,
     mechanism::{KeyKind, Mechanism, flag_of},
     object::{
-        Attribute, CKA_STRONGROOM_EPOCH, CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, ObjectId,
-        ObjectInfo, Shares, Template, Usage, Value, attribute_name,
+        Attribute, CKA_STRONGROOM_CHAIN_CODE, CKA_STRONGROOM_EPOCH, CKA_STRONGROOM_MASTER,
+        CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_PATH, CKA_STRONGROOM_THRESHOLD, Descent, ObjectId, ObjectInfo,
+        Shares, Template, Usage, Value, attribute_name,
     },
 };
 
@@ -129,6 +130,9 @@ const RULES: &[Rule] = &[
     rule(CKA_STRONGROOM_THRESHOLD,    PRIVATE,                    No,          Yes,         Never,   Never),
     rule(CKA_STRONGROOM_PARTIES,      PRIVATE,                    No,          Yes,         Never,   Never),
     rule(CKA_STRONGROOM_EPOCH,        PRIVATE,                    No,          No,          Never,   Never),
+    rule(CKA_STRONGROOM_CHAIN_CODE,   PRIVATE,                    No,          No,          Never,   Never),
+    rule(CKA_STRONGROOM_MASTER,       PRIVATE,                    No,          No,          Never,   Never),
+    rule(CKA_STRONGROOM_PATH,         PRIVATE,                    No,          No,          Never,   Never),
     rule(CKA_CHECK_VALUE,             SECRET,                     Yes,         Yes,         Never,   Never),
     rule(CKA_PUBLIC_KEY_INFO,         PUBLIC | PRIVATE,           No,          No,          Never,   Never),
 
@@ -167,6 +171,8 @@ pub enum Origin {
     Created,
     /// `C_GenerateKey`, `C_GenerateKeyPair`: only this token has ever known it.
     Generated(Mechanism),
+    /// `C_DeriveKey`: what is known of it, and since when, is the base key's matter.
+    Derived,
 }
 
 /// The whole attributes of a new object, its values aside: what the template gives and what it leaves open.
@@ -181,7 +187,7 @@ pub fn complete(mut template: Template, id: ObjectId, origin: Origin, role: Role
         let rule = rule_for(attribute, class)?;
         let given = match origin {
             Origin::Created => rule.create,
-            Origin::Generated(_) => rule.generate,
+            Origin::Generated(_) | Origin::Derived => rule.generate,
         };
         match given {
             Given::Yes => {}
@@ -232,6 +238,60 @@ pub fn complete_shared(
         let text = format!("CKA_STRONGROOM_THRESHOLD is {}: 2 to {members}", shares.threshold);
         return Err(Error::caller(FaultCode::AttributeValueInvalid, text));
     }
+    set_shared(&mut template)?;
+    let mut attributes = complete(template, id, Origin::Generated(mechanism), role)?;
+    attributes.set(CKA_STRONGROOM_EPOCH, Value::Ulong(0));
+    Ok((attributes, shares))
+}
+
+/// The whole attributes of a BIP-32 descendant of a shared key, its values aside. It is what its master is: it signs by
+/// no other mechanisms, and was never less secret.
+///
+/// # Errors
+/// As [`complete_shared`]; `TemplateInconsistent` for a mechanism that its base key does not allow.
+pub fn complete_descendant(
+    mut template: Template,
+    id: ObjectId,
+    role: Role,
+    base: &Template,
+    descent: &Descent,
+) -> Result<Template, Error> {
+    check_shapes(&template)?;
+    for kind in [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES] {
+        if template.value(kind).is_some() {
+            return Err(Error::attribute(FaultCode::AttributeReadOnly, kind));
+        }
+    }
+    set_shared(&mut template)?;
+    let allowed = |template: &Template| match template.value(CKA_ALLOWED_MECHANISMS) {
+        Some(Value::Mechanisms(allowed)) => Some(allowed.clone()),
+        Some(_) | None => None,
+    };
+    let of_base = allowed(base).unwrap_or_default();
+    match allowed(&template) {
+        Some(wanted) if !wanted.iter().all(|mechanism| of_base.contains(mechanism)) => {
+            return Err(Error::attribute(FaultCode::TemplateInconsistent, CKA_ALLOWED_MECHANISMS));
+        }
+        Some(_) => {}
+        None => template.set(CKA_ALLOWED_MECHANISMS, Value::Mechanisms(of_base)),
+    }
+    let mut attributes = complete(template, id, Origin::Derived, role)?;
+    for kind in [CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE] {
+        attributes.set(kind, Value::Bool(base.bool(kind) == Some(true)));
+    }
+    // Not the epoch, which only its master has.
+    for kind in [CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES] {
+        if let Some(value) = base.value(kind) {
+            attributes.set(kind, value.clone());
+        }
+    }
+    attributes.set(CKA_STRONGROOM_MASTER, Value::bytes(descent.master.to_string()));
+    attributes.set(CKA_STRONGROOM_PATH, Value::bytes(descent.path_bytes()));
+    Ok(attributes)
+}
+
+/// What each shared key is, said in a template that may repeat it and must not deny it.
+fn set_shared(template: &mut Template) -> Result<(), Error> {
     for (kind, value) in SHARED {
         match template.bool(*kind) {
             Some(given) if given != *value => {
@@ -243,9 +303,7 @@ pub fn complete_shared(
             Some(_) | None => template.set(*kind, Value::Bool(*value)),
         }
     }
-    let mut attributes = complete(template, id, Origin::Generated(mechanism), role)?;
-    attributes.set(CKA_STRONGROOM_EPOCH, Value::Ulong(0));
-    Ok((attributes, shares))
+    Ok(())
 }
 
 /// What each shared key is.
@@ -261,6 +319,12 @@ const SHARED: &[(CK_ATTRIBUTE_TYPE, bool)] = &[
 pub fn shares(attributes: &Template) -> Option<Shares> {
     let number = |kind| u8::try_from(attributes.ulong(kind)?).ok();
     Some(Shares { threshold: number(CKA_STRONGROOM_THRESHOLD)?, parties: number(CKA_STRONGROOM_PARTIES)? })
+}
+
+/// The attributes of a private key that is shared so from now on.
+pub fn with_shares(attributes: Template, shares: Shares) -> Template {
+    let attributes = attributes.with(CKA_STRONGROOM_THRESHOLD, Value::Ulong(shares.threshold.into()));
+    attributes.with(CKA_STRONGROOM_PARTIES, Value::Ulong(shares.parties.into()))
 }
 
 /// The attributes of a copy (`C_CopyObject`).
@@ -468,7 +532,7 @@ fn key_defaults(template: &mut Template, class: u8, origin: Origin) -> Result<()
         template.set_default(CKA_TRUSTED, Value::Bool(false));
     }
     if class & (PRIVATE | SECRET) != 0 {
-        let generated = origin != Origin::Created;
+        let generated = matches!(origin, Origin::Generated(_));
         template.set_default(CKA_SENSITIVE, Value::Bool(true));
         template.set_default(CKA_EXTRACTABLE, Value::Bool(false));
         template.set_default(CKA_WRAP_WITH_TRUSTED, Value::Bool(false));
@@ -478,7 +542,7 @@ fn key_defaults(template: &mut Template, class: u8, origin: Origin) -> Result<()
         template.set(CKA_NEVER_EXTRACTABLE, Value::Bool(generated && !extractable));
     }
     let (local, mechanism) = match origin {
-        Origin::Created => (false, CK_UNAVAILABLE_INFORMATION),
+        Origin::Created | Origin::Derived => (false, CK_UNAVAILABLE_INFORMATION),
         Origin::Generated(mechanism) => (true, mechanism.row().number),
     };
     template.set(CKA_LOCAL, Value::Bool(local));
@@ -494,7 +558,7 @@ fn can(key_type: CK_KEY_TYPE, usage: Usage) -> bool {
 
 /// The mechanisms that use, and do not make, keys of this type. BIP340 is for keys that are made for it: a key that
 /// signs by two schemes is weaker than one that signs by one.
-fn mechanisms_of(key_type: CK_KEY_TYPE) -> Vec<u64> {
+pub fn mechanisms_of(key_type: CK_KEY_TYPE) -> Vec<u64> {
     let mechanisms = using(key_type).filter(|mechanism| *mechanism != Mechanism::Bip340);
     mechanisms.map(|mechanism| mechanism.row().number).collect()
 }
@@ -502,7 +566,7 @@ fn mechanisms_of(key_type: CK_KEY_TYPE) -> Vec<u64> {
 fn using(key_type: CK_KEY_TYPE) -> impl Iterator<Item = Mechanism> {
     Mechanism::ALL.iter().copied().filter(move |mechanism| {
         let row = mechanism.row();
-        let makes_keys = row.flags & (CKF_GENERATE | CKF_GENERATE_KEY_PAIR) != 0;
+        let makes_keys = row.flags & (CKF_GENERATE | CKF_GENERATE_KEY_PAIR | CKF_DERIVE) != 0;
         row.key != KeyKind::None && row.key.accepts(key_type) && !makes_keys
     })
 }

@@ -23,7 +23,7 @@ use strongroom_shared::{
         Caller, GreetNode, HandsShaken, MemberState, NodeGreeting, OfferMembership, SealedCall, SealedReply,
         ShakeHands,
     },
-    object::ObjectId,
+    object::{ObjectId, Template},
     wire::{Call, HEADER, Handle, Header, Kind, decode_body, encode_request},
 };
 use zeroize::Zeroizing;
@@ -37,7 +37,7 @@ use super::{
         ceremonies::Coordinator,
         hearing::KnownBans,
         proof::Proof,
-        words::{Account, Begin, Parcel, Progress, Warrant},
+        words::{Account, Begin, Parcel, Progress, Statement, Warrant},
     },
 };
 use crate::{
@@ -131,6 +131,32 @@ pub enum Question {
     /// Which pairs must not sign together, of the keys after this one?
     #[n(16)]
     Bans(#[n(0)] Option<ObjectId>),
+    /// Would you have a descendant of a key? Say so, signed.
+    #[n(20)]
+    MayDerive(#[n(0)] Mandated),
+    /// Have the descendant that this certificate is for.
+    #[n(21)]
+    Derive(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Have you the certificate of a descendant?
+    #[n(22)]
+    Descendant {
+        /// The partition's name.
+        #[n(0)]
+        partition: String,
+        /// The descendant.
+        #[n(1)]
+        key: ObjectId,
+    },
+    /// Have a descendant of a key of which you hold a share since now.
+    #[n(23)]
+    Inherit {
+        /// The attributes of its object.
+        #[n(0)]
+        attributes: Template,
+        /// Its certificate.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
+    },
 }
 
 /// What it answers, sealed.
@@ -161,6 +187,12 @@ pub enum Answer {
     /// It does not do what it was asked.
     #[n(17)]
     Refused(#[n(0)] Fault),
+    /// It would.
+    #[n(20)]
+    Agreed(#[n(0)] Statement),
+    /// It has this certificate of a descendant, or none.
+    #[n(22)]
+    Descendant(#[n(0)] Option<ByteVec>),
 }
 
 /// Why another node did not do what it was asked.
@@ -417,7 +449,9 @@ impl<P: Platform> Vault<P> {
                 | Answer::Certificate(_)
                 | Answer::Done
                 | Answer::Bans(_)
-                | Answer::Refused(_) => {
+                | Answer::Refused(_)
+                | Answer::Agreed(_)
+                | Answer::Descendant(_) => {
                     return Err(NodeError::Malformed("the answer to another question".into()));
                 }
             }
@@ -577,6 +611,16 @@ impl<P: Platform> Vault<P> {
                 self.destroy_share(context, &mandated, Destruction::Do).map(|()| Answer::Done)
             }
             Question::Bans(after) => Ok(Answer::Bans(self.bans_after(after))),
+            Question::MayDerive(mandated) => {
+                self.agree_to_child(context, &member.name, &mandated).map(Answer::Agreed)
+            }
+            Question::Derive(certificate) => self.take_child(context, &certificate).map(|()| Answer::Done),
+            Question::Inherit { attributes, certificate } => {
+                self.inherit_child(context, attributes, &certificate).map(|()| Answer::Done)
+            }
+            Question::Descendant { partition, key } => {
+                Ok(Answer::Descendant(self.child_certificate(&partition, key).map(Into::into)))
+            }
             Question::Vouch => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
                 let version = view.document.membership().version;

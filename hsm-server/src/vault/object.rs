@@ -140,7 +140,7 @@ impl<P: Platform> Handle<CopyObject> for Vault<P> {
 }
 
 /// A key must not walk away from the rules that name its label.
-fn check_label(partition: &Partition, object: &Object, changed: &Template) -> Result<(), Error> {
+pub fn check_label(partition: &Partition, object: &Object, changed: &Template) -> Result<(), Error> {
     let label = changed.bytes(CKA_LABEL).unwrap_or_default();
     let is_key = object.attributes.ulong(CKA_KEY_TYPE).is_some();
     if is_key && !partition.rules().policy.governs_alike(object.label(), label) {

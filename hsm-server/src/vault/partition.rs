@@ -2,7 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use strongroom_shared::{fault::FaultCode, object::ObjectId};
+use strongroom_shared::{
+    fault::FaultCode,
+    object::{Descent, ObjectId, Template},
+};
 
 use super::{
     error::Error,
@@ -123,6 +126,14 @@ impl Rules {
         let record =
             PartitionRecord { name: name.into(), label: None, frozen: false, frozen_keys: Vec::new() };
         Self { record, policy_text: String::new(), policy: Policy::open() }
+    }
+
+    /// Whether the master of a BIP-32 descendant is frozen: its descendants are with it.
+    ///
+    /// # Errors
+    /// `Frozen`.
+    pub fn check_family(&self, attributes: &Template) -> Result<(), Error> {
+        Descent::of(attributes).map_or(Ok(()), |descent| self.check_thawed(descent.master))
     }
 
     /// Whether the partition or this key, by the first of its copies, is frozen.

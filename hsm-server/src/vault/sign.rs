@@ -72,6 +72,7 @@ impl<P: Platform> Vault<P> {
         let mechanism = check_use(object, &wish)?;
         let rules = partition.rules();
         rules.check_thawed(object.lineage)?;
+        rules.check_family(&object.attributes)?;
 
         let intent = policy::read(wish.act, wish.key, mechanism, wish.params, wish.input);
         context.message_hash = intent.message_hash.to_vec();

@@ -31,6 +31,7 @@ use super::{
     server::SETTLE,
     shared::{
         bans::SignedBan,
+        children::ChildRecord,
         keys::{FormerRecord, Pending, ShareRecord, SharedKey, SharedKeys, StandingRecord},
     },
     tickets::Tickets,
@@ -200,6 +201,7 @@ struct Parts {
     pending: Pending,
     former: BTreeMap<ObjectId, Arc<FormerRecord>>,
     bans: BTreeMap<ObjectId, Vec<SignedBan>>,
+    children: BTreeMap<ObjectId, Arc<ChildRecord>>,
 }
 
 impl Contents {
@@ -237,6 +239,10 @@ impl Contents {
                 Path::Bans(id, key) => {
                     drop(partitions.entry(id).or_default().bans.insert(key, decode(&bytes)?));
                 }
+                Path::Child(id, child) => {
+                    let record = Arc::new(decode(&bytes)?);
+                    drop(partitions.entry(id).or_default().children.insert(child, record));
+                }
                 Path::Admission(id, key) => {
                     partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
@@ -265,6 +271,7 @@ impl Parts {
             Ok((key, Arc::new(SharedKey::open(share, standing, bans)?)))
         });
         let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending, self.former);
+        shared.children.load(self.children);
         let rules = Rules { record, policy_text: self.policy, policy };
         let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);

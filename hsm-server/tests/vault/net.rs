@@ -38,6 +38,10 @@ pub enum Mishap {
     Altered,
     /// The last byte of the reply is another.
     ReplyAltered,
+    /// The second half of the request is missing.
+    Cut,
+    /// The request arrives after the next one to the same node, when nobody waits for it any more.
+    Late,
     /// Another frame arrives in the request's place.
     Replaced(Vec<u8>),
     /// The node that is called dies before it hears the request.
@@ -61,8 +65,17 @@ pub struct Net {
     pub doubles: Mutex<HashMap<NodeId, Answering>>,
     /// For how long each answer was waited for at most.
     pub patience: Mutex<Vec<Duration>>,
+    /// Requests that arrive late.
+    late: Mutex<Vec<Late>>,
     /// Every request as it was sent: from, to, the frame.
     pub said: Mutex<Vec<(String, String, Vec<u8>)>>,
+}
+
+struct Late {
+    to: NodeId,
+    /// The certificate of the caller.
+    certificate: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 struct Place {
@@ -78,6 +91,7 @@ impl Default for Net {
             weather: Mutex::new(Box::new(|_, _, _| Mishap::None)),
             patience: Mutex::default(),
             said: Mutex::default(),
+            late: Mutex::default(),
         }
     }
 }
@@ -90,6 +104,15 @@ impl Net {
     /// From now on this happens to calls, by caller, callee and call.
     pub fn weather(&self, weather: impl Fn(&str, &str, CallId) -> Mishap + Send + 'static) {
         *lock(&self.weather) = Box::new(weather);
+    }
+
+    /// What was late for this node arrives now.
+    fn deliver_late(&self, node: NodeId, vault: &Vault<Fake>) {
+        let now: Vec<Late> = lock(&self.late).extract_if(.., |late| late.to == node).collect();
+        for Late { certificate, frame, .. } in now {
+            // Whatever it answers, nobody hears it.
+            let _unheard = deliver(vault, &certificate, &frame);
+        }
     }
 }
 
@@ -134,7 +157,18 @@ impl Peers for Wire {
                 lock(&self.net.places).remove(&node);
                 return Err(unreachable("it has died"));
             }
+            Mishap::Late => {
+                let certificate = ring.certificate.clone();
+                lock(&self.net.late).push(Late { to: node, certificate, frame: frame.to_vec() });
+                return Err(unreachable("it takes too long"));
+            }
             Mishap::Altered => altered(frame),
+            Mishap::Cut => {
+                let peer = vault.admit(&ring.certificate, ([127, 0, 0, 1], 9).into()).unwrap();
+                let verdict = vault.handle(&peer, &frame[..frame.len() / 2], &mut Vec::new());
+                assert!(matches!(verdict, Verdict::Close(_)), "{verdict:?}");
+                return Err(unreachable("it ended the connection"));
+            }
             Mishap::Replaced(other) => other.clone(),
             Mishap::Forged => {
                 let mut reply = Vec::new();
@@ -149,6 +183,7 @@ impl Peers for Wire {
         };
         let deliver = || deliver(&vault, &ring.certificate, &sent);
         let reply = deliver().map_err(|fault| Unreachable(fault.to_string()))?;
+        self.net.deliver_late(node, &vault);
         Ok(Zeroizing::new(match mishap {
             Mishap::ReplyLost => return Err(unreachable("the reply was lost")),
             Mishap::Twice => deliver().map_err(|fault| Unreachable(fault.to_string()))?,
@@ -161,6 +196,8 @@ impl Peers for Wire {
             | Mishap::Lost
             | Mishap::Dies
             | Mishap::Altered
+            | Mishap::Late
+            | Mishap::Cut
             | Mishap::Replaced(_)
             | Mishap::Forged => reply,
         }))
@@ -196,10 +233,15 @@ pub struct Node {
 
 impl Node {
     pub fn new(net: &Arc<Net>, name: &str, seed: u64) -> Self {
+        let wire = Wire { net: Arc::clone(net), name: name.into(), ring: Mutex::default() };
+        Self::over(net, name, seed, Arc::new(wire))
+    }
+
+    /// One with a way to the others that is none of this network's.
+    pub fn over(net: &Arc<Net>, name: &str, seed: u64, peers: Arc<dyn Peers>) -> Self {
         let world = World::with_seed(seed);
         let vault = Arc::new(world.vault());
-        let wire = Wire { net: Arc::clone(net), name: name.into(), ring: Mutex::default() };
-        vault.reach(Arc::new(wire));
+        vault.reach(peers);
         let admin = world.administrator(&vault);
         let said = world.ask(&vault, &admin, &Introduce { name: name.into(), challenge: None }).unwrap();
         let node = Self { name: name.into(), world, vault, net: Arc::clone(net), said };

@@ -26,7 +26,7 @@ use strongroom_shared::{
 pub const START: u64 = 1_767_571_200_000_000;
 pub const USER_PIN: &[u8] = b"1234";
 pub const SO_PIN: &[u8] = b"so-pin";
-const ROOT: [u8; 32] = [42; 32];
+pub const ROOT: [u8; 32] = [42; 32];
 
 /// Everything that outlives a vault's process.
 pub struct World {

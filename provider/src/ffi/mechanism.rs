@@ -4,7 +4,7 @@
 //! followed only for lengths that can be.
 
 use pkcs11_sys::*;
-use strongroom_shared::mechanism::{Hash, Mechanism, Params, ParamsKind};
+use strongroom_shared::mechanism::{Hash, LONGEST_PATH, Mechanism, Params, ParamsKind, is_path};
 
 use crate::{
     ffi::pointers::{self, Input},
@@ -60,9 +60,12 @@ unsafe fn params(raw: &CK_MECHANISM, mechanism: Mechanism) -> Result<Params, Err
     if raw.ulParameterLen == 0 {
         return match mechanism.row().params {
             ParamsKind::None | ParamsKind::Eddsa => Ok(Params::None),
-            ParamsKind::Iv | ParamsKind::Ctr | ParamsKind::Gcm | ParamsKind::Pss | ParamsKind::Oaep => {
-                Err(Error::MechanismParamInvalid)
-            }
+            ParamsKind::Iv
+            | ParamsKind::Ctr
+            | ParamsKind::Gcm
+            | ParamsKind::Pss
+            | ParamsKind::Oaep
+            | ParamsKind::Path => Err(Error::MechanismParamInvalid),
         };
     }
     // SAFETY: the caller vouched for the parameter; `structure` checks its size before it reads it.
@@ -75,6 +78,7 @@ unsafe fn params(raw: &CK_MECHANISM, mechanism: Mechanism) -> Result<Params, Err
             ParamsKind::Gcm => gcm(structure(raw)?),
             ParamsKind::Pss => pss(structure(raw)?, mechanism),
             ParamsKind::Oaep => oaep(structure(raw)?),
+            ParamsKind::Path => path(raw),
         }
     }
 }
@@ -152,5 +156,21 @@ unsafe fn oaep(raw: CK_RSA_PKCS_OAEP_PARAMS) -> Result<Params, Error> {
         // Many callers leave the source empty when they have no label.
         0 if label.is_empty() => Ok(Params::Oaep { hash, mgf, label }),
         _ => Err(Error::MechanismParamInvalid),
+    }
+}
+
+/// The indices of a BIP-32 path, each a `uint32_t`, whatever a `CK_ULONG` is.
+///
+/// # Safety
+/// The parameter is null or as long as it says.
+unsafe fn path(raw: &CK_MECHANISM) -> Result<Params, Error> {
+    // SAFETY: as the caller vouched.
+    let bytes = unsafe { bytes(raw.pParameter.cast(), raw.ulParameterLen, LONGEST_PATH * size_of::<u32>()) }?;
+    let (indices, rest) = bytes.as_chunks();
+    let indices: Vec<u32> = indices.iter().map(|index| u32::from_ne_bytes(*index)).collect();
+    if rest.is_empty() && is_path(&indices) {
+        Ok(Params::Path(indices))
+    } else {
+        Err(Error::MechanismParamInvalid)
     }
 }

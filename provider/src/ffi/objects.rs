@@ -147,6 +147,22 @@ cryptoki! {
         Ok(())
     }
 
+    fn C_DeriveKey(
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_PTR,
+        base: CK_OBJECT_HANDLE,
+        attributes: CK_ATTRIBUTE_PTR,
+        count: CK_ULONG,
+        handle: CK_OBJECT_HANDLE_PTR,
+    ) {
+        let module = module()?;
+        let context = module.session(session)?;
+        let place = Place::new(handle)?;
+        let chosen = mechanism::required(mechanism, CKF_DERIVE)?;
+        place.put(keys::derive(&context, chosen, base, template::read(attributes, count)?)?);
+        Ok(())
+    }
+
     fn C_SeedRandom(session: CK_SESSION_HANDLE, seed: CK_BYTE_PTR, length: CK_ULONG) {
         let module = module()?;
         let context = module.session(session)?;

@@ -16,10 +16,13 @@ use pkcs11_sys::{
     CKM_SHA256_RSA_PKCS_PSS, CKM_SHA512, CKO_SECRET_KEY, CKR_ARGUMENTS_BAD, CKR_ATTRIBUTE_SENSITIVE,
     CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID, CKR_BUFFER_TOO_SMALL, CKR_CANT_LOCK,
     CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DATA_LEN_RANGE,
-    CKR_FUNCTION_NOT_PARALLEL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_MECHANISM_INVALID,
-    CKR_MECHANISM_PARAM_INVALID, CKR_NO_EVENT, CKR_OK, CKR_OPERATION_NOT_INITIALIZED, CKR_PIN_LEN_RANGE,
-    CKR_SESSION_HANDLE_INVALID, CKR_SIGNATURE_LEN_RANGE, CKR_STATE_UNSAVEABLE, CKU_USER,
+    CKR_FUNCTION_NOT_PARALLEL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_KEY_HANDLE_INVALID,
+    CKR_KEY_TYPE_INCONSISTENT, CKR_MECHANISM_INVALID, CKR_MECHANISM_PARAM_INVALID, CKR_NO_EVENT, CKR_OK,
+    CKR_OPERATION_NOT_INITIALIZED, CKR_PIN_LEN_RANGE, CKR_SESSION_HANDLE_INVALID, CKR_SIGNATURE_LEN_RANGE,
+    CKR_STATE_UNSAVEABLE, CKU_USER,
 };
+
+use strongroom_shared::mechanism::CKM_STRONGROOM_BIP32_CHILD;
 
 use super::{library::*, objects::*, operations::*, sessions::*, tables, unsupported::*};
 use crate::{
@@ -266,7 +269,8 @@ fn null_pointers_and_impossible_lengths_are_arguments_bad() {
         assert_eq!(C_GenerateKey(session, null_mut(), null_mut(), 0, &mut number), CKR_ARGUMENTS_BAD);
         assert_eq!(C_WaitForSlotEvent(CKF_DONT_BLOCK, &mut number, null_mut()), CKR_NO_EVENT);
         assert_eq!(C_GetFunctionStatus(session), CKR_FUNCTION_NOT_PARALLEL);
-        assert_eq!(C_DeriveKey(session, &mut aes, 1, null_mut(), 0, &mut number), CKR_FUNCTION_NOT_SUPPORTED);
+        assert_eq!(C_DeriveKey(session, &mut aes, 1, null_mut(), 0, &mut number), CKR_MECHANISM_INVALID);
+        assert_eq!(C_WrapKey(session, &mut aes, 1, 1, null_mut(), &mut number), CKR_FUNCTION_NOT_SUPPORTED);
         assert_eq!(C_GetOperationState(session, null_mut(), &mut number), CKR_STATE_UNSAVEABLE);
         assert_eq!(C_CloseSession(session + 1), CKR_SESSION_HANDLE_INVALID);
     }
@@ -450,6 +454,33 @@ fn mechanism_parameters_are_checked_before_they_are_used() {
     invalid(with_parameter(CKM_RSA_PKCS_OAEP, &pkcs11_sys::CK_RSA_PKCS_OAEP_PARAMS { source: 9, ..oaep }));
     let prehash = pkcs11_sys::CK_EDDSA_PARAMS { phFlag: 1, ulContextDataLen: 0, pContextData: null_mut() };
     invalid(with_parameter(CKM_EDDSA, &prehash));
+    let derive = |mut chosen: CK_MECHANISM| {
+        let mut derived = 0;
+        // SAFETY: as above.
+        unsafe { C_DeriveKey(session, &mut chosen, 99, null_mut(), 0, &mut derived) }
+    };
+    let path = |indices: &[u32]| CK_MECHANISM {
+        mechanism: CKM_STRONGROOM_BIP32_CHILD,
+        pParameter: indices.as_ptr().cast_mut().cast(),
+        ulParameterLen: size_of_val(indices) as CK_ULONG,
+    };
+    for wrong in [
+        path(&[]),
+        path(&[0; 17]),
+        path(&[0, 1 << 31]),
+        CK_MECHANISM { ulParameterLen: 7, ..path(&[0, 0]) },
+        CK_MECHANISM { ulParameterLen: CK_ULONG::MAX, ..path(&[0]) },
+        CK_MECHANISM { pParameter: null_mut(), ..path(&[0]) },
+        mechanism(CKM_STRONGROOM_BIP32_CHILD),
+    ] {
+        assert_eq!(derive(wrong), CKR_MECHANISM_PARAM_INVALID);
+    }
+    assert_eq!(derive(path(&[0x7fff_ffff])), CKR_KEY_HANDLE_INVALID);
+    let key = hmac_key(session);
+    let mut derived = 0;
+    // SAFETY: as above.
+    let rv = unsafe { C_DeriveKey(session, &mut path(&[0; 16]), key, null_mut(), 0, &mut derived) };
+    assert_eq!(rv, CKR_KEY_TYPE_INCONSISTENT);
 }
 
 unsafe extern "C" {

@@ -501,7 +501,9 @@ fn aes(key: &[u8], mechanism: u64, params: &Params, input: &[u8], way: Way) -> A
             let genuine = input.split_off(text).iter().all(|byte| *byte == 0x7a);
             if genuine { Ok(bytes(input)) } else { refuse(FaultCode::EncryptedDataInvalid) }
         }
-        Params::None | Params::Pss { .. } | Params::Oaep { .. } => refuse(FaultCode::MechanismParamInvalid),
+        Params::None | Params::Pss { .. } | Params::Oaep { .. } | Params::Path(_) => {
+            refuse(FaultCode::MechanismParamInvalid)
+        }
     }
 }
 

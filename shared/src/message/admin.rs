@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::InstanceId;
-use crate::object::{ObjectId, ObjectInfo};
+use crate::object::{Descent, ObjectId, ObjectInfo};
 
 messages! {
     /// `hsmctl partition create`.
@@ -119,6 +119,8 @@ messages! {
         2 id: Vec<u8> as "minicbor::bytes",
         /// Whether it is frozen.
         3 frozen: bool,
+        /// Where a BIP-32 descendant comes from.
+        4 descent: Option<Descent>,
     }
     /// `hsmctl policy set`.
     SetPolicy {

@@ -4,9 +4,9 @@ use pkcs11_sys::*;
 use strongroom_shared::{
     fault::{Fault, FaultCode},
     mandate::Mandated,
-    mechanism::{Hash, Params},
+    mechanism::{CKM_STRONGROOM_BIP32_CHILD, Hash, Params},
     message::*,
-    object::{ObjectId, ObjectInfo, Shares, Template, Usage, Value},
+    object::{Descent, ObjectId, ObjectInfo, Shares, Template, Usage, Value},
     wire::{Call, encode_fault, encode_reply, encode_request},
 };
 use zeroize::Zeroizing;
@@ -201,7 +201,10 @@ fn partitions() -> Vec<Sample> {
         objects: 3,
         frozen: false,
     };
-    let key = KeyInfo { object: private_key(), label: "k".into(), id: vec![0xca, 0xfe], frozen: true };
+    let key = |descent| {
+        let (object, id) = (private_key(), vec![0xca, 0xfe]);
+        KeyInfo { object, label: "k".into(), id, frozen: true, descent }
+    };
     let (whole, of_key) = (|| None, || Some(id(1)));
     vec![
         public("request", &CreatePartition { name: name() }),
@@ -211,7 +214,11 @@ fn partitions() -> Vec<Sample> {
         public("request", &ListPartitions {}),
         reply::<ListPartitions>("reply", &Partitions { partitions: vec![partition] }),
         public("request", &ListKeys { partition: name() }),
-        reply::<ListKeys>("reply", &Keys { keys: vec![key] }),
+        reply::<ListKeys>("reply", &Keys { keys: vec![key(None)] }),
+        reply::<ListKeys>(
+            "reply-descendant",
+            &Keys { keys: vec![key(Some(Descent { master: id(1), path: vec![0, 0x7fff_ffff] }))] },
+        ),
         public("request", &SetPolicy { partition: name(), text: "default = \"refuse\"\n".into() }),
         reply::<SetPolicy>("reply", &Done {}),
         public("request", &ReadPolicy { partition: name() }),
@@ -425,6 +432,13 @@ fn shared_keys() -> Vec<Sample> {
     let admit = AdmitClient { name: "desk".into(), partition: "trading".into(), key: vec![0xed; 32] };
     let shares = Some(Shares { threshold: 2, parties: 3 });
     let private = ObjectInfo { shares, ..private_key() };
+    let child = ObjectInfo { shares, ..private_key() };
+    let derive = DeriveKey {
+        mechanism: CKM_STRONGROOM_BIP32_CHILD,
+        params: Params::Path(vec![0, 0x7fff_ffff]),
+        base: id(1),
+        template: template(),
+    };
     vec![
         public("request", &admit),
         reply::<AdmitClient>("reply", &Done {}),
@@ -437,6 +451,10 @@ fn shared_keys() -> Vec<Sample> {
             "reply-with-certificate",
             &KeyPair { public: data(), private, certificate: Some(b"certificate".to_vec().into()) },
         ),
+        request("request", &derive),
+        reply::<DeriveKey>("reply", &child),
+        request("request", &DeriveShared { mandated: mandated() }),
+        reply::<DeriveShared>("reply", &child),
         request("request", &SignShared { mandated: mandated() }),
         reply::<SignShared>("reply", &Signature { bytes: vec![1; 64] }),
         request("request", &DestroyShared { mandated: mandated() }),

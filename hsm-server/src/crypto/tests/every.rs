@@ -16,6 +16,7 @@ fn params(mechanism: Mechanism) -> Params {
         ParamsKind::Gcm => Params::Gcm { iv: vec![9; 12], aad: b"header".to_vec(), tag_bits: 128 },
         ParamsKind::Pss => Params::Pss { hash, mgf: hash, salt_length: hash.length() as u32 },
         ParamsKind::Oaep => Params::Oaep { hash, mgf: hash, label: b"label".to_vec() },
+        ParamsKind::Path => Params::Path(vec![0]),
     }
 }
 
@@ -28,7 +29,8 @@ fn stray(mechanism: Mechanism) -> Params {
         | ParamsKind::Ctr
         | ParamsKind::Gcm
         | ParamsKind::Pss
-        | ParamsKind::Oaep => Params::Iv([0; 16]),
+        | ParamsKind::Oaep
+        | ParamsKind::Path => Params::Iv([0; 16]),
     }
 }
 

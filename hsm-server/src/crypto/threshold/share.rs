@@ -69,6 +69,14 @@ impl PublicShares {
         &self.public_key
     }
 
+    /// The chain code of a key that has BIP-32 children.
+    pub const fn chain_code(&self) -> Option<&[u8; 32]> {
+        match self.scheme {
+            SchemeId::EcdsaSecp256k1 => self.chain_code.as_ref(),
+            SchemeId::EcdsaP256 | SchemeId::Ed25519 | SchemeId::Bip340 => None,
+        }
+    }
+
     /// The public key of one share, compressed, as the scheme's group writes it.
     pub fn verifying_share(&self, party: Party) -> Option<&[u8]> {
         self.verifying.get(usize::from(party.number()).checked_sub(1)?).map(|point| point.as_slice())

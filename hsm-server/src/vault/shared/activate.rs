@@ -187,6 +187,7 @@ impl<P: Platform> Vault<P> {
             change = change.put(Path::Object(partition.id, *object), &record);
         }
         let shared = SharedKey::open(record, StandingRecord::default(), Vec::new())?;
+        let (children, change) = partition.reseat_children(id, shared.shares(), change);
         context.detail = format!(
             "public key {}; every node has its share of epoch {}{}",
             claim.public,
@@ -202,7 +203,7 @@ impl<P: Platform> Vault<P> {
             let lineage = if object == id { lineage } else { object };
             Object::new(object, attributes.clone(), Owner::Token, lineage)
         };
-        partition.keyring.put(objects.into_iter().map(object));
+        partition.keyring.put(objects.into_iter().map(object).chain(children));
         Ok(())
     }
 
@@ -269,6 +270,7 @@ impl<P: Platform> Vault<P> {
         let change = rows.into_iter().fold(Change::new(), Change::delete);
         let change = change.put(Path::Former(partition.id, *id), &former);
         let change = change.delete(Path::Object(partition.id, *id));
+        let (children, change) = partition.leave_children(*id, change);
         context.detail = format!(
             "other nodes hold the shares of epoch {}, this one none any more{}",
             epoch.0,
@@ -276,6 +278,10 @@ impl<P: Platform> Vault<P> {
         );
         tracing::warn!(key = %id, epoch = epoch.0, "administrators moved the shares of this key to other nodes");
         self.change(context, change)?;
+        for child in children {
+            partition.keyring.remove(child);
+            partition.shared.children.remove(child);
+        }
         partition.keyring.remove(*id);
         partition.shared.remove(*id);
         partition.shared.replace(*id, former);

@@ -3,13 +3,14 @@
 //! A check of the multiplication failed between them (DKLs23), and a second failure could give bits of the key away.
 //! Whoever found it says so once, signed; every node that hears of it keeps it, and refuses the pair until a complete
 //! refresh has made shares of a later epoch. So it survives a restart of any node, and the return of an old copy of
-//! the one that declared it.
+//! the one that declared it. Descendants have their master's state with the other nodes, so a ban over one of the family is
+//! a ban over all of it.
 
 use std::{collections::BTreeSet, sync::PoisonError};
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
-use strongroom_shared::{fault::FaultCode, object::ObjectId, wire::CallId};
+use strongroom_shared::{fault::FaultCode, wire::CallId};
 
 use super::{
     super::{
@@ -94,13 +95,14 @@ impl<P: Platform> Vault<P> {
         against: Party,
     ) -> Result<SignedBan, Error> {
         let About { partition, object, .. } = &going.about;
-        let (Some(shared), Some(identity)) = (partition.shared.key(*object), self.cluster.identity()) else {
+        let (Some(shared), Some(identity)) = (partition.shared.family(*object), self.cluster.identity())
+        else {
             return Err(FaultCode::Internal.into());
         };
         let public = shared.share.public();
         let ban = Ban { key: public.key(), epoch: public.epoch(), reporter: going.me, against };
         let signed = SignedBan::new(ban, view.document.membership().cluster, &identity);
-        self.keep_bans(context, partition, *object, &shared, vec![signed.clone()])?;
+        self.keep_bans(context, partition, &shared, vec![signed.clone()])?;
         Ok(signed)
     }
 
@@ -109,7 +111,6 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        object: ObjectId,
         shared: &SharedKey,
         heard: &[SignedBan],
     ) -> Result<(), Error> {
@@ -134,17 +135,17 @@ impl<P: Platform> Vault<P> {
         if !new.iter().all(genuine) {
             return Err(Error::caller(FaultCode::Forbidden, "a ban that nobody declared"));
         }
-        self.keep_bans(context, partition, object, shared, new)
+        self.keep_bans(context, partition, shared, new)
     }
 
     fn keep_bans(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        object: ObjectId,
         shared: &SharedKey,
         new: Vec<SignedBan>,
     ) -> Result<(), Error> {
+        let object = shared.id();
         let pairs: Vec<String> =
             new.iter().map(|ban| format!("{} and {}", ban.ban.reporter, ban.ban.against)).collect();
         let text = format!("must not sign together any more: {}", pairs.join("; "));
@@ -152,7 +153,7 @@ impl<P: Platform> Vault<P> {
         // In memory in any case: a disk that fails must not give the pair another chance.
         shared.ban(new);
         let (detail, recorded) = (std::mem::replace(&mut context.detail, text), context.recorded);
-        let kept = self.keep_unkept_bans(context, partition, object, shared);
+        let kept = self.keep_unkept_bans(context, partition, shared);
         (context.detail, context.recorded) = (detail, recorded);
         kept
     }
@@ -165,9 +166,9 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        object: ObjectId,
         shared: &SharedKey,
     ) -> Result<(), Error> {
+        let object = shared.id();
         shared.keep_bans(|bans| {
             self.change(context, Change::new().put(Path::Bans(partition.id, object), bans)).inspect_err(|error| {
                 tracing::error!(key = %object, %error, "a ban is not on disk: this key signs nothing until it is");
@@ -190,7 +191,7 @@ impl<P: Platform> Vault<P> {
                 (context.subject, context.object) = (partition.rules().record.name.clone(), Some(id));
                 context.detail = "bans that could not be written before".into();
                 // Said where it failed; it is tried again.
-                let _kept = self.keep_unkept_bans(&mut context, &partition, id, &key);
+                let _kept = self.keep_unkept_bans(&mut context, &partition, &key);
             }
         }
     }

@@ -206,7 +206,7 @@ impl<P: Platform> Vault<P> {
         })?;
         let membership = view.document.membership();
         let own = Own { shared: partition.shared.key(id), partition: &partition, node: identity.public() };
-        let banned = self.hear_of_bans(context, &own, id, &old, &renewal.bans)?;
+        let banned = self.hear_of_bans(context, &own, &old, &renewal.bans)?;
         if let Some(shared) = own.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch()) {
             let untold = shared.unknown_to(&renewal.bans);
             if !untold.is_empty() {
@@ -273,13 +273,12 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         own: &Own<'_>,
-        id: ObjectId,
         old: &Old,
         bans: &[SignedBan],
     ) -> Result<bool, Error> {
         match own.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch()) {
             Some(shared) => {
-                self.learn(context, own.partition, id, shared, bans)?;
+                self.learn(context, own.partition, shared, bans)?;
                 Ok(!shared.bans().is_empty())
             }
             None => Ok(!bans.is_empty()),

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use pkcs11_sys::CKA_DESTROYABLE;
-use strongroom_shared::{fault::FaultCode, mandate::Mandated, message::DestroyObject, wire::CallId};
+use strongroom_shared::{
+    fault::FaultCode, mandate::Mandated, message::DestroyObject, object::ObjectId, wire::CallId,
+};
 
 use super::{
     super::{
         Context, Error, Vault, login::Role, mandates::CheckedMandate, nodes::Question, object::check_access,
         record::Change,
     },
+    children::ChildRecord,
     meant,
 };
 use crate::{platform::Platform, store::Path};
@@ -42,6 +45,9 @@ impl<P: Platform> Vault<P> {
         context.object = Some(id);
         context.detail = format!("for client {}", mandate.client);
         let _turn = partition.object_turn();
+        if let Some(record) = partition.shared.children.record(id) {
+            return self.destroy_child(context, &mandate, id, &record, destruction);
+        }
         if partition.shared.key(id).is_none() {
             // One that waits must not come to life when its certificate arrives late.
             if destruction == Destruction::Do && partition.shared.holds(id) {
@@ -58,14 +64,59 @@ impl<P: Platform> Vault<P> {
         if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
             return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
         }
+        let (there, wait) = partition.shared.children.of(id);
+        if !there.is_empty() {
+            let text = format!("{} keys descend from it: destroy them first", there.len());
+            return Err(Error::caller(FaultCode::ActionProhibited, text));
+        }
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
                 let rows = partition.shared.rows(partition.id, id).into_iter();
                 let change = rows.fold(Change::new(), Change::delete);
+                // Those that wait must not come to life without it.
+                let forget =
+                    |change: Change, child: &ObjectId| change.delete(Path::Child(partition.id, *child));
+                let change = wait.iter().fold(change, forget);
                 self.change(context, change.delete(Path::Object(partition.id, id)))?;
+                wait.into_iter().for_each(|child| partition.shared.children.remove(child));
                 partition.keyring.remove(id);
                 partition.shared.remove(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same of a descendant, which has no share of its own.
+    fn destroy_child(
+        &self,
+        context: &mut Context<'_>,
+        mandate: &CheckedMandate,
+        id: ObjectId,
+        record: &ChildRecord,
+        destruction: Destruction,
+    ) -> Result<(), Error> {
+        let partition = &mandate.partition;
+        let mut change = Change::new().delete(Path::Child(partition.id, id));
+        if let ChildRecord::Certified { descent, .. } = record {
+            let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
+            let object = partition.keyring.object(id, me, Role::User, missing)?;
+            mandate.check_seen(&object)?;
+            let rules = partition.rules();
+            rules.check_thawed(object.lineage)?;
+            rules.check_family(&object.attributes)?;
+            if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
+                return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
+            }
+            context.detail = format!("{}; {descent}", context.detail);
+            change = change.delete(Path::Object(partition.id, id));
+        }
+        match destruction {
+            Destruction::Ask => Ok(()),
+            Destruction::Do => {
+                self.change(context, change)?;
+                partition.keyring.remove(id);
+                partition.shared.children.remove(id);
                 Ok(())
             }
         }
@@ -79,7 +130,7 @@ impl<P: Platform> Vault<P> {
         mandate: &CheckedMandate,
     ) -> Result<(), Error> {
         let DestroyObject { object: id } = meant(mandate)?;
-        let shared = mandate.partition.shared.key(id).ok_or(FaultCode::KeyTypeInconsistent)?;
+        let shared = mandate.partition.shared.family(id).ok_or(FaultCode::KeyTypeInconsistent)?;
         let object = self.object(context, &mandate.partition, id, FaultCode::ObjectHandleInvalid)?;
         check_access(context, &object.attributes)?;
         self.destroy_share(context, mandated, Destruction::Ask)?;

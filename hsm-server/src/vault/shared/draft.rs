@@ -4,7 +4,7 @@
 use pkcs11_sys::*;
 use strongroom_shared::{
     fault::FaultCode,
-    mechanism::{CKM_STRONGROOM_BIP340, KeyKind, Mechanism},
+    mechanism::{CKM_STRONGROOM_BIP32_CHILD, CKM_STRONGROOM_BIP340, KeyKind, Mechanism},
     message::GenerateKeyPair,
     object::{ObjectId, Shares, Template, Value},
 };
@@ -55,7 +55,12 @@ impl Draft {
             let only = Value::Mechanisms(vec![CKM_STRONGROOM_BIP340]);
             public.set_default(CKA_ALLOWED_MECHANISMS, only);
         }
-        let private = implied(call.private.clone(), CKO_PRIVATE_KEY, key_type)?;
+        let mut private = implied(call.private.clone(), CKO_PRIVATE_KEY, key_type)?;
+        if scheme == SchemeId::EcdsaSecp256k1 && private.bool(CKA_DERIVE) == Some(true) {
+            let mut all = attributes::mechanisms_of(key_type);
+            all.push(CKM_STRONGROOM_BIP32_CHILD);
+            private.set_default(CKA_ALLOWED_MECHANISMS, Value::Mechanisms(all));
+        }
         let public = attributes::complete(public, public_id, Origin::Generated(mechanism), Role::User)?;
         let (private, shares) =
             attributes::complete_shared(private, private_id, mechanism, Role::User, members)?;

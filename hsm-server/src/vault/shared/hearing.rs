@@ -182,7 +182,7 @@ impl<P: Platform> Vault<P> {
         let peer = peer(member);
         let mut context = self.about_shares(&peer, CallId::SignShared);
         (context.subject, context.object) = (partition.rules().record.name.clone(), Some(key));
-        self.learn(&mut context, &partition, key, &shared, &bans)
+        self.learn(&mut context, &partition, &shared, &bans)
     }
 
     /// Hears what the other holders of a key know, as far as that is still to be done, before this node signs with

@@ -9,13 +9,14 @@ use minicbor::{Decode, Encode};
 use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
-    object::{ObjectId, Template},
+    object::{ObjectId, Shares, Template},
     shares::{Certificate, Claim},
 };
 
 use super::{
     super::{Error, record::Change, records::decode},
     bans::SignedBan,
+    children::Children,
     proof::Proof,
 };
 use crate::{
@@ -112,6 +113,17 @@ struct Bans {
 }
 
 impl SharedKey {
+    /// How it is shared.
+    pub fn shares(&self) -> Shares {
+        let committee = self.share.public().committee();
+        Shares { threshold: committee.threshold(), parties: committee.parties() }
+    }
+
+    /// The private key's object.
+    pub fn id(&self) -> ObjectId {
+        ObjectId(self.share.public().key().0)
+    }
+
     /// From what was kept.
     ///
     /// # Errors
@@ -262,6 +274,8 @@ pub struct SharedKeys {
     pending: RwLock<Pending>,
     /// Shares that others have replaced, and that are kept still.
     former: RwLock<BTreeMap<ObjectId, Arc<FormerRecord>>>,
+    /// The keys' descendants.
+    pub children: Children,
     /// Held while this node has the others make one.
     making: Mutex<()>,
 }
@@ -291,6 +305,7 @@ impl SharedKeys {
             active: RwLock::new(active),
             pending: RwLock::new(pending),
             former: RwLock::new(former),
+            children: Children::default(),
             making: Mutex::default(),
         }
     }
@@ -365,6 +380,7 @@ impl SharedKeys {
         let epoch = key.epoch().0;
         write(&self.active).insert(id, Arc::new(key));
         write(&self.pending).retain(|(other, waiting), _| *other != id || *waiting > epoch);
+        self.children.wipe(id);
     }
 
     /// A share that has been replaced and is kept still.
@@ -392,6 +408,7 @@ impl SharedKeys {
         write(&self.active).remove(&id);
         write(&self.pending).retain(|(other, _), _| *other != id);
         write(&self.former).remove(&id);
+        self.children.wipe(id);
     }
 
     /// The rows of the store that belong to an active share.
@@ -421,7 +438,8 @@ impl SharedKeys {
         let mut ids: BTreeSet<ObjectId> = self.read().keys().copied().collect();
         ids.extend(pending.keys().map(|(id, _)| *id));
         ids.extend(self.all_former());
-        ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete)
+        let change = ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete);
+        self.children.forget(change, partition)
     }
 
     /// Removes all of them.
@@ -429,5 +447,6 @@ impl SharedKeys {
         write(&self.active).clear();
         write(&self.pending).clear();
         write(&self.former).clear();
+        self.children.clear();
     }
 }

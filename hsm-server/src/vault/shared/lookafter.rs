@@ -62,6 +62,7 @@ impl<P: Platform> Vault<P> {
                 }
             }
         }
+        self.look_after_children(view);
         if let Err(error) = self.refresh_by_schedule(view) {
             tracing::warn!(%error, "a key was not refreshed by the schedule");
         }
@@ -103,7 +104,9 @@ impl<P: Platform> Vault<P> {
                     | Answer::Done
                     | Answer::Progress(_)
                     | Answer::Bans(_)
-                    | Answer::Refused(_),
+                    | Answer::Refused(_)
+                    | Answer::Agreed(_)
+                    | Answer::Descendant(_),
                 )
                 | Err(_) => {}
             }

@@ -5,15 +5,19 @@
 //! part on record, and says nothing that another node could use for anything else.
 
 mod activate;
+mod ask;
 pub mod bans;
 pub mod ceremonies;
 pub mod certificate;
+pub mod children;
 mod consent;
+mod derive;
 mod destroy;
 mod draft;
 mod generate;
 pub mod hearing;
 mod import;
+mod inherit;
 pub mod keys;
 pub mod lately;
 mod letters;
@@ -31,6 +35,7 @@ pub mod words;
 use strongroom_shared::{
     fault::FaultCode,
     message::*,
+    object::ObjectInfo,
     wire::{Call, CallId, Handle, decode_body},
 };
 
@@ -66,5 +71,14 @@ impl<P: Platform> Handle<DestroyShared> for Vault<P> {
         let mandate = self.check_own_mandate(context, &call.mandated, CallId::DestroyObject)?;
         self.destroy_shared(context, &call.mandated, &mandate)?;
         Ok(Done {})
+    }
+}
+
+impl<P: Platform> Handle<DeriveShared> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: DeriveShared) -> Result<ObjectInfo, Error> {
+        let mandate = self.check_own_mandate(context, &call.mandated, CallId::DeriveKey)?;
+        let wanted: DeriveKey = meant(&mandate)?;
+        self.object(context, &mandate.partition, wanted.base, FaultCode::KeyHandleInvalid)?;
+        self.derive_shared(context, &call.mandated, &mandate)
     }
 }

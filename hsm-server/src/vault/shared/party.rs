@@ -13,7 +13,7 @@ use strongroom_shared::{
     hex::Hex,
     mandate::Mandated,
     message::{Outcome, Sign},
-    object::ObjectId,
+    object::{Descent, ObjectId},
     wire::CallId,
 };
 
@@ -29,6 +29,7 @@ use super::{
     bans::SignedBan,
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::key_id,
+    children::SigningKey,
     consent::Renewing,
     draft::Draft,
     generate::FIRST,
@@ -96,14 +97,15 @@ impl<P: Platform> Vault<P> {
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
                 let (mandate, shared) = self.shared_key(context, &mandated, key)?;
-                shared.check_current()?;
-                if shared.epoch() != epoch {
-                    return Ok(elsewhen(&shared));
+                let family = &shared.family;
+                family.check_current()?;
+                if family.epoch() != epoch {
+                    return Ok(elsewhen(family));
                 }
-                let (partition, object) = (&mandate.partition, ObjectId(key.0));
-                self.keep_unkept_bans(context, partition, object, &shared)?;
-                self.learn(context, partition, object, &shared, &bans)?;
-                let untold: Vec<SignedBan> = shared.unknown_to(&bans);
+                let partition = &mandate.partition;
+                self.keep_unkept_bans(context, partition, family)?;
+                self.learn(context, partition, family, &bans)?;
+                let untold: Vec<SignedBan> = family.unknown_to(&bans);
                 if !untold.is_empty() {
                     let end = Some(End::Behind(untold));
                     return Ok(Progress { parcels: Vec::new(), more: false, end });
@@ -162,7 +164,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         mandated: &Mandated,
         key: threshold::KeyId,
-    ) -> Result<(CheckedMandate, Arc<SharedKey>), Error> {
+    ) -> Result<(CheckedMandate, SigningKey), Error> {
         context.call = CallId::SignShared;
         let mandate = self.check_mandate(mandated, CallId::Sign)?;
         context.subject.clone_from(&mandate.partition.rules().record.name);
@@ -171,7 +173,7 @@ impl<P: Platform> Vault<P> {
         if key_id(wanted.key) != key {
             return Err(forbidden("the mandate is for another key"));
         }
-        let shared = mandate.partition.shared.key(wanted.key).ok_or_else(|| {
+        let shared = mandate.partition.shared.signing_key(wanted.key)?.ok_or_else(|| {
             Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
         })?;
         Ok((mandate, shared))
@@ -183,18 +185,21 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         mandate: &CheckedMandate,
-        shared: &SharedKey,
+        shared: &SigningKey,
         detail: impl FnOnce(&str) -> String,
     ) -> Result<(About, Vec<u8>), Error> {
         let Sign { key, mechanism, params, input } = meant(mandate)?;
         let partition = mandate.partition.clone();
-        let about =
-            About { partition, object: key, call: CallId::SignShared, detail: detail(&mandate.client) };
-        about.tell(context);
-        context.mechanism = Some(mechanism);
         let (me, missing) = (context.application_id(), FaultCode::KeyHandleInvalid);
         // The mandate stands for the login.
-        let object = about.partition.keyring.object(key, me, Role::User, missing)?;
+        let object = partition.keyring.object(key, me, Role::User, missing)?;
+        let mut detail = detail(&mandate.client);
+        if let Some(descent) = Descent::of(&object.attributes) {
+            detail.push_str(&format!("; with {descent}"));
+        }
+        let about = About { partition, object: key, call: CallId::SignShared, detail };
+        about.tell(context);
+        context.mechanism = Some(mechanism);
         mandate.check_seen(&object)?;
         let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
         let charge = if turn.charged { Charge::Done } else { Charge::Now };
@@ -202,7 +207,7 @@ impl<P: Platform> Vault<P> {
         let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
         self.cluster.begun.charged(mandate);
         let intent = authorized.into_intent();
-        let scheme = shared.share.public().scheme();
+        let scheme = shared.share().public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
             .map_err(|error| self.undone(context, error))?;
         Ok((about, input))
@@ -214,25 +219,25 @@ impl<P: Platform> Vault<P> {
         view: &View,
         coordinator: Coordinator,
         (mandate, signers): (&CheckedMandate, BTreeSet<Party>),
-        shared: &Arc<SharedKey>,
+        shared: &SigningKey,
         setup: &dyn Fn(Party) -> Setup,
     ) -> Result<Box<Going>, Error> {
-        if !shared.may_sign(&signers) {
+        if !shared.family.may_sign(&signers) {
             return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
         }
-        let members = shared.members(view.document.membership());
+        let members = shared.family.members(view.document.membership());
         let parties: BTreeMap<Party, Member> =
             members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
         if parties.len() != signers.len() {
             return Err(forbidden("one of the signers is no member of the cluster"));
         }
-        self.hear_before_signing(view, shared, &parties, &coordinator)?;
-        if !shared.may_sign(&signers) {
+        self.hear_before_signing(view, &shared.family, &parties, &coordinator)?;
+        if !shared.family.may_sign(&signers) {
             return Err(forbidden(
                 "another node knows that two of the signers must not sign together any more",
             ));
         }
-        let setup = setup(shared.share.party());
+        let setup = setup(shared.share().party());
         let now = self.platform.uptime();
         self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Signature, now)?;
         let begun = self
@@ -246,7 +251,7 @@ impl<P: Platform> Vault<P> {
             })
             .and_then(|(about, input)| {
                 let signing = Signing { signers, input };
-                let begun = threshold::sign(&shared.share, &signing, &setup);
+                let begun = threshold::sign(shared.share(), &signing, &setup);
                 begun.map(|begun| (about, begun)).map_err(|error| refusal(&error))
             });
         let node = coordinator.node;

@@ -5,8 +5,8 @@ use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
     object::{
-        Attribute, CKA_STRONGROOM_EPOCH, CKA_STRONGROOM_PARTIES, CKA_STRONGROOM_THRESHOLD, ObjectId,
-        Template, Value,
+        Attribute, CKA_STRONGROOM_CHAIN_CODE, CKA_STRONGROOM_EPOCH, CKA_STRONGROOM_PARTIES,
+        CKA_STRONGROOM_THRESHOLD, ObjectId, Template, Value,
     },
     shares::Claim,
 };
@@ -81,6 +81,9 @@ impl<P: Platform> Vault<P> {
         let numbers = [shares.threshold.into(), shares.parties.into(), epoch.0];
         for (kind, number) in OF_SHARES.into_iter().zip(numbers) {
             private.set(kind, Value::Ulong(number));
+        }
+        if let Some(chain_code) = ready.shares().chain_code() {
+            private.set(CKA_STRONGROOM_CHAIN_CODE, Value::bytes(chain_code.as_slice()));
         }
         let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
             return Err(FaultCode::Forbidden.into());

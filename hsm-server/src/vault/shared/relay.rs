@@ -251,7 +251,9 @@ impl<'a, P: Platform> Relay<'a, P> {
                 | Answer::Certificate(_)
                 | Answer::Done
                 | Answer::Bans(_)
-                | Answer::Refused(_) => Err(NodeError::Malformed("the answer to another question".into())),
+                | Answer::Refused(_)
+                | Answer::Agreed(_)
+                | Answer::Descendant(_) => Err(NodeError::Malformed("the answer to another question".into())),
             }
         };
         let alone = own.is_empty() && others.len() == 1;
@@ -288,6 +290,10 @@ impl<'a, P: Platform> Relay<'a, P> {
             Question::Begin(begin) => self.vault.begin_ceremony(context, self.coordinator.clone(), begin),
             Question::Step { id, parcels } => self.own_step(context, id, parcels),
             Question::Vouch
+            | Question::MayDerive(_)
+            | Question::Derive(_)
+            | Question::Descendant { .. }
+            | Question::Inherit { .. }
             | Question::Cancel(_)
             | Question::Certificate { .. }
             | Question::Activate { .. }
@@ -428,39 +434,5 @@ impl<'a, P: Platform> Relay<'a, P> {
         let members = self.parties.iter().filter(waits).map(|(_, member)| member);
         // Those that do not hear it find out by themselves.
         self.vault.ask_all(self.view, members, &Question::Cancel(self.id), CANCEL);
-    }
-}
-
-impl<P: Platform> Vault<P> {
-    /// Asks these nodes to do something, side by side: who did not do it, and why.
-    pub(super) fn ask_all<'m>(
-        &self,
-        view: &View,
-        members: impl IntoIterator<Item = &'m Member>,
-        question: &Question,
-        patience: Duration,
-    ) -> Vec<String> {
-        let ask = |member: &Member| match self.consult(view, member, question, patience) {
-            Ok(Answer::Done | Answer::Vouched { .. }) => None,
-            Ok(Answer::Certificate(_) | Answer::Progress(_) | Answer::Bans(_) | Answer::Refused(_)) => {
-                Some(format!("node {}: it answers another question", member.name))
-            }
-            Err(error) => Some(format!("node {}: {error}", member.name)),
-        };
-        thread::scope(|scope| {
-            let ask = &ask;
-            let mut troubles = Vec::new();
-            let mut asked = Vec::new();
-            for member in members {
-                let thread = thread::Builder::new().name("ceremony".into());
-                match thread.spawn_scoped(scope, move || ask(member)) {
-                    Ok(thread) => asked.push(thread),
-                    Err(_) => troubles.extend(ask(member)),
-                }
-            }
-            let panicked = |_| Some("the thread that asked a node panicked".to_owned());
-            troubles.extend(asked.into_iter().filter_map(|thread| thread.join().unwrap_or_else(panicked)));
-            troubles
-        })
     }
 }

@@ -124,8 +124,10 @@ impl<P: Platform> Vault<P> {
         });
         let whole = whole.inspect_err(|_| context.recorded = false)?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
+        // A node that leaves has none of them afterwards.
+        let children = partition.children_to_bring(id);
         self.activate(context, &warrant)?;
-        let note = self.hand_on(context, view, subject, (&old, &to), &warrant);
+        let note = self.hand_on(context, view, subject, (&old, &to), (&warrant, &children));
         Ok(Renewed { epoch, note })
     }
 
@@ -155,7 +157,9 @@ impl<P: Platform> Vault<P> {
                 | Answer::Progress(_)
                 | Answer::Done
                 | Answer::Bans(_)
-                | Answer::Refused(_),
+                | Answer::Refused(_)
+                | Answer::Agreed(_)
+                | Answer::Descendant(_),
             ) => Err(NodeError::Malformed("the answer to another question".into())),
             Err(error) => Err(error),
         };
@@ -217,7 +221,7 @@ impl<P: Platform> Vault<P> {
             if old.claim.seats.contains(node) && to.lost != Some(*node) {
                 match reached {
                     Some((epoch, _)) if epoch == shared.epoch() => {
-                        if let Err(error) = self.learn(context, partition, id, shared, &account.bans) {
+                        if let Err(error) = self.learn(context, partition, shared, &account.bans) {
                             tracing::warn!(node = member.name, %error, "it tells bans that are not believed here");
                         }
                     }
@@ -252,7 +256,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { partition, id, .. }: Subject<'_>,
+        Subject { partition, .. }: Subject<'_>,
         (shared, to): (&SharedKey, &Move),
         trouble: Trouble,
     ) -> Error {
@@ -261,7 +265,7 @@ impl<P: Platform> Vault<P> {
             Trouble::Others(setback) => setback,
         };
         let heard: Vec<_> = setback.bans.iter().flat_map(|(_, bans)| bans.iter().cloned()).collect();
-        let kept = self.learn(context, partition, id, shared, &heard);
+        let kept = self.learn(context, partition, shared, &heard);
         let seated = to.seats == shared.seats;
         let accused = if seated { self.accuse(context, shared, view, &setback) } else { Ok(()) };
         if let Err(error) = kept.and(accused) {
@@ -280,7 +284,7 @@ impl<P: Platform> Vault<P> {
         view: &View,
         Subject { name, partition, id }: Subject<'_>,
         (old, to): (&Old, &Move),
-        warrant: &Warrant,
+        (warrant, children): (&Warrant, &[(ObjectId, Question)]),
     ) -> String {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let others = view.others().filter(|member| nodes.contains(&member.identity));
@@ -290,6 +294,12 @@ impl<P: Platform> Vault<P> {
             .into_iter()
             .map(|trouble| format!("has not taken its new share into use yet: {trouble}"))
             .collect();
+        let comes = |member: &&Member| {
+            let node = &member.identity;
+            to.seats.contains(node) && (to.lost == Some(*node) || !old.claim.seats.contains(node))
+        };
+        let newcomers: Vec<&Member> = view.others().filter(comes).collect();
+        notes.extend(self.bring_children(view, children, &newcomers));
         if partition.shared.key(id).is_none() {
             notes.push("this node holds no share of the key any more".into());
         } else if let Err(error) = self.prove_shares(context, view, (name, partition), id) {

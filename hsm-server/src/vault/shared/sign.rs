@@ -11,12 +11,12 @@ use strongroom_shared::{
     mandate::Mandated,
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
-    object::ObjectId,
     wire::CallId,
 };
 
 use super::{
     super::{Context, Error, Vault, cluster::View, mandates::CheckedMandate, partition::Partition},
+    children::SigningKey,
     keys::SharedKey,
     lookafter::peer,
     relay::{Lead, Relay, Setback, Trouble},
@@ -88,10 +88,10 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
         let partition = context.partition()?;
-        let mut shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
-        shared.check_current()?;
+        let mut shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
+        shared.family.check_current()?;
         let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
-        let input = crypto::shared_input(shared.share.public().scheme(), mechanism, &input)?;
+        let input = crypto::shared_input(shared.share().public().scheme(), mechanism, &input)?;
         if mandated.text.len() > self.portion() {
             return Err(Error::caller(
                 FaultCode::DataLengthRange,
@@ -99,14 +99,14 @@ impl<P: Platform> Vault<P> {
             ));
         }
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
-        self.keep_unkept_bans(context, &partition, key, &shared)?;
+        self.keep_unkept_bans(context, &partition, &shared.family)?;
         let until = self.platform.uptime().saturating_add(BUDGET);
         let mut lessons = Lessons::default();
         for _ in 0..ATTEMPTS {
             if self.platform.uptime() >= until {
                 break;
             }
-            let Some(parties) = self.quorum(&view, &shared, &lessons) else { break };
+            let Some(parties) = self.quorum(&view, &shared.family, &lessons) else { break };
             match self.attempt(context, &view, (mandated, mandate, &input), &shared, parties, until) {
                 Ok(bytes) => return Ok(Signature { bytes }),
                 Err(Trouble::Own(error)) => {
@@ -115,11 +115,11 @@ impl<P: Platform> Vault<P> {
                 }
                 Err(Trouble::Others(setback)) => {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
-                    self.hear(context, &partition, key, &shared, &setback, &mut lessons)?;
-                    self.accuse(context, &shared, &view, &setback)?;
-                    self.meet_epochs(context, &view, &shared, &setback, &mut lessons)?;
+                    self.hear(context, &partition, &shared.family, &setback, &mut lessons)?;
+                    self.accuse(context, &shared.family, &view, &setback)?;
+                    self.meet_epochs(context, &view, &shared.family, &setback, &mut lessons)?;
                     lessons.learn(*setback);
-                    shared = partition.shared.key(key).ok_or(FaultCode::KeyTypeInconsistent)?;
+                    shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
                 }
             }
         }
@@ -133,12 +133,12 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         (mandated, mandate, input): (&Mandated, &CheckedMandate, &[u8]),
-        shared: &SharedKey,
+        shared: &SigningKey,
         parties: BTreeMap<Party, Member>,
         until: Time,
     ) -> Result<Vec<u8>, Trouble> {
-        let public = shared.share.public();
-        let me = shared.share.party();
+        let public = shared.share().public();
+        let me = shared.share().party();
         let signers: BTreeSet<Party> = parties.keys().copied().collect();
         let lead = match public.scheme() {
             SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 => Lead::Together,
@@ -150,12 +150,13 @@ impl<P: Platform> Vault<P> {
             let detail = |client: &str| format!("others sign, for client {client}");
             self.allow(context, mandate, shared, detail).map_err(Trouble::Own)?;
         }
-        let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.bans() };
+        let task =
+            Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.family.bans() };
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
         let signing = Signing { signers, input: input.to_vec() };
         let broken = |text: String| Trouble::Own(Error::caller(FaultCode::Internal, text));
-        let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
+        let combining = combine(shared.share(), &signing, &Setup { key, id, epoch, me });
         let combining = combining.map_err(|error| broken(error.to_string()))?;
         match combining.step(relay.collected()) {
             Step::Done(signature, _) => Ok(signature),
@@ -196,13 +197,12 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        key: ObjectId,
         shared: &SharedKey,
         setback: &Setback,
         lessons: &mut Lessons,
     ) -> Result<(), Error> {
         for (party, bans) in &setback.bans {
-            match self.learn(context, partition, key, shared, bans) {
+            match self.learn(context, partition, shared, bans) {
                 Ok(()) => {}
                 Err(Error::Caller(FaultCode::Forbidden, text)) => {
                     lessons.reasons.push(format!("{party} tells {text}"));

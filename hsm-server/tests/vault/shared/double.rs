@@ -54,6 +54,10 @@ pub enum Question {
     Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>, #[n(1)] Option<SignedOrder>),
     #[n(16)]
     Bans(#[n(0)] Option<ObjectId>),
+    #[n(20)]
+    MayDerive(#[n(0)] Mandated),
+    #[n(21)]
+    Derive(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -70,6 +74,8 @@ pub enum Reply {
     Bans(#[n(0)] KnownBans),
     #[n(17)]
     Refused(#[n(0)] Fault),
+    #[n(20)]
+    Agreed(#[n(0)] Statement),
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -425,6 +431,37 @@ impl Double {
             talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap(), None)).unwrap();
         }
         outcome.unwrap().share.unwrap()
+    }
+
+    /// Has the honest nodes agree to a descendant, and hands the certificate to them.
+    pub fn derive(&self, talks: &[Talk<'_>], mandated: &Mandated) {
+        let agree = |talk: &Talk<'_>| match talk.ask(&Question::MayDerive(mandated.clone())) {
+            Ok(Reply::Agreed(statement)) => statement,
+            other => panic!("{other:?}"),
+        };
+        let statements: Vec<_> = talks.iter().map(agree).collect();
+        // A lost answer is asked for again.
+        assert_eq!(agree(&talks[0]).signature, statements[0].signature);
+        let claim = statements[0].claim.clone();
+        let own = self.identity.sign(&[b"strongroom child 1\0", claim.as_slice()].concat());
+        let others = statements.iter().map(|statement| statement.signature.to_vec().into());
+        let signatures: Vec<ByteVec> = others.chain([own.as_ref().to_vec().into()]).collect();
+        let whole = Certificate { claim, signatures };
+        let mut swapped = whole.clone();
+        swapped.signatures.swap(0, 1);
+        let mut short = whole.clone();
+        short.signatures.pop();
+        let mut other = whole.clone();
+        *other.claim.last_mut().unwrap() ^= 1;
+        for talk in talks {
+            for (forged, hint) in
+                [(&swapped, "not all nodes"), (&short, "not all nodes"), (&other, "no descendant waits")]
+            {
+                let fault = talk.ask(&Question::Derive(minicbor::to_vec(forged).unwrap())).unwrap_err();
+                assert!(fault.detail.contains(hint), "{fault}");
+            }
+            talk.ask(&Question::Derive(minicbor::to_vec(&whole).unwrap())).unwrap();
+        }
     }
 
     /// Signs with one honest node, whose first letter is spoilt on its way. How it ended there.

@@ -16,14 +16,14 @@ use super::{
 };
 
 /// Two honest nodes and the bad one.
-struct Scene {
-    house: House,
-    double: Double,
-    document: Vec<u8>,
+pub struct Scene {
+    pub house: House,
+    pub double: Double,
+    pub document: Vec<u8>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (house, double) = (House::new(2), Double::new());
         let mut membership = membership(2, &house.nodes.iter().collect::<Vec<_>>());
         membership.members.push(double.member(&house.nodes[0].said.authority));
@@ -35,24 +35,29 @@ impl Scene {
         Self { house, double, document }
     }
 
-    fn talks(&self) -> Vec<Talk<'_>> {
+    pub fn talks(&self) -> Vec<Talk<'_>> {
         self.house.nodes.iter().map(|node| self.double.meet(node, &self.document)).collect()
     }
 
     /// A key of all three, and the bad node's share of it.
     fn key(&self, kind: Kind, scheme: SchemeId) -> (ObjectId, Share) {
+        self.key_of(&kind.wish(2, 3), scheme)
+    }
+
+    /// The same, by this wish.
+    pub fn key_of(&self, wish: &GenerateKeyPair, scheme: SchemeId) -> (ObjectId, Share) {
         let id = [9; 16];
-        let body = minicbor::to_vec(kind.wish(2, 3)).unwrap();
+        let body = minicbor::to_vec(wish).unwrap();
         let mandated = self.house.mandated(CallId::GenerateKeyPair, body);
         (ObjectId(id), self.double.make(&self.talks(), scheme, id, &mandated))
     }
 
-    fn mandated(&self, kind: Kind, key: ObjectId, input: &[u8]) -> Mandated {
+    pub fn mandated(&self, kind: Kind, key: ObjectId, input: &[u8]) -> Mandated {
         self.house.mandated(CallId::Sign, to_sign(kind, key, input))
     }
 }
 
-fn to_begin(attempt: u8, key: ObjectId, mandated: &Mandated, signers: [u8; 2]) -> Begin {
+pub fn to_begin(attempt: u8, key: ObjectId, mandated: &Mandated, signers: [u8; 2]) -> Begin {
     let signers: BTreeSet<_> = signers.into_iter().map(party).collect();
     let task = Task::Sign { mandated: mandated.clone(), signers, bans: Vec::new() };
     Begin { id: CeremonyId([attempt; 32]), key: KeyId(key.0), epoch: Epoch(0), task, parcels: Vec::new() }

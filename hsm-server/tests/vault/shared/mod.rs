@@ -1,9 +1,11 @@
 //! Keys of which several vaults hold shares: real vaults, and a network that can be made bad.
 
+mod children;
 mod double;
 mod hostile;
 mod keys;
 mod life;
+mod memory;
 mod orders;
 mod signers;
 mod signing;
@@ -169,6 +171,7 @@ impl House {
         let object = match call {
             CallId::Sign => decode_body::<Sign>(body).ok()?.key,
             CallId::DestroyObject => decode_body::<DestroyObject>(body).ok()?.object,
+            CallId::DeriveKey => decode_body::<DeriveKey>(body).ok()?.base,
             _ => return None,
         };
         let call = ReadAttributes { object, kinds: vec![CKA_PUBLIC_KEY_INFO, CKA_LABEL, CKA_ID] };

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod lifecycle;
+mod nonces;
 mod refusals;
 mod schemes;
 

@@ -81,18 +81,6 @@ fn a_share_survives_its_bytes_and_is_shown_to_nobody() {
 }
 
 #[test]
-fn nonces_never_repeat() {
-    for scheme in SchemeId::ALL {
-        let shares = quick(scheme, 2, 2);
-        let mut seen = BTreeSet::new();
-        for _ in 0..20 {
-            let signature = sign_over(&shares, &[1, 2], DIGEST, honest).signature.unwrap().done();
-            assert!(seen.insert(signature[..32].to_vec()));
-        }
-    }
-}
-
-#[test]
 fn a_party_that_hears_two_rounds_at_once_still_says_its_part_of_both() {
     let shares = quick(SchemeId::EcdsaSecp256k1, 2, 2);
     let signing = Signing { signers: parties(&[1, 2]), input: DIGEST.to_vec() };

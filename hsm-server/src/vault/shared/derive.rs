@@ -1,0 +1,466 @@
+//! Making a descendant: what it is to be like, and the certificate that makes it visible.
+//!
+//! There is no ceremony, for every node makes its own share without a word to the others. What they agree on is the
+//! object: each stores it *waiting*, by the application's mandate, and says so, signed. When all that hold a share of
+//! the master have said the same, their signatures are the certificate, and each node that holds it makes the object
+//! visible. A node that did not hear of it asks the others when it greets them.
+
+use std::{sync::Arc, sync::PoisonError, time::Duration};
+
+use minicbor::{Decode, Encode};
+use pkcs11_sys::*;
+use strongroom_shared::{
+    fault::FaultCode,
+    mandate::Mandated,
+    mechanism::{Mechanism, Params, is_path},
+    message::DeriveKey,
+    object::{Attribute, CKA_STRONGROOM_CHAIN_CODE, Descent, ObjectId, ObjectInfo, Template, Usage, Value},
+    shares::{Certificate, Signed},
+    wire::{CallId, Handle},
+};
+
+use super::{
+    super::{
+        Context, Error, Vault, attributes,
+        cluster::View,
+        keyring::{Object, Owner},
+        keys::implied,
+        login::Role,
+        mandates::CheckedMandate,
+        nodes::{Answer, Question},
+        object::{check_access, check_initialized, check_label},
+        partition::Partition,
+        record::Change,
+        records::{ObjectRecord, decode, encode},
+    },
+    certificate::{is_whole_as, sha256, state_as},
+    children::ChildRecord,
+    keys::SharedKey,
+    lookafter::peer,
+    meant,
+    plan::likeness,
+    words::Statement,
+};
+use crate::{
+    cluster::document::ClusterId,
+    crypto::{self, threshold::SchemeId},
+    platform::{Platform, Time},
+    store::Path,
+};
+
+/// What stands before a claim when it is signed.
+const LABEL: &[u8] = b"strongroom child 1\0";
+/// What stands before a master and a path when their lineage is made.
+const LINEAGE: &[u8] = b"strongroom lineage 1\0";
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_millis(800);
+/// After how long a descendant is given up that no node has a certificate for.
+const GIVEN_UP: Time = 3600 * 1_000_000;
+/// How many descendants of a partition may wait for their certificates.
+const WAITING: usize = 64;
+
+/// What a node says of a descendant that it has stored: the same bytes at every honest node.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Claim {
+    /// The cluster.
+    #[n(0)]
+    pub cluster: ClusterId,
+    /// The partition's name.
+    #[n(1)]
+    pub partition: String,
+    /// SHA-256 of the mandate's text. The object has its id from it.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    mandate: [u8; 32],
+    /// Where it comes from.
+    #[n(3)]
+    pub descent: Descent,
+    /// SHA-256 of the object's attributes, its public key among them, whatever its shares are.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub object: [u8; 32],
+    /// The nodes that hold the shares of the master, in the order of their seats: their Ed25519 keys.
+    #[n(5)]
+    pub seats: Vec<[u8; 32]>,
+}
+
+impl Claim {
+    /// The coordinator does not choose it, so it cannot take another object's place.
+    pub fn id(&self) -> ObjectId {
+        object_id(&self.mandate)
+    }
+}
+
+fn object_id(hash: &[u8; 32]) -> ObjectId {
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = *from);
+    ObjectId(id)
+}
+
+/// Every object of the same descendant has the same lineage: a second one does not get round a limit or a freeze.
+fn lineage(descent: &Descent) -> ObjectId {
+    object_id(&sha256(&[LINEAGE, &descent.master.0, &descent.path_bytes()].concat()))
+}
+
+/// What a descendant is to be like.
+struct Plan {
+    id: ObjectId,
+    attributes: Template,
+    claim: Claim,
+    family: Arc<SharedKey>,
+    detail: String,
+}
+
+fn forbidden(text: &str) -> Error {
+    Error::caller(FaultCode::Forbidden, text)
+}
+
+/// Whether descendants can be made of this key by this mechanism.
+fn check_base(base: &Object, mechanism: u64) -> Result<(), Error> {
+    let known = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
+    if !known.row().supports(CKF_DERIVE) {
+        return Err(FaultCode::MechanismInvalid.into());
+    }
+    let attributes = &base.attributes;
+    if attributes::shares(attributes).is_none() || attributes.bytes(CKA_STRONGROOM_CHAIN_CODE).is_none() {
+        let text = "descendants are of ECDSA keys on secp256k1 of which several nodes hold shares";
+        return Err(Error::caller(FaultCode::KeyTypeInconsistent, text));
+    }
+    if !Usage::of(attributes).permits(Usage::DERIVE) {
+        return Err(Error::attribute(FaultCode::KeyFunctionNotPermitted, CKA_DERIVE));
+    }
+    match attributes.value(CKA_ALLOWED_MECHANISMS) {
+        Some(Value::Mechanisms(allowed)) if allowed.contains(&mechanism) => Ok(()),
+        Some(_) | None => Err(Error::attribute(FaultCode::MechanismInvalid, CKA_ALLOWED_MECHANISMS)),
+    }
+}
+
+/// Where the descendant comes from that this path leads to from the base key.
+fn descent(base: &Object, params: Params) -> Result<Descent, Error> {
+    let invalid = |text: &str| Error::caller(FaultCode::MechanismParamInvalid, text);
+    let Params::Path(path) = params else { return Err(FaultCode::MechanismParamInvalid.into()) };
+    if !is_path(&path) {
+        return Err(invalid(
+            "a path has 1 to 16 indices, each below 2^31: hardened children are of whole keys",
+        ));
+    }
+    let mut descent = Descent::of(&base.attributes).unwrap_or(Descent { master: base.id, path: Vec::new() });
+    descent.path.extend(path);
+    if !is_path(&descent.path) {
+        return Err(invalid("it would be more than 16 generations from its master"));
+    }
+    Ok(descent)
+}
+
+impl<P: Platform> Handle<DeriveKey> for Vault<P> {
+    fn handle(&self, context: &mut Context<'_>, call: DeriveKey) -> Result<ObjectInfo, Error> {
+        let partition = context.partition()?;
+        context.mechanism = Some(call.mechanism);
+        let base = self.object(context, &partition, call.base, FaultCode::KeyHandleInvalid)?;
+        check_base(&base, call.mechanism)?;
+        let text = "several nodes hold shares of this key: the client needs a module that knows such keys";
+        Err(Error::caller(FaultCode::KeyFunctionNotPermitted, text))
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// What the descendant of a mandate is to be like.
+    fn plan_child(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        mandate: &CheckedMandate,
+    ) -> Result<Plan, Error> {
+        let partition = &mandate.partition;
+        let DeriveKey { mechanism, params, base, template } = meant(mandate)?;
+        (context.object, context.mechanism) = (Some(base), Some(mechanism));
+        // The mandate stands for the login.
+        let missing = FaultCode::KeyHandleInvalid;
+        let base = partition.keyring.object(base, context.application_id(), Role::User, missing)?;
+        check_base(&base, mechanism)?;
+        mandate.check_seen(&base)?;
+        let descent = descent(&base, params)?;
+        {
+            let rules = partition.rules();
+            for lineage in [base.lineage, descent.master, lineage(&descent)] {
+                rules.check_thawed(lineage)?;
+            }
+        }
+        let id = object_id(&mandate.id);
+        if partition.keyring.has(id) || partition.shared.holds(id) {
+            return Err(forbidden("the mandate was for one key"));
+        }
+        if partition.shared.children.waiting().len() >= WAITING {
+            return Err(Error::caller(
+                FaultCode::Full,
+                "too many descendants wait for a node that is silent",
+            ));
+        }
+        let template = implied(template, CKO_PRIVATE_KEY, CKK_EC)?;
+        let mut attributes =
+            attributes::complete_descendant(template, id, Role::User, &base.attributes, &descent)?;
+        check_initialized(partition, &attributes)?;
+        check_label(partition, &base, &attributes)?;
+        let family = partition.shared.key(descent.master).ok_or_else(|| {
+            Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", descent.master))
+        })?;
+        family.check_current()?;
+        let share = family.descendant(id, &descent.path)?;
+        let public = share.public();
+        let point =
+            public.public_key().map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+        let params = base.attributes.bytes(CKA_EC_PARAMS).unwrap_or_default();
+        let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(params));
+        let values = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?;
+        values.private.0.into_iter().for_each(|Attribute { kind, value }| attributes.set(kind, value));
+        let chain_code = public.chain_code().ok_or(FaultCode::KeyTypeInconsistent)?;
+        attributes.set(CKA_STRONGROOM_CHAIN_CODE, Value::bytes(chain_code.as_slice()));
+        let claim = Claim {
+            cluster: view.document.membership().cluster,
+            partition: partition.rules().record.name.clone(),
+            mandate: mandate.id,
+            descent,
+            object: likeness(&attributes),
+            seats: family.seats.clone(),
+        };
+        context.object = Some(id);
+        let detail = format!("{} for client {}", claim.descent, mandate.client);
+        Ok(Plan { id, attributes, claim, family, detail })
+    }
+
+    /// A mandate is for one descendant, however often a coordinator shows it.
+    fn use_up(&self, mandate: &CheckedMandate) -> Result<(), Error> {
+        match self.cluster.begun.begin(mandate, self.platform.uptime())?.before {
+            0 => Ok(()),
+            _ => Err(forbidden("the mandate was for one key")),
+        }
+    }
+
+    /// Stores a descendant, waiting, and says so.
+    pub(in super::super) fn agree_to_child(
+        &self,
+        context: &mut Context<'_>,
+        coordinator: &str,
+        mandated: &Mandated,
+    ) -> Result<Statement, Error> {
+        context.call = CallId::DeriveShared;
+        let mandate = self.check_mandate(mandated, CallId::DeriveKey)?;
+        let partition = &mandate.partition;
+        context.subject.clone_from(&partition.rules().record.name);
+        let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
+            return Err(FaultCode::Forbidden.into());
+        };
+        let _turn = partition.object_turn();
+        let known = partition.shared.children.record(object_id(&mandate.id));
+        if let Some(ChildRecord::Waiting { claim, .. }) = known.as_deref() {
+            // The answer was lost.
+            return Ok(state_as(LABEL, claim.clone(), &identity));
+        }
+        let plan = self.plan_child(context, &view, &mandate)?;
+        self.use_up(&mandate)?;
+        let claim = encode(&plan.claim).to_vec();
+        let record = ChildRecord::Waiting {
+            descent: plan.claim.descent,
+            claim: claim.clone(),
+            attributes: plan.attributes,
+            made: self.platform.now(),
+        };
+        context.detail = format!("{}, by way of node {coordinator}; it waits for the others", plan.detail);
+        self.change(context, Change::new().put(Path::Child(partition.id, plan.id), &record))?;
+        partition.shared.children.put(plan.id, record);
+        Ok(state_as(LABEL, claim, &identity))
+    }
+
+    /// Makes a descendant that waits visible, on every node's word.
+    pub(in super::super) fn take_child(
+        &self,
+        context: &mut Context<'_>,
+        certificate: &[u8],
+    ) -> Result<(), Error> {
+        context.call = CallId::DeriveShared;
+        let whole: Certificate = decode(certificate)?;
+        let said: Claim = decode(&whole.claim)?;
+        let id = said.id();
+        let partition = self.partition_named(&said.partition).ok_or(FaultCode::Forbidden)?;
+        context.subject.clone_from(&said.partition);
+        context.object = Some(id);
+        let _turn = partition.object_turn();
+        match partition.shared.children.record(id).as_deref() {
+            // It came before.
+            Some(ChildRecord::Certified { .. }) => Ok(()),
+            Some(ChildRecord::Waiting { claim, attributes, .. }) if *claim == whole.claim => {
+                let detail = format!("{}; every node has it", said.descent);
+                self.adopt_child(context, &partition, &whole, said, attributes, detail)
+            }
+            Some(ChildRecord::Waiting { .. }) | None => {
+                Err(forbidden("no descendant waits here for this certificate"))
+            }
+        }
+    }
+
+    /// Makes a descendant visible, if all have signed. Only for whoever has the object turn.
+    pub(super) fn adopt_child(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        whole: &Certificate,
+        said: Claim,
+        attributes: &Template,
+        detail: String,
+    ) -> Result<(), Error> {
+        if !is_whole_as(LABEL, whole, &said.seats) {
+            return Err(forbidden("not all nodes have signed the descendant that waits here"));
+        }
+        let (id, lineage) = (said.id(), lineage(&said.descent));
+        let family = partition.shared.key(said.descent.master);
+        let family = family.ok_or_else(|| forbidden("its master has been destroyed meanwhile"))?;
+        // They may have moved since it was signed.
+        let attributes = attributes::with_shares(attributes.clone(), family.shares());
+        let object = ObjectRecord { attributes: attributes.clone(), lineage };
+        let certificate = encode(whole).to_vec();
+        let record = ChildRecord::Certified { descent: said.descent, certificate };
+        let change = Change::new();
+        let change = change.put(Path::Object(partition.id, id), &object);
+        let change = change.put(Path::Child(partition.id, id), &record);
+        context.detail = detail;
+        self.change(context, change)?;
+        partition.shared.children.put(id, record);
+        partition.keyring.put([Object::new(id, attributes, Owner::Token, lineage)]);
+        Ok(())
+    }
+
+    /// Makes a descendant at all nodes that hold a share of its master, or at none.
+    pub(super) fn derive_shared(
+        &self,
+        context: &mut Context<'_>,
+        mandated: &Mandated,
+        mandate: &CheckedMandate,
+    ) -> Result<ObjectInfo, Error> {
+        let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
+            return Err(FaultCode::Forbidden.into());
+        };
+        let own = view.me().ok_or(FaultCode::Forbidden)?.id;
+        let partition = &mandate.partition;
+        // What cannot be made is refused before anybody is asked.
+        let plan = self.plan_child(context, &view, mandate)?;
+        check_access(context, &plan.attributes)?;
+        self.use_up(mandate)?;
+        let members = plan.family.members(view.document.membership());
+        let others: Vec<_> = members.into_values().filter(|member| member.id != own).collect();
+        let failed = |troubles: Vec<String>| {
+            let text = "no descendant was made, because not every node that holds a share would";
+            Err(Error::caller(FaultCode::QuorumMissing, format!("{text}: {}", troubles.join("; "))))
+        };
+        // So that nothing waits anywhere for a node that is down.
+        let there = |answer| matches!(answer, Answer::Vouched { .. }).then_some(());
+        let troubles = self.ask_each(&view, &others, &Question::Vouch, PATIENCE, there);
+        let troubles: Vec<String> = troubles.into_iter().filter_map(Result::err).collect();
+        if !troubles.is_empty() {
+            return failed(troubles);
+        }
+        let agreed = |answer| if let Answer::Agreed(statement) = answer { Some(statement) } else { None };
+        let question = Question::MayDerive(mandated.clone());
+        let (mut statements, mut troubles) = (Vec::new(), Vec::new());
+        for answer in self.ask_each(&view, &others, &question, PATIENCE, agreed) {
+            match answer {
+                Ok(statement) => statements.push(statement),
+                Err(trouble) => troubles.push(trouble),
+            }
+        }
+        if !troubles.is_empty() {
+            return failed(troubles);
+        }
+        let claim = encode(&plan.claim).to_vec();
+        statements.push(state_as(LABEL, claim.clone(), &identity));
+        let whole = certificate(claim, &statements, &plan.claim.seats).ok_or_else(|| {
+            let text = "the nodes do not say the same of the descendant; none of them uses it";
+            Error::caller(FaultCode::QuorumMissing, text)
+        })?;
+        {
+            let _turn = partition.object_turn();
+            context.check_login(partition)?;
+            let detail = format!("{}; every node has it", plan.detail);
+            self.adopt_child(context, partition, &whole, plan.claim, &plan.attributes, detail)?;
+        }
+        let question = Question::Derive(encode(&whole).to_vec());
+        for trouble in self.ask_all(&view, &others, &question, PATIENCE) {
+            // It asks for the certificate itself when it greets the others.
+            tracing::warn!(trouble, "a node does not show the new descendant yet");
+        }
+        Ok(attributes::describe(plan.id, &plan.attributes))
+    }
+
+    /// The certificate of a descendant, if this node has it.
+    pub(in super::super) fn child_certificate(&self, partition: &str, key: ObjectId) -> Option<Vec<u8>> {
+        match &*self.partition_named(partition)?.shared.children.record(key)? {
+            ChildRecord::Certified { certificate, .. } => Some(certificate.clone()),
+            ChildRecord::Waiting { .. } => None,
+        }
+    }
+
+    /// Asks the others for the certificates of the descendants that wait here, and gives up those that nobody can have.
+    pub(in super::super) fn look_after_children(&self, view: &View) {
+        let partitions: Vec<_> = {
+            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
+        };
+        for (name, partition) in partitions {
+            for (id, record) in partition.shared.children.waiting() {
+                let ChildRecord::Waiting { made, .. } = *record else { continue };
+                if let Err(error) = self.look_after_child(view, &name, &partition, id, made) {
+                    tracing::warn!(key = %id, %error, "a descendant still waits for its certificate");
+                }
+            }
+        }
+    }
+
+    fn look_after_child(
+        &self,
+        view: &View,
+        name: &str,
+        partition: &Partition,
+        id: ObjectId,
+        made: Time,
+    ) -> Result<(), Error> {
+        let question = Question::Descendant { partition: name.into(), key: id };
+        let mut denied = 0;
+        for member in view.others() {
+            match self.consult(view, member, &question, PATIENCE) {
+                Ok(Answer::Descendant(Some(bytes))) => {
+                    let peer = peer(member);
+                    return self.take_child(&mut self.about_shares(&peer, CallId::DeriveShared), &bytes);
+                }
+                Ok(Answer::Descendant(None)) => denied += 1,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        // Only when nobody can have it: whoever does not answer may be showing its own.
+        let late = self.platform.now() >= made.saturating_add(GIVEN_UP);
+        if !late || denied < view.others().count() {
+            return Ok(());
+        }
+        let _turn = partition.object_turn();
+        let record = partition.shared.children.record(id);
+        if matches!(record.as_deref(), Some(ChildRecord::Waiting { .. })) {
+            let peer = view.me().map(peer).ok_or(FaultCode::Forbidden)?;
+            let mut context = self.about_shares(&peer, CallId::DeriveShared);
+            (context.subject, context.object) = (name.into(), Some(id));
+            context.detail = "no node has a certificate for this descendant: it was dropped".into();
+            self.change(&mut context, Change::new().delete(Path::Child(partition.id, id)))?;
+            partition.shared.children.remove(id);
+        }
+        Ok(())
+    }
+}
+
+/// The certificate, if all have signed this claim, each with its own key.
+fn certificate(claim: Vec<u8>, statements: &[Statement], seats: &[[u8; 32]]) -> Option<Certificate> {
+    let signed = |seat: &[u8; 32]| {
+        let of_seat = |statement: &&Statement| {
+            let signatures = vec![Signed(statement.signature)];
+            let alone = Certificate { claim: claim.clone(), signatures };
+            statement.claim == claim && is_whole_as(LABEL, &alone, std::slice::from_ref(seat))
+        };
+        statements.iter().find(of_seat).map(|statement| Signed(statement.signature))
+    };
+    let signatures = seats.iter().map(signed).collect::<Option<_>>()?;
+    Some(Certificate { claim, signatures })
+}

@@ -1,0 +1,174 @@
+//! What becomes of a key's descendants when its shares move: a node that gets a share of the key gets them too, and
+//! one that leaves keeps none.
+//!
+//! Who brings them is not believed: the certificate of a descendant says what its object is like, and it is taken only
+//! if as many of those who signed it are members as sign with the key, and this node's own share makes the same key.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use pkcs11_sys::CKA_EC_PARAMS;
+use strongroom_shared::{
+    fault::FaultCode,
+    object::{CKA_STRONGROOM_CHAIN_CODE, CKA_STRONGROOM_EPOCH, Descent, ObjectId, Shares, Template, Value},
+    shares::Certificate,
+    wire::CallId,
+};
+
+use super::{
+    super::{
+        Context, Error, Vault, attributes,
+        cluster::View,
+        keyring::{Object, Owner},
+        nodes::Question,
+        partition::Partition,
+        record::Change,
+        records::{ObjectRecord, decode},
+    },
+    children::ChildRecord,
+    derive::Claim,
+    party::forbidden,
+    plan::likeness,
+};
+use crate::{
+    cluster::Member,
+    crypto::{self, threshold::SchemeId},
+    platform::Platform,
+    store::Path,
+};
+
+/// How long a node may take for one descendant.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl<P: Platform> Vault<P> {
+    /// Takes a descendant of a key of which this node holds a share, and which it does not have.
+    pub(in super::super) fn inherit_child(
+        &self,
+        context: &mut Context<'_>,
+        attributes: Template,
+        certificate: &[u8],
+    ) -> Result<(), Error> {
+        context.call = CallId::DeriveShared;
+        let whole: Certificate = decode(certificate)?;
+        let said: Claim = decode(&whole.claim)?;
+        let id = said.id();
+        let partition = self.partition_named(&said.partition).ok_or(FaultCode::Forbidden)?;
+        context.subject.clone_from(&said.partition);
+        context.object = Some(id);
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        let membership = view.document.membership();
+        let _turn = partition.object_turn();
+        if let Some(ChildRecord::Certified { .. }) = partition.shared.children.record(id).as_deref() {
+            return Ok(());
+        }
+        let master = said.descent.master;
+        let family = partition.shared.key(master).ok_or_else(|| {
+            forbidden(format!("no share of key {master} here, from which this one descends"))
+        })?;
+        family.check_current()?;
+        let seats: BTreeSet<_> = said.seats.iter().collect();
+        let known = seats.into_iter().filter(|seat| membership.member(seat).is_some()).count();
+        if said.cluster != membership.cluster
+            || known < usize::from(family.share.public().committee().threshold())
+        {
+            return Err(forbidden(
+                "too few of the nodes that signed this descendant are members still: destroy it and derive it again",
+            ));
+        }
+        if partition.keyring.has(id) {
+            return Err(forbidden("an object here has the id of the descendant"));
+        }
+        let share = family.descendant(id, &said.descent.path)?;
+        let point = share.public().public_key().map_err(|error| forbidden(error.to_string()))?;
+        let curve = attributes.bytes(CKA_EC_PARAMS).unwrap_or_default();
+        let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(curve));
+        let own = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?.private;
+        let chain_code = share.public().chain_code().map(|code| code.as_slice());
+        let same = own.iter().all(|own| attributes.value(own.kind) == Some(&own.value))
+            && attributes.bytes(CKA_STRONGROOM_CHAIN_CODE) == chain_code
+            && Descent::of(&attributes).as_ref() == Some(&said.descent)
+            && attributes.value(CKA_STRONGROOM_EPOCH).is_none()
+            && likeness(&attributes) == said.object;
+        if !same {
+            return Err(forbidden("this is not what the nodes have signed of the descendant"));
+        }
+        let detail = format!("{}; it came with the share of its master", said.descent);
+        self.adopt_child(context, &partition, &whole, said, &attributes, detail)
+    }
+
+    /// Brings descendants of a key to nodes that hold a share of it since now: what is still to be done.
+    pub(super) fn bring_children(
+        &self,
+        view: &View,
+        children: &[(ObjectId, Question)],
+        to: &[&Member],
+    ) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (child, question) in children {
+            for trouble in self.ask_all(view, to.iter().copied(), question, PATIENCE) {
+                notes.push(format!(
+                    "key {child}, which descends from this one, is not there; a repair of that node brings it: {trouble}"
+                ));
+            }
+        }
+        notes
+    }
+}
+
+impl Partition {
+    /// The descendants of a key that are here, as they are brought to another node.
+    pub(super) fn children_to_bring(&self, master: ObjectId) -> Vec<(ObjectId, Question)> {
+        let there = self.shared.children.of(master).0;
+        if there.is_empty() {
+            return Vec::new();
+        }
+        let objects: BTreeMap<ObjectId, _> =
+            self.keyring.token_objects().into_iter().map(|object| (object.id, object)).collect();
+        let bring = |child: ObjectId| match self.shared.children.record(child).as_deref() {
+            Some(ChildRecord::Certified { certificate, .. }) => {
+                let attributes = objects.get(&child)?.attributes.clone();
+                Some((child, Question::Inherit { attributes, certificate: certificate.clone() }))
+            }
+            Some(ChildRecord::Waiting { .. }) | None => None,
+        };
+        there.into_iter().filter_map(bring).collect()
+    }
+
+    /// The objects of a key's descendants as they are under a new committee, and what the store is to hold of them.
+    pub(super) fn reseat_children(
+        &self,
+        master: ObjectId,
+        shares: Shares,
+        change: Change,
+    ) -> (Vec<Object>, Change) {
+        let there: BTreeSet<ObjectId> = self.shared.children.of(master).0.into_iter().collect();
+        if there.is_empty() {
+            return (Vec::new(), change);
+        }
+        let objects = self.keyring.token_objects().into_iter();
+        let objects = objects.filter(|object| {
+            there.contains(&object.id) && attributes::shares(&object.attributes) != Some(shares)
+        });
+        let of_it = objects.map(|object| {
+            let attributes = attributes::with_shares(object.attributes.clone(), shares);
+            Object::new(object.id, attributes, Owner::Token, object.lineage)
+        });
+        let objects: Vec<Object> = of_it.collect();
+        let change = objects.iter().fold(change, |change, object| {
+            let record = ObjectRecord { attributes: object.attributes.clone(), lineage: object.lineage };
+            change.put(Path::Object(self.id, object.id), &record)
+        });
+        (objects, change)
+    }
+
+    /// Has the store hold nothing of a key's descendants any more, and says which there were.
+    pub(super) fn leave_children(&self, master: ObjectId, change: Change) -> (Vec<ObjectId>, Change) {
+        let (there, wait) = self.shared.children.of(master);
+        let change = there.iter().fold(change, |change, child| change.delete(Path::Object(self.id, *child)));
+        let all: Vec<ObjectId> = there.into_iter().chain(wait).collect();
+        let change = all.iter().fold(change, |change, child| change.delete(Path::Child(self.id, *child)));
+        (all, change)
+    }
+}
