@@ -72,6 +72,11 @@ fn word(row: &Row) -> &'static str {
     }
 }
 
+/// Text of a report, which may be anybody's, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
 /// Writes the comparison for a person.
 ///
 /// # Errors
@@ -83,24 +88,34 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
         writeln!(
             output,
             "{name}: {} ({} {}, {}): {} findings",
-            manifest.module, survey.library, survey.library_version, manifest.began, document.tally.failed
+            printable(&manifest.module),
+            printable(&survey.library),
+            printable(&survey.library_version),
+            printable(&manifest.began),
+            document.tally.failed
         )?;
     }
     for (name, document) in [("A", first), ("B", second)] {
         if let Some(why) = &document.incomplete {
-            writeln!(output, "{name} is INCOMPLETE: {why}")?;
+            writeln!(output, "{name} is INCOMPLETE: {}", printable(why))?;
         }
     }
     for row in &comparison.new {
         if let Outcome::Fail { severity, seen, .. } = &row.outcome {
-            writeln!(output, "NEW    {:<44} {:<13} {seen}", row.id, severity.word())?;
+            writeln!(
+                output,
+                "NEW    {:<44} {:<13} {}",
+                printable(&row.id),
+                severity.word(),
+                printable(seen)
+            )?;
         }
     }
     for row in &comparison.mended {
-        writeln!(output, "MENDED {:<44} {}", row.id, row.title)?;
+        writeln!(output, "MENDED {:<44} {}", printable(&row.id), printable(&row.title))?;
     }
     for (id, before, after) in &comparison.other {
-        writeln!(output, "OTHER  {id:<44} {before} → {after}")?;
+        writeln!(output, "OTHER  {:<44} {before} → {after}", printable(id))?;
     }
     if !comparison.speed.is_empty() {
         writeln!(output, "SPEED  {:<36} {:>7} {:>21} {:>21}", "", "threads", "a second", "99 %, µs")?;
@@ -110,7 +125,7 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
         writeln!(
             output,
             "SPEED  {:<36} {:>7} {:>9} → {:>9} {:>9} → {:>9}  × {times:.2}",
-            a.title(),
+            printable(&a.title()),
             a.threads,
             a.per_second,
             b.per_second,
@@ -125,4 +140,15 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
         comparison.mended.len(),
         comparison.other.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn a_report_does_not_command_the_terminal() {
+        assert_eq!(printable("seen \u{1b}[2J\u{9b}1m\n"), "seen \u{fffd}[2J\u{fffd}1m\u{fffd}");
+        assert_eq!(printable("0x30 — Schlüssel"), "0x30 — Schlüssel");
+    }
 }

@@ -51,8 +51,8 @@ pub struct Options {
     /// Make only this check; may be repeated
     #[arg(long, value_name = "ID")]
     pub check: Vec<String>,
-    /// Make only the checks of this chapter or group of abuse cases (a letter, its word, or `attacks` for all of them); may
-    /// be repeated
+    /// Make only the checks of this chapter or group of abuse cases (a letter, its word unless a chapter has it too, as
+    /// `sessions` does, or `attacks` for all of them); may be repeated
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
     /// Make only checks that write nothing to the token and cost no try of a PIN
@@ -61,7 +61,8 @@ pub struct Options {
     /// Make also the checks that lock a PIN or the token
     #[arg(long, conflicts_with = "read_only")]
     pub allow_lockout: bool,
-    /// Leave the objects that checks make on the token
+    /// Do not clear the token at the end of token objects labelled p11-conformance, whoever made them. A check that
+    /// destroys what it made does so all the same
     #[arg(long)]
     pub keep_objects: bool,
     /// Where random data comes from; the report names the seed of a run without one
@@ -283,8 +284,11 @@ fn variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// Whether a check is of a chapter or group. A word that both have is the chapter's; the group has its letter.
 fn belongs(check: &Check, group: &str) -> bool {
-    let is_tag = |tag: Tag| group == "attacks" || group == tag.word() || group == tag.letter();
+    let is_chapter = || all().any(|check| check.group() == group);
+    let is_word = |tag: Tag| group == tag.word() && !is_chapter();
+    let is_tag = |tag: Tag| group == "attacks" || group == tag.letter() || is_word(tag);
     check.tag.is_some_and(is_tag) || group == check.group()
 }
 

@@ -1,7 +1,11 @@
 //! A minimal C program for a finding, made from its calls: it needs a compiler and the module, and no header.
 //!
 //! The calls that have nothing to do with the last one are left out. PINs come from the environment, keys are
-//! replaced by stand-ins. The program says after every call whether the module answered as it did in the finding.
+//! replaced by stand-ins. What one call puts out and another is given is carried over, and where that cannot be done the
+//! program never says that the finding is gone. It makes the calls in a process of its own, which the module may end.
+//! It says after every call whether the module answered as it did in the finding.
+
+mod carry;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
@@ -31,10 +35,12 @@ const MOST: u64 = 1 << 20;
 /// The text of the program, if any calls are known.
 pub fn program(story: &Story<'_>, trace: &Trace) -> Option<String> {
     let calls = minimal(trace);
-    (!calls.is_empty()).then(|| source(story, &calls, trace.left_out))
+    let all: Vec<&Call> = trace.earlier.iter().chain(&trace.calls).collect();
+    let doubt = carry::doubt(&all, &calls, trace.left_out);
+    (!calls.is_empty()).then(|| source(story, &calls, trace.left_out, doubt))
 }
 
-fn source(story: &Story<'_>, calls: &[&Call], left_out: usize) -> String {
+fn source(story: &Story<'_>, calls: &[&Call], left_out: usize, doubt: Option<&str>) -> String {
     let has_slot = story.stage >= Stage::Token;
     let mut writer = Writer { slot: story.slot, has_slot, ..Writer::default() };
     for call in calls {
@@ -48,11 +54,16 @@ fn source(story: &Story<'_>, calls: &[&Call], left_out: usize) -> String {
     };
     let steps: String = steps(story.stage).concat();
     let handles = writer.handles.len().max(1);
+    let end = match doubt {
+        None => "    finish(0);\n}\n".to_owned(),
+        Some(why) => format!("    finish(\"{why}\");\n}}\n"),
+    };
     format!(
         "/* {id} ({clause})\n * {title}\n * expected: {expected}\n * seen:     {seen}{left_out}\n *\n \
          * cc -std=c99 -o reproduce reproduce.c -ldl && P11_PIN=... ./reproduce MODULE [TOKEN-LABEL]\n \
-         * Exit code 1: the module answers as it did; 0: it does not; 2: the beginning cannot be reached. */\n\
-         {PRELUDE}\nstatic unsigned long h[{handles}];\n{}\n{MAIN}{steps}{}{END}",
+         * Exit code 1: the module answers as it did, or ends the process as it did; 0: it does not;\n \
+         * 2: the beginning cannot be reached, or the calls cannot be made as they were. */\n\
+         {PRELUDE}\nstatic unsigned long h[{handles}];\n{}\n{MAIN}{steps}{}{end}",
         writer.memory, writer.body
     )
 }
@@ -73,13 +84,14 @@ fn steps(stage: Stage) -> Vec<&'static str> {
 fn minimal(trace: &Trace) -> Vec<&Call> {
     let all: Vec<&Call> = trace.earlier.iter().chain(&trace.calls).collect();
     let mut needed: BTreeSet<u64> = BTreeSet::new();
-    let mut kept = Vec::new();
+    let mut kept: Vec<&Call> = Vec::new();
     for (place, call) in all.iter().enumerate().rev() {
         let is_last = place + 1 == all.len();
         let made = call.made().any(|handle| needed.contains(&handle));
         let shares = call.used().any(|handle| needed.contains(&handle));
         let Some(function) = call.function() else { continue };
-        if is_last || made || is_global(function) || (shares && !is_question(function)) {
+        let feeds = || kept.iter().any(|later| carry::feeds(call, later));
+        if is_last || made || is_global(function) || (shares && !is_question(function)) || feeds() {
             needed.extend(call.used());
             kept.push(*call);
         }
@@ -136,6 +148,10 @@ struct Writer {
     handles: HashMap<u64, usize>,
     memory: String,
     body: String,
+    /// What the calls so far put out: the variable and the bytes.
+    answers: Vec<(String, Vec<u8>)>,
+    /// What the call in hand puts out.
+    outputs: Vec<(String, Vec<u8>)>,
 }
 
 impl Writer {
@@ -154,19 +170,21 @@ impl Writer {
         }
         let types: Vec<&str> = kinds.iter().map(|kind| c_type(*kind)).collect();
         let place = Function::ALL.iter().position(|other| *other == function).unwrap_or(0);
-        let known = match call.result {
+        let (first, known) = match call.result {
             Some(code) => {
-                format!("told(\"{}\", rv, {code:#x}UL, \"{}\");", call.function, crate::rv::name(code))
+                let name = crate::rv::name(code);
+                ("", format!("told(\"{}\", rv, {code:#x}UL, \"{name}\");", call.function))
             }
-            None => format!("returned(\"{}\", rv);", call.function),
+            None => ("    no_return();\n", format!("returned(\"{}\", rv);", call.function)),
         };
         let shown =
             format!("    rv = ((RV (*)({}))f[{place}])({});\n", types.join(", "), arguments.join(", "));
         let _infallible = write!(
             self.body,
-            "    printf(\"{} ... \"); fflush(stdout);\n{shown}    {known}\n",
+            "    printf(\"{} ... \"); fflush(stdout);\n{first}{shown}    {known}\n",
             call.function
         );
+        self.answers.append(&mut self.outputs);
     }
 
     fn argument(
@@ -202,7 +220,7 @@ impl Writer {
                     "&",
                 )
             }
-            Value::Template(Some(attributes)) => self.template(attributes),
+            Value::Template(Some(attributes)) => self.template(attributes, kind == Kind::Question),
             Value::Input(Content::Memory(block)) if function == Function::C_Initialize => {
                 self.initialize(block)
             }
@@ -213,7 +231,13 @@ impl Writer {
             },
             Value::Input(content) => self.content(content).0,
             Value::Output(Content::Null(_)) => "0".to_owned(),
-            Value::Output(_) => self.buffer(kind, after),
+            Value::Output(content) => {
+                let name = self.buffer(kind, after);
+                if let (Kind::Output, Content::Memory(block)) = (kind, content) {
+                    self.outputs.push((name.clone(), block.bytes.clone()));
+                }
+                name
+            }
             Value::Room(Some((before, _))) => self.declare("unsigned long", &format!("{before:#x}UL"), "&"),
             Value::New(Some(handle)) => match kind {
                 Kind::NewSession | Kind::NewObject => {
@@ -235,10 +259,17 @@ impl Writer {
         format!("{address_of}{name}")
     }
 
-    fn template(&mut self, attributes: &[Attribute]) -> String {
+    fn template(&mut self, attributes: &[Attribute], is_question: bool) -> String {
         let mut rows = String::new();
         for Attribute { number, value } in attributes {
-            let (address, length) = self.content(value);
+            let (address, length) = match value {
+                Content::Memory(block) if is_question && block.points.is_empty() => {
+                    let name = self.bytes(block);
+                    self.outputs.push((name.clone(), block.bytes.clone()));
+                    (name, block.length)
+                }
+                _ => self.content(value),
+            };
             let comment = names::attribute(*number);
             let _infallible =
                 write!(rows, "\n    {{ {number:#x}UL /* {comment} */, {address}, {length:#x}UL }},");
@@ -266,12 +297,11 @@ impl Writer {
 
     fn block(&mut self, block: &Block) -> String {
         if block.points.is_empty() || !block.bytes.len().is_multiple_of(8) {
-            let bytes: Vec<String> = block.bytes.iter().map(|byte| format!("{byte:#04x}")).collect();
-            let room = block.length.max(block.bytes.len() as u64).clamp(1, MOST);
-            let bytes = if bytes.is_empty() { "0".to_owned() } else { bytes.join(", ") };
-            self.names += 1;
-            let name = format!("v{}", self.names);
-            let _infallible = writeln!(self.memory, "static unsigned char {name}[{room}] = {{ {bytes} }};");
+            let name = self.bytes(block);
+            let carried = self.answers.iter().rev().find_map(|(answer, bytes)| {
+                carry::lines((answer.as_str(), bytes.as_slice()), &name, &block.bytes)
+            });
+            self.body.push_str(&carried.unwrap_or_default());
             return name;
         }
         let (words, _) = block.bytes.as_chunks::<8>();
@@ -286,6 +316,17 @@ impl Writer {
         self.names += 1;
         let name = format!("v{}", self.names);
         let _infallible = writeln!(self.memory, "static void *{name}[] = {{ {} }};", values.join(", "));
+        name
+    }
+
+    /// A variable of these bytes.
+    fn bytes(&mut self, block: &Block) -> String {
+        let bytes: Vec<String> = block.bytes.iter().map(|byte| format!("{byte:#04x}")).collect();
+        let room = block.length.max(block.bytes.len() as u64).clamp(1, MOST);
+        let bytes = if bytes.is_empty() { "0".to_owned() } else { bytes.join(", ") };
+        self.names += 1;
+        let name = format!("v{}", self.names);
+        let _infallible = writeln!(self.memory, "static unsigned char {name}[{room}] = {{ {bytes} }};");
         name
     }
 
@@ -358,8 +399,7 @@ const fn c_type(kind: Kind) -> &'static str {
 
 const FIND_TOKEN: &str = "    find_token();\n";
 const PRELUDE: &str = include_str!("reproducer/prelude.c");
-const MAIN: &str = "int main(int argc, char **argv) {\n    RV rv;\n    load(argc, argv);\n";
-const END: &str = "    return the_same ? 1 : 0;\n}\n";
+const MAIN: &str = "int main(int argc, char **argv) {\n    RV rv;\n    apart();\n    load(argc, argv);\n";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -412,7 +452,7 @@ mod tests {
         let all: Vec<&Call> = calls.iter().collect();
         let crash =
             Trace { calls: vec![Call { result: None, ..call(Function::C_Sign) }], ..Trace::default() };
-        let programs = [source(&story, &all, 0), program(&story, &crash).unwrap()];
+        let programs = [source(&story, &all, 0, Some("doubt")), program(&story, &crash).unwrap()];
         let folder = tempfile::tempdir().unwrap();
         for text in programs {
             let file = folder.path().join("reproduce.c");

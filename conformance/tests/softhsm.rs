@@ -418,6 +418,9 @@ fn a_selection_is_by_effect_chapter_and_group() {
     assert!(arguments.len() > 90 && arguments.iter().all(|[_, tag, ..]| tag == "H"));
     assert_eq!(arguments, listed(&["--group", "arguments"]));
     assert!(listed(&["--group", "attacks"]).iter().all(|[_, tag, ..]| tag != "-"));
+    let chapter = listed(&["--group", "sessions"]);
+    assert!(chapter.iter().all(|[id, ..]| id.starts_with("sessions.")), "a word of a chapter and of group F");
+    assert!(listed(&["--group", "F"]).iter().all(|[_, tag, ..]| tag == "F"));
     assert!(listed(&["--group", "digest"]).iter().all(|[id, ..]| id.starts_with("digest.")));
 }
 

@@ -11,9 +11,9 @@ use crate::template::{Mechanism, Word};
 
 table! {
     all randomness;
-    "attacks.d36-small-order" User small_order, "6.3 EdDSA (FIPS 186-5, 7.7; SP 800-186, D.1.3)", "a public key of small order, of which one signature fits message after message, is not brought in, or verifies nothing" => low;
+    "attacks.d36-small-order" User small_order, "6.3 EdDSA (FIPS 186-5, 7.7; SP 800-186, D.1.3)", "a public key of small order, of which one signature fits message after message, is not brought in, or verifies nothing" => critical;
     "attacks.d36-unreduced" User unreduced, "6.3 EdDSA (RFC 8032, 5.1.7)", "a signature whose second half is larger by the group's order is none" => high;
-    "attacks.d36-modes" User modes, "6.3 CK_EDDSA_PARAMS (RFC 8032, 5.1)", "signatures of a message, with a context, and of its hash value are not taken for each other" => high;
+    "attacks.d36-modes" User modes, "6.3 CK_EDDSA_PARAMS (RFC 8032, 5.1)", "signatures of a message, with a context, and of its hash value are not taken for each other" => critical;
 }
 
 /// Encodings of points whose order divides eight: y is 1, -1, 0, and two of order eight.
