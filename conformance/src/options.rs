@@ -18,7 +18,8 @@ use crate::proxy::desk;
 ///
 /// Use a token that you can lose: it makes keys and changes PINs. `--read-only` is for a token that you cannot.
 ///
-/// Exit code 0: no findings. 1: findings. 2: the checks could not be made.
+/// Exit code 0: no findings in the checks that were made. 1: findings. 2: no check could be made, or the run is incomplete.
+/// Checks that were not made for want of a PIN do not change it; the last line counts them.
 #[derive(Parser)]
 #[command(
     name = "p11-conformance",
