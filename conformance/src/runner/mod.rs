@@ -238,8 +238,8 @@ impl Runner {
         });
         // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
         let incomplete = incomplete.or_else(|| no_login(&findings.reports));
-        let ends: Vec<String> = [incomplete, swept.err()].into_iter().flatten().collect();
-        let incomplete = (!ends.is_empty()).then(|| ends.join("; "));
+        let incomplete = incomplete
+            .map(|why| [Some(why), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; "));
         let order: HashMap<&str, usize> =
             checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
         let mut reports = findings.reports;
