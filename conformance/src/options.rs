@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -17,7 +18,8 @@ use crate::proxy::desk;
 ///
 /// Use a token that you can lose: it makes keys and changes PINs. `--read-only` is for a token that you cannot.
 ///
-/// Exit code 0: no findings. 1: findings. 2: the checks could not be made.
+/// Exit code 0: no findings in the checks that were made. 1: findings. 2: no check could be made, or the run is incomplete.
+/// Checks that were not made for want of a PIN do not change it; the last line counts them.
 #[derive(Parser)]
 #[command(
     name = "p11-conformance",
@@ -55,7 +57,7 @@ pub struct Options {
     /// `sessions` does, or `attacks` for all of them); may be repeated
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// Make only checks that write nothing to the token and cost no try of a PIN
+    /// Make only checks that write nothing to the token (session objects at most) and cost no try of a PIN
     #[arg(long)]
     pub read_only: bool,
     /// Make also the checks that lock a PIN or the token
@@ -70,7 +72,7 @@ pub struct Options {
     pub seed: Option<u64>,
     /// How many processes make checks side by side, if the token bears that they log in at the same time (SoftHSM2
     /// does not)
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = at_least_one::<usize>)]
     pub jobs: usize,
     /// Make only the checks about this profile: baseline, extended, authentication-token,
     /// public-certificates, complete, hkdf-tls; may be
@@ -106,10 +108,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     pub model: Option<PathBuf>,
     /// Seconds after which a check counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = at_least_one::<u64>)]
     pub timeout: u64,
     /// Memory that the module may have, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = at_least_one::<u64>)]
     pub memory: u64,
     /// Make also the checks of the network (group I): a proxy listens on LISTEN, an address of this machine to which the
     /// module's configuration points, and leads to UPSTREAM, where the server is
@@ -267,6 +269,12 @@ impl Options {
             bad_servers: self.bad_server.clone(),
         })
     }
+}
+
+/// A number of seconds, processes or MiB: with none, no check could be made.
+fn at_least_one<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
+    let number = text.parse().map_err(|_| "a whole number is needed".to_owned())?;
+    if number == N::default() { Err("it has to be 1 at least".to_owned()) } else { Ok(number) }
 }
 
 fn network(text: &str) -> Result<Network, String> {

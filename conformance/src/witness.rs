@@ -1,8 +1,8 @@
 //! Reads the arguments of a call, and what they point to, for its record.
 //!
 //! Memory is read through `/proc/self/mem`, where an address that leads nowhere is an error and not a crash, so calls with
-//! lying lengths can be recorded too. PINs are never read into a record, nor are plaintexts, nor the values of secret
-//! and private keys unless they are a stand-in of one repeated byte.
+//! lying lengths can be recorded too. PINs are never read into a record, nor are plaintexts that a call puts out, nor the
+//! values of secret and private keys unless they are a stand-in of one repeated byte.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

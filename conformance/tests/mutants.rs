@@ -111,6 +111,12 @@ impl Tokens {
         self.folder.path().join("tokens")
     }
 
+    /// The folder of the one token.
+    fn token(&self) -> PathBuf {
+        let folders = std::fs::read_dir(self.place()).unwrap().map(|entry| entry.unwrap().path());
+        folders.into_iter().next().unwrap()
+    }
+
     fn settings(&self) -> PathBuf {
         self.folder.path().join("softhsm2.conf")
     }
@@ -282,6 +288,44 @@ fn the_checks_that_kill_on_nss_pass_without_a_fault() {
 #[test]
 fn the_checks_that_kill_what_the_mutant_adds_pass_without_a_fault() {
     pass_without_a_fault(Behind::Newer);
+}
+
+#[test]
+fn a_hang_is_one_finding_and_the_next_check_is_made() {
+    let tokens = Tokens::new(Behind::SoftHsm);
+    let hang = faults::all().find(|fault| fault.name == "find-huge-count-hangs").unwrap();
+    let checks = [hang.killed_by, &["threads.own-sessions"]].concat();
+    let outcomes = tokens.check(&mutant(), Some(hang.name), &checks).unwrap();
+    let hangs = |check: &&&str| outcomes[**check].iter().any(|(_, seen)| seen == "no answer within 8 s");
+    assert_eq!(hang.killed_by.iter().filter(hangs).count(), hang.killed_by.len(), "{outcomes:?}");
+    assert!(comes_to(&outcomes, "threads.own-sessions", "pass"), "{outcomes:?}");
+}
+
+/// What `--read-only` promises holds of a module that lets a read-only session write.
+#[test]
+fn a_read_only_run_leaves_nothing_on_a_token_that_lets_it() {
+    let tokens = Tokens::new(Behind::SoftHsm);
+    let before = std::fs::read_dir(tokens.token()).unwrap().count();
+    let run = |read_only: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(["--module", mutant().to_str().unwrap(), "--keep-objects"])
+            .args(tokens.options())
+            .args(["--group", "functions"])
+            .args(read_only)
+            .env("P11_CONFORMANCE_PIN", PIN)
+            .env_remove("P11_CONFORMANCE_SO_PIN")
+            .env("SOFTHSM2_CONF", tokens.settings())
+            .env("MUTANT_MODULE", real(Behind::SoftHsm))
+            .env("MUTANT_FAULT", "read-only-session-is-read-write")
+            .output()
+            .unwrap()
+    };
+    let kept = run(&["--read-only"]);
+    let error = String::from_utf8_lossy(&kept.stderr);
+    assert!(matches!(kept.status.code(), Some(0 | 1)), "{error}");
+    assert_eq!(std::fs::read_dir(tokens.token()).unwrap().count(), before);
+    assert_eq!(run(&[]).status.code(), Some(1));
+    assert!(std::fs::read_dir(tokens.token()).unwrap().count() > before, "the fault lets sessions write");
 }
 
 #[test]

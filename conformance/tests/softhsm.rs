@@ -312,14 +312,17 @@ fn a_crash_is_one_finding_and_the_next_check_is_made() {
     assert!(text.contains("SIGSEGV") && text.contains("1 passed, 2 failed"), "{text}");
 }
 
-/// Nothing answers within no time, so every check hangs.
 #[test]
-fn a_hang_is_one_finding_and_the_next_check_is_made() {
-    let token = Token::new();
-    let run = token.check(&["--check", "random.exact", "--check", "random.nothing", "--timeout", "0"]);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}");
-    assert!(text.matches("no answer within 0 s").count() == 2 && text.contains("2 failed"), "{text}");
+fn no_time_no_process_and_no_memory_are_refused() {
+    for option in ["--timeout", "--jobs", "--memory"] {
+        let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(["--module", "/nowhere.so", option, "0"])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{error}");
+        assert!(error.contains(option) && error.contains("it has to be 1 at least"), "{error}");
+    }
 }
 
 /// A wrong PIN, a token that is not there and a module that cannot start are one line, and no check is made.

@@ -1,5 +1,6 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
+mod pins;
 mod preflight;
 mod target;
 
@@ -9,7 +10,7 @@ use std::fs::File;
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, Stop};
+use crate::check::{Check, Stop, ensure};
 use crate::marks::Effect;
 use crate::observations::{Measured, Observation};
 use crate::probe::model::Model;
@@ -26,6 +27,9 @@ pub const LABEL: &[u8] = b"p11-conformance";
 
 /// How often a module is finalised, at most, until it says that it is.
 const MOST_FINALIZED: usize = 4;
+
+/// How many slots or mechanisms a module is believed to have.
+const MOST_LISTED: usize = 1 << 16;
 
 /// What a check needs to begin with. It finds exactly this, whatever the checks before it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +86,19 @@ pub struct Bench {
     random: RefCell<Seeded>,
     observed: RefCell<Vec<(String, Measured)>>,
     desk: Option<Desk>,
+}
+
+/// A number of entries for which memory is set aside.
+///
+/// # Errors
+/// A failure, if no list of the function is as long.
+fn believable(function: F, count: CK_ULONG) -> Result<usize, Stop> {
+    let length = usize::try_from(count).unwrap_or(usize::MAX);
+    if length > MOST_LISTED {
+        let expected = format!("at most {MOST_LISTED} entries of {}", function.name());
+        return Err(Stop::fail(expected, format!("{count} entries")));
+    }
+    Ok(length)
 }
 
 /// Why a check or a preparation stopped, in words.
@@ -216,9 +233,11 @@ impl Bench {
         let session = self.session()?;
         let ours = Template::new().bytes(CKA_LABEL, LABEL);
         for object in session.find(&ours)? {
-            session.destroy(object).ok()?;
+            // One that stays is no reason to leave the others; whether it is gone is asked below.
+            let _destroyed = session.destroy(object);
         }
-        Ok(())
+        let left = session.find(&ours)?.len();
+        ensure(left == 0, "no object of the suite on the token", format!("{left} objects"))
     }
 
     /// Takes the module back to a stage that it has passed.
@@ -289,33 +308,11 @@ impl Bench {
         }
         let anchor = self.open_for_good(self.widest())?;
         let rv = anchor.login(CKU_USER, &pin);
-        if rv.was(CKR_PIN_INCORRECT) || rv.was(CKR_PIN_LOCKED) {
-            self.standing.set(Standing::Refused);
-        }
         if !rv.was(CKR_OK) {
             return Err(Stop::Skipped(rv.to_string()));
         }
         self.anchor.set(Some(anchor.handle));
         Ok(Stage::User)
-    }
-
-    /// The user's PIN.
-    ///
-    /// # Errors
-    /// `Skipped`, if none was given.
-    pub fn pin(&self) -> Result<Pin, Stop> {
-        self.target.pin.clone().ok_or_else(|| Stop::Skipped("no user PIN was given (--pin-file)".to_owned()))
-    }
-
-    /// The security officer's PIN.
-    ///
-    /// # Errors
-    /// `Skipped`, if none was given.
-    pub fn so_pin(&self) -> Result<Pin, Stop> {
-        self.target
-            .so_pin
-            .clone()
-            .ok_or_else(|| Stop::Skipped("no SO PIN was given (--so-pin-file)".to_owned()))
     }
 
     /// The slot of the token under test.
@@ -334,7 +331,7 @@ impl Bench {
         let present = Arg::number(CK_ULONG::from(which == Slots::WithToken));
         let mut count: CK_ULONG = 0;
         self.module.call(F::C_GetSlotList, &[present, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
-        let mut slots: Vec<CK_SLOT_ID> = vec![0; usize::try_from(count).unwrap_or(0)];
+        let mut slots: Vec<CK_SLOT_ID> = vec![0; believable(F::C_GetSlotList, count)?];
         let arguments = [present, Arg::slice_mut(&mut slots), Arg::of_mut(&mut count)];
         self.module.call(F::C_GetSlotList, &arguments).ok()?;
         slots.truncate(usize::try_from(count).unwrap_or(0));
@@ -362,9 +359,10 @@ impl Bench {
         let slot = Arg::number(self.slot()?);
         let mut count: CK_ULONG = 0;
         self.module.call(F::C_GetMechanismList, &[slot, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
-        let mut list: Vec<CK_MECHANISM_TYPE> = vec![0; usize::try_from(count).unwrap_or(0)];
+        let mut list: Vec<CK_MECHANISM_TYPE> = vec![0; believable(F::C_GetMechanismList, count)?];
         let arguments = [slot, Arg::slice_mut(&mut list), Arg::of_mut(&mut count)];
         self.module.call(F::C_GetMechanismList, &arguments).ok()?;
+        list.truncate(usize::try_from(count).unwrap_or(0));
         Ok(self.mechanisms.get_or_init(|| list))
     }
 

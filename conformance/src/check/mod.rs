@@ -64,7 +64,7 @@ pub enum Run {
 pub struct Check {
     /// Its name for ever, `chapter.what`.
     pub id: Cow<'static, str>,
-    /// Section and title of PKCS#11 3.1, or another source.
+    /// Section and title of PKCS#11 3.2, or another source.
     pub clause: Cow<'static, str>,
     /// What a module does, in one sentence.
     pub title: Cow<'static, str>,

@@ -117,12 +117,14 @@ const fn starts_the_module(function: F) -> bool {
     )
 }
 
+/// Whether it takes a PIN: a module that does not refuse the call counts a wrong one, or sets it.
+const fn takes_a_pin(function: F) -> bool {
+    matches!(function, F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser)
+}
+
 /// A try of a PIN, a token, or the sessions of others.
 const fn costs_something(function: F) -> bool {
-    matches!(
-        function,
-        F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser | F::C_CloseAllSessions
-    )
+    takes_a_pin(function) || matches!(function, F::C_CloseAllSessions)
 }
 
 /// Whether it goes on with an operation that another function begins.
@@ -153,6 +155,7 @@ fn check(function: F, state: State) -> Check {
         }
         meets(bench, function, state)
     });
+    let check = if takes_a_pin(function) { check.pins() } else { check };
     match state {
         State::Listed => check.informational().operations(),
         State::NotBegun => check.operations(),
@@ -274,5 +277,19 @@ mod tests {
         );
         assert!(!has("functions.C_SignInit-not-begun") && !has("functions.C_Login-listed"));
         assert!(ids.len() > 450, "{}", ids.len());
+    }
+
+    #[test]
+    fn what_takes_a_pin_is_never_made_read_only() {
+        let checks = checks();
+        let harmless = |name: &str| {
+            let begins = format!("functions.{name}-");
+            let mut of_function = checks.iter().filter(|check| check.id.starts_with(&begins));
+            of_function.any(|check| check.effect.is_read_only())
+        };
+        for name in ["C_InitToken", "C_InitPIN", "C_SetPIN", "C_Login", "C_LoginUser"] {
+            assert!(!harmless(name), "{name}");
+        }
+        assert!(harmless("C_Logout"));
     }
 }

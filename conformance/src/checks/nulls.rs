@@ -304,6 +304,28 @@ fn subject(session: &Session<'_>, function: F) -> Result<CK_OBJECT_HANDLE, Stop>
     }
 }
 
+/// Behind a call that cost a try comes the right PIN, and behind one that set the PIN, the PIN. The SO has no further try
+/// where the SO's PIN is not known.
+fn make_good(bench: &Bench, function: F, rv: Rv) -> Verdict {
+    if !matches!(rv.code, CKR_OK | CKR_PIN_INCORRECT | CKR_PIN_LEN_RANGE | CKR_PIN_INVALID) {
+        return Ok(());
+    }
+    match function {
+        F::C_Login | F::C_LoginUser => {
+            let session = bench.session()?;
+            // The call may have logged the user in.
+            let _logged_out = session.logout();
+            bench.forget_user_tries(&session)
+        }
+        F::C_SetPIN => {
+            let guesses: &[&[u8]] = if rv.was(CKR_OK) { &[&[1; 8], b""] } else { &[] };
+            bench.set_back(&bench.session()?, guesses)
+        }
+        F::C_InitToken if !rv.was(CKR_OK) => bench.forget_so_tries(),
+        _ => Ok(()),
+    }
+}
+
 fn refuses_nulls(bench: &Bench, function: F) -> Verdict {
     let Some(row) = ROWS.iter().find(|row| row.function == function) else { return Err(Stop::NotOffered) };
     let sessionless = stage(function) <= Stage::Token;
@@ -325,6 +347,7 @@ fn refuses_nulls(bench: &Bench, function: F) -> Verdict {
             *argument = Arg::NULL;
         }
         let rv = bench.module.call(function, &arguments);
+        make_good(bench, function, rv)?;
         if !allowed(function, *kind).contains(&rv.code) {
             wrong.push((position + 1, rv));
         }

@@ -234,8 +234,12 @@ impl Runner {
         findings.progress.clear();
         let incomplete = done.err().map(|(Abort::Early(why) | Abort::Lost(why))| {
             let so_far = format!("{why}; {} of {} checks were made", findings.reports.len(), checks.len());
-            [Some(so_far), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; ")
+            so_far
         });
+        // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
+        let incomplete = incomplete.or_else(|| no_login(&findings.reports));
+        let incomplete = incomplete
+            .map(|why| [Some(why), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; "));
         let order: HashMap<&str, usize> =
             checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
         let mut reports = findings.reports;
@@ -379,6 +383,20 @@ impl Runner {
     fn calls_of(&self, worker: usize) -> PathBuf {
         self.folder.join(format!("calls-{worker}"))
     }
+}
+
+/// Whether checks were not made because the user, whose PIN was taken before, could not be logged in.
+fn no_login(reports: &[Report]) -> Option<String> {
+    let whys: Vec<&str> = reports
+        .iter()
+        .filter_map(|report| match &report.outcome {
+            Outcome::Skipped { why } => Some(why.as_str()),
+            Outcome::Pass | Outcome::Fail { .. } | Outcome::NotOffered => None,
+        })
+        .filter(|why| why.starts_with("C_Login: "))
+        .collect();
+    let why = whys.first()?;
+    Some(format!("{} checks were not made, because the user could not be logged in: {why}", whys.len()))
 }
 
 fn listen<T>(lines: &Receiver<T>, limit: Duration) -> Heard<T> {

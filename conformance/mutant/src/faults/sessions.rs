@@ -23,6 +23,7 @@ faults! {
     "read-only-session-creates" [C_CreateObject] read_only_creates, "5.6 Session management", "a read-only session makes token objects", ["sessions.read-only-token-object"];
     "read-only-session-generates" [C_GenerateKey] |call| call.instead_of(&[CKR_SESSION_READ_ONLY], CKR_OK), "5.6 Session management", "a read-only session makes token keys", ["sessions.read-only-token-key"];
     "read-only-session-destroys" [C_DestroyObject] |call| call.instead_of(&[CKR_SESSION_READ_ONLY], CKR_OK), "5.7.3 C_DestroyObject", "a read-only session destroys token objects", ["objects.set-read-only-session"];
+    "read-only-session-is-read-write" [C_OpenSession] |call| call.with(&[(1, call.word(1) | CKF_RW_SESSION as usize)]), "5.6.1 C_OpenSession", "every session is read-write", ["sessions.info-public" "sessions.read-only-token-object" "functions.C_CopyObject-read-only"];
     "operation-state-of-nothing" [C_GetOperationState] |call| call.waved_through(), "5.6.6 C_GetOperationState", "there is a state to save without an operation", ["sessions.state-of-nothing"];
     "threads-share-output" [C_Sign] threads_share_output, "5.6 Session management", "signatures pass through one buffer, which no lock guards", ["threads.own-sessions"];
     "refusal-keeps-lock" [C_DestroyObject] refusal_keeps_lock, "5.7.3 C_DestroyObject", "a refused call keeps the lock, and the next call waits for ever", ["objects.destroy-unknown-handle"];
