@@ -88,12 +88,13 @@ impl Server {
     /// Kills it, as a power failure would.
     ///
     /// # Errors
-    /// There is no such process.
+    /// There is no such process, or its front does not end.
     pub fn kill(&mut self) -> Outcome {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         kill_process(Pid::from_child(&child), Signal::KILL)?;
         child.wait()?;
-        Ok(())
+        // Its front listens until it sees that its supervisor is gone: the next start must not take it for the new one.
+        await_silence(self.port)
     }
 
     /// The id of the process that was started.
@@ -194,6 +195,17 @@ impl Drop for Server {
 pub fn free_ports(count: usize) -> Outcome<Vec<u16>> {
     let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+fn await_silence(port: u16) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Err("the front of a server that was killed still listens after 20 s".into())
 }
 
 fn await_listener(child: &mut Child, port: u16) -> Outcome {
