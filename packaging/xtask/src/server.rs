@@ -88,13 +88,13 @@ impl Server {
     /// Kills it, as a power failure would.
     ///
     /// # Errors
-    /// There is no such process, or its front does not end.
+    /// There is no such process, or its children do not end.
     pub fn kill(&mut self) -> Outcome {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         kill_process(Pid::from_child(&child), Signal::KILL)?;
         child.wait()?;
         // Its front listens until it sees that its supervisor is gone: the next start must not take it for the new one.
-        await_silence(self.port)
+        await_end(&shown(&self.state.join("server.toml")))
     }
 
     /// The id of the process that was started.
@@ -197,15 +197,21 @@ pub fn free_ports(count: usize) -> Outcome<Vec<u16>> {
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-fn await_silence(port: u16) -> Outcome {
+/// Waits until no process runs with this configuration.
+fn await_end(config: &str) -> Outcome {
+    let runs = || -> Outcome<bool> {
+        let lines =
+            fs::read_dir("/proc")?.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+        Ok(lines.into_iter().any(|line| line.split(|byte| *byte == 0).any(|word| word == config.as_bytes())))
+    };
     let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if TcpStream::connect(("127.0.0.1", port)).is_err() {
-            return Ok(());
+    while runs()? {
+        if Instant::now() > deadline {
+            return Err("a process of a server that was killed still runs after 20 s".into());
         }
         sleep(Duration::from_millis(5));
     }
-    Err("the front of a server that was killed still listens after 20 s".into())
+    Ok(())
 }
 
 fn await_listener(child: &mut Child, port: u16) -> Outcome {
