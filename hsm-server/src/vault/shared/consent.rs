@@ -243,29 +243,19 @@ impl<P: Platform> Vault<P> {
         if let Some(order) = &renewal.order {
             self.cluster.begun.begin_order(sha256(&order.text), now)?;
         }
-        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Shares, now)?;
-        let node = coordinator.node;
-        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        let begun = match (share.as_deref(), to.is_refresh(&old)) {
-            (Some(shared), true) => threshold::refresh(&shared.share, &setup),
-            (shared, _) => {
-                let share = shared.map(|shared| &shared.share);
-                let (dealers, committee) = (renewal.dealers, to.committee);
-                threshold::reshare(&Resharing { old: &old.public, share, dealers, committee }, &setup)
-            }
-        };
-        let (ceremony, outgoing) = begun.map_err(|error| refusal(&error)).inspect_err(give_up)?;
-        let mut going = Box::new(Going {
-            coordinator,
-            parties,
-            me: setup.me,
-            about,
-            work: Some(Work::Making(ceremony, Box::new(plan))),
-            outbox: Default::default(),
-            end: None,
+        let making = self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+            let begun = match (share.as_deref(), to.is_refresh(&old)) {
+                (Some(shared), true) => threshold::refresh(&shared.share, &setup),
+                (shared, _) => {
+                    let share = shared.map(|shared| &shared.share);
+                    let (dealers, committee) = (renewal.dealers, to.committee);
+                    threshold::reshare(&Resharing { old: &old.public, share, dealers, committee }, &setup)
+                }
+            };
+            let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+            Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
         });
-        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
-        Ok(Renewing::Begun(going))
+        making.map(Renewing::Begun)
     }
 
     /// Keeps the bans that the coordinator tells; whether there is any.

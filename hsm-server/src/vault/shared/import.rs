@@ -248,30 +248,19 @@ impl<P: Platform> Vault<P> {
         let now = self.platform.uptime();
         let text = sha256(&import.order.text);
         self.cluster.begun.begin_order(text, now)?;
-        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Shares, now)?;
-        let node = coordinator.node;
-        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        let importing = Importing {
-            scheme: import.scheme,
-            committee: sharing.committee,
-            dealer: dealing,
-            public_key: &sharing.public_key,
-            private_key: whole.as_ref().map(|whole| &whole.secret),
-            chain_code: None,
-        };
-        let begun = threshold::import(&importing, &setup).map_err(|error| refusal(&error));
-        let (ceremony, outgoing) = begun.inspect_err(give_up)?;
-        let mut going = Box::new(Going {
-            coordinator,
-            parties,
-            me: setup.me,
-            about,
-            work: Some(Work::Making(ceremony, Box::new(plan))),
-            outbox: Default::default(),
-            end: None,
-        });
-        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
-        Ok(going)
+        self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+            let importing = Importing {
+                scheme: import.scheme,
+                committee: sharing.committee,
+                dealer: dealing,
+                public_key: &sharing.public_key,
+                private_key: whole.as_ref().map(|whole| &whole.secret),
+                chain_code: None,
+            };
+            let begun = threshold::import(&importing, &setup).map_err(|error| refusal(&error));
+            let (ceremony, outgoing) = begun?;
+            Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
+        })
     }
 
     /// Turns a key that this node holds into shares, together with everybody who is to hold one.

@@ -4,7 +4,7 @@
 //! own policy and on its own share; what other parties say is sealed for it, unless the coordinator is that party.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -42,7 +42,7 @@ use crate::{
     cluster::Member,
     crypto::{
         self,
-        threshold::{self, Abort, Blame, CeremonyId, Committee, Party, Setup, Signing, Step},
+        threshold::{self, Abort, Blame, CeremonyId, Committee, Outgoing, Party, Setup, Signing, Step},
     },
     platform::Platform,
 };
@@ -213,6 +213,27 @@ impl<P: Platform> Vault<P> {
         Ok((about, input))
     }
 
+    /// Begins a ceremony in a place of its own, which it leaves again if it does not come about.
+    pub(super) fn launch(
+        &self,
+        view: &View,
+        (coordinator, parties): (Coordinator, BTreeMap<Party, Member>),
+        setup: &Setup,
+        kind: Kind,
+        begin: impl FnOnce() -> Result<(About, Work, Vec<Outgoing>), Error>,
+    ) -> Result<Box<Going>, Error> {
+        let (ceremonies, node) = (&self.cluster.ceremonies, coordinator.node);
+        ceremonies.reserve(setup.id, &coordinator, kind, self.platform.uptime())?;
+        let launched = begin().and_then(|(about, work, outgoing)| {
+            let (me, work) = (setup.me, Some(work));
+            let outbox = VecDeque::new();
+            let mut going = Box::new(Going { coordinator, parties, me, about, work, outbox, end: None });
+            self.post(view, setup.id, &mut going, outgoing)?;
+            Ok(going)
+        });
+        launched.inspect_err(|_| ceremonies.end(setup.id, node))
+    }
+
     fn begin_signing(
         &self,
         context: &mut Context<'_>,
@@ -238,36 +259,15 @@ impl<P: Platform> Vault<P> {
             ));
         }
         let setup = setup(shared.share().party());
-        let now = self.platform.uptime();
-        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Signature, now)?;
-        let begun = self
-            .allow(context, mandate, shared, |client| {
-                format!(
-                    "ceremony {} of node {} for client {client}: {}",
-                    digits(setup.id),
-                    coordinator.name,
-                    names(parties.values())
-                )
-            })
-            .and_then(|(about, input)| {
-                let signing = Signing { signers, input };
-                let begun = threshold::sign(shared.share(), &signing, &setup);
-                begun.map(|begun| (about, begun)).map_err(|error| refusal(&error))
-            });
-        let node = coordinator.node;
-        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        let (about, (ceremony, outgoing)) = begun.inspect_err(give_up)?;
-        let mut going = Box::new(Going {
-            coordinator,
-            parties,
-            me: setup.me,
-            about,
-            work: Some(Work::Signing(ceremony)),
-            outbox: Default::default(),
-            end: None,
-        });
-        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
-        Ok(going)
+        let detail = format!("ceremony {} of node {}", digits(setup.id), coordinator.name);
+        let signing_parties = names(parties.values());
+        self.launch(view, (coordinator, parties), &setup, Kind::Signature, || {
+            let tell = |client: &str| format!("{detail} for client {client}: {signing_parties}");
+            let (about, input) = self.allow(context, mandate, shared, tell)?;
+            let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
+            let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+            Ok((about, Work::Signing(ceremony), outgoing))
+        })
     }
 
     fn begin_making(
@@ -310,24 +310,13 @@ impl<P: Platform> Vault<P> {
         if self.cluster.begun.begin(&mandate, now)?.before > 0 {
             return Err(forbidden("the mandate was for one key"));
         }
-        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Shares, now)?;
-        let node = coordinator.node;
-        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        let Draft { scheme, shares, .. } = &plan.draft;
-        let begun = Committee::new(shares.threshold, shares.parties)
-            .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));
-        let (ceremony, outgoing) = begun.map_err(|error| refusal(&error)).inspect_err(give_up)?;
-        let mut going = Box::new(Going {
-            coordinator,
-            parties,
-            me: setup.me,
-            about,
-            work: Some(Work::Making(ceremony, Box::new(plan))),
-            outbox: Default::default(),
-            end: None,
-        });
-        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
-        Ok(going)
+        self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+            let Draft { scheme, shares, .. } = &plan.draft;
+            let begun = Committee::new(shares.threshold, shares.parties)
+                .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));
+            let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+            Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
+        })
     }
 
     /// Hands a ceremony what others said.

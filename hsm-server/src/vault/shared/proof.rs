@@ -184,25 +184,13 @@ impl<P: Platform> Vault<P> {
             ),
         };
         about.tell(context);
-        let now = self.platform.uptime();
-        self.cluster.ceremonies.reserve(setup.id, &coordinator, Kind::Signature, now)?;
-        let node = coordinator.node;
-        let give_up = |_: &Error| self.cluster.ceremonies.end(setup.id, node);
-        self.record_done(context).inspect_err(give_up)?;
-        let signing = Signing { input: self.proof_input(&subject, &signers).inspect_err(give_up)?, signers };
-        let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
-        let (ceremony, outgoing) = begun.inspect_err(give_up)?;
-        let mut going = Box::new(Going {
-            coordinator,
-            parties,
-            me: setup.me,
-            about,
-            work: Some(Work::Signing(ceremony)),
-            outbox: Default::default(),
-            end: None,
-        });
-        self.post(view, setup.id, &mut going, outgoing).inspect_err(give_up)?;
-        Ok(going)
+        self.launch(view, (coordinator, parties), &setup, Kind::Signature, || {
+            self.record_done(context)?;
+            let signing = Signing { input: self.proof_input(&subject, &signers)?, signers };
+            let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
+            let (ceremony, outgoing) = begun?;
+            Ok((about, Work::Signing(ceremony), outgoing))
+        })
     }
 
     fn proof_input(&self, subject: &Subject, signers: &BTreeSet<Party>) -> Result<Vec<u8>, Error> {
