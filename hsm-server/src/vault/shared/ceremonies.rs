@@ -25,11 +25,18 @@ use crate::{
 };
 
 const SECOND: Time = 1_000_000;
+const HOUR: Time = 3600 * SECOND;
+/// How many proofs of a key's shares one coordinator may have a node sign in an hour. One that begins them itself tries
+/// six times, and signs at most two for each.
+const PROOFS: u8 = 12;
+
 /// What a node does about the shares of a key from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Chore {
-    /// It begins a refresh or a proof by itself.
+    /// It begins a refresh by itself, or asks the others for the proof of a key's shares.
     Begin,
+    /// It has the shares of a key prove that they sign.
+    Prove,
     /// It takes part in a refresh by the schedule, whoever begins it.
     Scheduled,
     /// It asks the others how far they are.
@@ -43,8 +50,8 @@ impl Chore {
     const fn pause(self) -> Time {
         match self {
             Self::Begin | Self::Wait => 15 * SECOND,
-            Self::Ask => 600 * SECOND,
-            Self::Scheduled => 3600 * SECOND,
+            Self::Ask | Self::Prove => 600 * SECOND,
+            Self::Scheduled => HOUR,
         }
     }
 }
@@ -131,6 +138,8 @@ struct Table {
     begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
     /// When keys are looked after again.
     turns: HashMap<(Chore, ObjectId), Time>,
+    /// How many proofs of a key's shares a coordinator has begun, and until when that counts.
+    proofs: HashMap<(NodeId, ObjectId), (u8, Time)>,
 }
 
 struct Entry {
@@ -247,5 +256,15 @@ impl Ceremonies {
         }
         table.turns.insert((chore, key), now.saturating_add(chore.pause()));
         true
+    }
+
+    /// Whether a coordinator may have this node sign another proof of a key's shares.
+    pub fn may_prove(&self, coordinator: NodeId, key: ObjectId, now: Time) -> bool {
+        let mut table = self.table();
+        table.proofs.retain(|_, (_, until)| now < *until);
+        let (begun, _) = table.proofs.entry((coordinator, key)).or_insert((0, now.saturating_add(HOUR)));
+        let may = *begun < PROOFS;
+        *begun = begun.saturating_add(1);
+        may
     }
 }

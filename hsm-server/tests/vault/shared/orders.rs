@@ -297,3 +297,36 @@ fn whoever_spoils_a_refresh_is_named_and_the_shares_are_as_they_were() {
     scene.house.beat();
     scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
 }
+
+#[test]
+fn one_bad_node_does_not_have_the_others_sign_proofs_all_day() {
+    let mut scene = Scene::new();
+    let proof = |scene: &Scene, talk: &Talk<'_>, attempt: u8| {
+        let question = Question::Certificate { partition: "trading".into(), key: scene.key };
+        let Ok(Reply::Certificate(account)) = talk.ask(&question) else { panic!() };
+        let whole: Certificate = minicbor::decode(&account.certificate.unwrap()).unwrap();
+        let task =
+            Task::Prove { signers: [1, 3].map(party).into(), claim: openssl::sha::sha256(&whole.claim) };
+        let (id, key, epoch) = (CeremonyId([attempt; 32]), KeyId(scene.key.0), scene.share.public().epoch());
+        talk.ask(&Question::Begin(Begin { id, key, epoch, task, parcels: Vec::new() }))
+    };
+    let talks = scene.talks();
+    let fault = proof(&scene, &talks[0], 100).unwrap_err();
+    assert!(fault.detail.contains("nothing to show"), "{fault}");
+    // Others replace them, and the bad node never says that they sign.
+    let begin = scene.begin(101, signed(&scene.order(), &[ANN]));
+    let share = scene.double.refresh(&talks, &scene.share, &begin);
+    drop(talks);
+    scene.share = share;
+    let talks = scene.talks();
+    let signed =
+        |from: u8| (from..from + 40).filter(|attempt| proof(&scene, &talks[0], *attempt).is_ok()).count();
+    assert_eq!(signed(110), 12);
+    let fault = proof(&scene, &talks[0], 150).unwrap_err();
+    assert!(fault.detail.contains("often enough"), "{fault}");
+    drop(talks);
+    // An hour later, in another session.
+    scene.house.nodes[0].world.platform.pass(3_600_000_000);
+    let talk = &scene.talks()[0];
+    assert!(proof(&scene, talk, 151).is_ok());
+}
