@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -13,6 +13,7 @@ use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
 use super::{
     super::Error,
+    keys::SharedKey,
     lately::Lately,
     party::About,
     plan::Plan,
@@ -119,8 +120,8 @@ pub struct Going {
 
 /// The state of a ceremony.
 pub enum Work {
-    /// A signature.
-    Signing(Ceremony<Held>),
+    /// A signature, and the shares that sign: those of its key, or of the master that it descends from.
+    Signing(Ceremony<Held>, Arc<SharedKey>),
     /// New shares, and what becomes of them.
     Making(Ceremony<Outcome>, Box<Plan>),
 }

@@ -178,6 +178,12 @@ impl<P: Platform> Vault<P> {
         if parties.len() != signers.len() {
             return Err(forbidden("one of the signers is no member of the cluster"));
         }
+        self.hear_before(view, &shared, &parties, &coordinator)?;
+        if !shared.may_sign(&signers) {
+            return Err(forbidden(
+                "another node knows that two of the signers must not sign together any more",
+            ));
+        }
         let now = self.platform.uptime();
         if !self.cluster.ceremonies.may_prove(coordinator.node, id, now) {
             return Err(forbidden("this node has had these shares show often enough lately that they sign"));
@@ -200,7 +206,7 @@ impl<P: Platform> Vault<P> {
             let signing = Signing { input: self.proof_input(&subject, &signers)?, signers };
             let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
             let (ceremony, outgoing) = begun?;
-            Ok((about, Work::Signing(ceremony), outgoing))
+            Ok((about, Work::Signing(ceremony, Arc::clone(&shared)), outgoing))
         })
     }
 

@@ -330,3 +330,40 @@ fn one_bad_node_does_not_have_the_others_sign_proofs_all_day() {
     let talk = &scene.talks()[0];
     assert!(proof(&scene, talk, 151).is_ok());
 }
+
+#[test]
+fn a_node_put_back_to_an_old_copy_hears_of_bans_before_it_lets_one_administrator_end_them() {
+    let mut scene = Scene::new();
+    let world = &scene.house.nodes[0].world;
+    let (store, sink) = (world.store.copy(), world.sink.copy());
+    // Both honest nodes hear of a ban, and one of them is put back to a copy from before.
+    let ban = scene.double.ban(KeyId(scene.key.0), Epoch(0), party(1));
+    let order = scene.order();
+    let told = |begin: &Begin| changed(begin, |renewal| renewal.bans = vec![ban.clone()]);
+    for talk in &scene.talks() {
+        let fault = talk.ask(&Question::Begin(told(&scene.begin(81, signed(&order, &[ANN]))))).unwrap_err();
+        assert!(fault.detail.contains("it takes 2"), "{fault}");
+    }
+    let world = &mut scene.house.nodes[0].world;
+    (world.store, world.sink) = (store, sink);
+    scene.house.restart(0);
+    let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    // The bad node is silent about it.
+    let silent = scene.begin(82, signed(&order, &[ANN]));
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(silent)) else { panic!() };
+    assert!(matches!(progress.end, Some(End::Behind(bans)) if bans == [ban.clone()]));
+    let fault = talk.ask(&Question::Begin(told(&scene.begin(83, signed(&order, &[ANN]))))).unwrap_err();
+    assert!(fault.detail.contains("it takes 2"), "{fault}");
+    // Whoever has not told yet what it knows is waited for.
+    drop(talk);
+    scene.house.restart(1);
+    scene.house.cut_off(&["a"]);
+    let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
+    let both = told(&scene.begin(84, signed(&order, &[ANN, BOB])));
+    let fault = talk.ask(&Question::Begin(both.clone())).unwrap_err();
+    assert!(fault.detail.contains("node a has not told"), "{fault}");
+    drop(talk);
+    scene.house.clear_up();
+    let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
+    assert!(talk.ask(&Question::Begin(Begin { id: CeremonyId([85; 32]), ..both })).is_ok());
+}
