@@ -25,7 +25,6 @@ impl<P: Platform> Vault<P> {
                 self.cluster.links.ill(member, &error, self.platform.uptime());
             }
         }
-        self.look_after_shares(&view);
     }
 
     fn greet(&self, view: &View, member: &Member) -> Result<(), NodeError> {

@@ -34,16 +34,20 @@ const PROOFS: u8 = 12;
 /// What a node does about the shares of a key from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Chore {
-    /// It begins a refresh by itself, or asks the others for the proof of a key's shares.
+    /// It looks whether it is to begin a refresh, or asks the others for the proof of a key's shares.
     Begin,
     /// It has the shares of a key prove that they sign.
     Prove,
+    /// It begins a refresh by the schedule that has not come about.
+    Refresh,
     /// It takes part in a refresh by the schedule, whoever begins it.
     Scheduled,
     /// It asks the others how far they are.
     Ask,
     /// It asks the others for the certificate of a share that has waited for long.
     Wait,
+    /// It puts on record that it does not believe what others say of the key.
+    Tell,
 }
 
 impl Chore {
@@ -51,8 +55,8 @@ impl Chore {
     const fn pause(self) -> Time {
         match self {
             Self::Begin | Self::Wait => 15 * SECOND,
-            Self::Ask | Self::Prove => 600 * SECOND,
-            Self::Scheduled => HOUR,
+            Self::Ask | Self::Prove | Self::Refresh => 600 * SECOND,
+            Self::Scheduled | Self::Tell => HOUR,
         }
     }
 }
@@ -139,6 +143,7 @@ struct Table {
     begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
     /// When keys are looked after again.
     turns: HashMap<(Chore, ObjectId), Time>,
+    refreshed: Option<ObjectId>,
     /// How many proofs of a key's shares a coordinator has begun, and until when that counts.
     proofs: HashMap<(NodeId, ObjectId), (u8, Time)>,
 }
@@ -257,6 +262,21 @@ impl Ceremonies {
         }
         table.turns.insert((chore, key), now.saturating_add(chore.pause()));
         true
+    }
+
+    /// Something was done about a key's shares, and has taken its time: the pause begins now.
+    pub fn rest(&self, chore: Chore, key: ObjectId, now: Time) {
+        self.table().turns.insert((chore, key), now.saturating_add(chore.pause()));
+    }
+
+    /// The key that this node refreshed last by the schedule.
+    pub fn refreshed(&self) -> Option<ObjectId> {
+        self.table().refreshed
+    }
+
+    /// This one is refreshed by the schedule now.
+    pub fn refresh(&self, key: ObjectId) {
+        self.table().refreshed = Some(key);
     }
 
     /// Whether a coordinator may have this node sign another proof of a key's shares.

@@ -380,7 +380,10 @@ impl<P: Platform> Vault<P> {
             return Ok(());
         }
         let mut context = self.about_shares(&peer, CallId::RenewShares);
-        self.prove_shares(&mut context, view, (name, partition), id)
+        (context.subject, context.object) = (name.into(), Some(id));
+        let proven = self.prove_shares(&mut context, view, (name, partition), id);
+        self.cluster.ceremonies.rest(Chore::Prove, id, self.platform.uptime());
+        proven.inspect_err(|error| self.record_failure(&mut context, error))
     }
 
     /// Whether everybody who holds a share of a key is there.
