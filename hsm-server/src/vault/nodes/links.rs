@@ -21,6 +21,8 @@ const RENEW: Time = 1800 * SECOND;
 const LIFE: Time = 3600 * SECOND;
 /// How long a node is left out that was found out.
 const LEFT_OUT: Time = 3600 * SECOND;
+/// How long a node is asked to sign after others only, since a signature did not come about with it.
+const DOUBTED: Time = 600 * SECOND;
 /// How many sessions of one caller are known at once: its threads may shake hands at the same time.
 const SESSIONS: usize = 4;
 /// The longest wait before a node that does not answer is greeted again.
@@ -38,6 +40,8 @@ pub struct Links {
     pub(super) turns: Mutex<HashMap<NodeId, Arc<Mutex<()>>>>,
     /// Nodes that broke a protocol, until when.
     left_out: Mutex<HashMap<NodeId, Time>>,
+    /// With how many signatures in a row that did not come about each had to do, and until when that counts.
+    doubts: Mutex<HashMap<NodeId, (u32, Time)>>,
     pub(super) requests: AtomicU64,
 }
 
@@ -83,6 +87,7 @@ impl Links {
     pub fn renew(&self) {
         lock(&self.outgoing).clear();
         lock(&self.incoming).clear();
+        lock(&self.doubts).clear();
         for health in lock(&self.health).values_mut() {
             (health.sealed, health.due) = (false, 0);
         }
@@ -110,6 +115,24 @@ impl Links {
     /// Whether it is left out.
     pub fn is_left_out(&self, node: NodeId, now: Time) -> bool {
         lock(&self.left_out).get(&node).is_some_and(|until| now < *until)
+    }
+
+    /// A signature did not come about that this node had to do with. It may be the fault of another.
+    pub fn doubt(&self, node: NodeId, now: Time) {
+        let mut doubts = lock(&self.doubts);
+        doubts.retain(|_, (_, until)| now < *until);
+        let (count, until) = doubts.entry(node).or_default();
+        (*count, *until) = (count.saturating_add(1), now.saturating_add(DOUBTED));
+    }
+
+    /// It has signed, with all the others that were asked.
+    pub fn trust(&self, node: NodeId) {
+        lock(&self.doubts).remove(&node);
+    }
+
+    /// How little it is to be asked, compared with others.
+    pub fn doubts(&self, node: NodeId, now: Time) -> u32 {
+        lock(&self.doubts).get(&node).filter(|(_, until)| now < *until).map_or(0, |(count, _)| *count)
     }
 
     pub fn is_due(&self, node: NodeId, now: Time) -> bool {

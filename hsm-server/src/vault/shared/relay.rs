@@ -80,6 +80,13 @@ pub struct Setback {
 }
 
 impl Setback {
+    /// Who had to do with it, whether or not it is their fault.
+    pub fn doubted(&self) -> BTreeSet<Party> {
+        let bans = self.bans.iter().flat_map(|(_, bans)| bans).map(|signed| signed.ban);
+        let pairs = bans.flat_map(|ban| [ban.reporter, ban.against]);
+        self.apart.iter().flatten().chain(&self.out).copied().chain(pairs).collect()
+    }
+
     /// One more reason.
     fn add(&mut self, member: &Member, reason: impl std::fmt::Display) {
         self.reasons.push(format!("node {}: {reason}", member.name));
@@ -205,11 +212,19 @@ impl<'a, P: Platform> Relay<'a, P> {
 
     fn check_ended(&self) -> Result<(), Trouble> {
         let mut setback = Setback::default();
+        let others: BTreeSet<Party> =
+            self.parties.keys().copied().filter(|party| Some(*party) != self.own).collect();
         for (party, member) in &self.parties {
-            if !self.ends.contains_key(party) && Some(*party) != self.own {
-                setback.add(member, "it does not say what the others wait for");
-                setback.out.insert(*party);
+            if !self.ends.contains_key(party) && others.contains(party) {
+                setback
+                    .add(member, "it waits for what others do not say, or does not say what they wait for");
+                if others.len() == 1 {
+                    setback.out.insert(*party);
+                }
             }
+        }
+        if !setback.reasons.is_empty() && others.len() > 1 {
+            setback.apart.push(self.parties.keys().copied().collect());
         }
         if setback.reasons.is_empty() && self.ends.len() < self.parties.len() {
             return Err(Trouble::Own(FaultCode::Internal.into()));

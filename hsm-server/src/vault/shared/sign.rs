@@ -107,8 +107,12 @@ impl<P: Platform> Vault<P> {
                 break;
             }
             let Some(parties) = self.quorum(&view, &shared.family, &lessons) else { break };
+            let asked = parties.clone();
             match self.attempt(context, &view, (mandated, mandate, &input), &shared, parties, until) {
-                Ok(bytes) => return Ok(Signature { bytes }),
+                Ok(bytes) => {
+                    asked.values().for_each(|member| self.cluster.links.trust(member.id));
+                    return Ok(Signature { bytes });
+                }
                 Err(Trouble::Own(error)) => {
                     context.recorded = false;
                     return Err(error);
@@ -117,6 +121,9 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
                     self.hear(context, &partition, &shared.family, &setback, &mut lessons)?;
                     self.accuse(context, &shared.family, &view, &setback)?;
+                    let now = self.platform.uptime();
+                    let doubted = setback.doubted().into_iter().filter_map(|party| asked.get(&party));
+                    doubted.for_each(|member| self.cluster.links.doubt(member.id, now));
                     self.meet_epochs(context, &view, &shared.family, &setback, &mut lessons)?;
                     lessons.learn(*setback);
                     shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
@@ -184,7 +191,12 @@ impl<P: Platform> Vault<P> {
         // In turn, so that no node does all the work.
         let turn = self.cluster.ceremonies.turn(candidates.len());
         candidates.rotate_left(turn);
-        candidates.sort_by_key(|(party, member)| (*party != me, !self.cluster.links.is_well(member.id)));
+        // Nobody may know whose fault it was that signatures did not come about: those are asked last who had to do with
+        // the most of them, so that one who spoils them in silence is soon asked no more.
+        candidates.sort_by_key(|(party, member)| {
+            let links = &self.cluster.links;
+            (*party != me, !links.is_well(member.id), links.doubts(member.id, now))
+        });
         let seats: Vec<Party> = candidates.iter().map(|(party, _)| *party).collect();
         let count = usize::from(shared.share.public().committee().threshold());
         let fits = |signers: &BTreeSet<Party>| shared.may_sign(signers) && lessons.allows(signers);

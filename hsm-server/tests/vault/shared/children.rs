@@ -411,7 +411,7 @@ fn a_ban_over_a_descendant_is_one_over_its_master_and_all_that_descends_from_it(
     let scene = Scene::new();
     let mut wished = Kind::K1.wish(2, 3);
     wished.private.set(CKA_DERIVE, Value::Bool(true));
-    let (master, share) = scene.key_of(&wished, SchemeId::EcdsaSecp256k1);
+    let (master, share) = scene.key_of(&wished, (SchemeId::EcdsaSecp256k1, 2));
     let children = [5, 6].map(|index| {
         let body = minicbor::to_vec(wish(master, &[index], template())).unwrap();
         let mandated = scene.house.mandated(CallId::DeriveKey, body);

@@ -393,13 +393,20 @@ impl Double {
         }
     }
 
-    /// Makes a key with the honest nodes at the first seats, keeps its own share, and hands the certificate to them.
-    pub fn make(&self, talks: &[Talk<'_>], scheme: SchemeId, key: [u8; 16], mandated: &Mandated) -> Share {
+    /// Makes a key of which so many sign with the honest nodes at the first seats, keeps its own share, and hands the
+    /// certificate to them.
+    pub fn make(
+        &self,
+        talks: &[Talk<'_>],
+        (scheme, threshold): (SchemeId, u8),
+        key: [u8; 16],
+        mandated: &Mandated,
+    ) -> Share {
         let id = CeremonyId([key[0]; 32]);
-        let me = party(3);
+        let me = last(talks);
         let setup = Setup { key: KeyId(key), id, epoch: Epoch(0), me };
-        let started = generate_key(scheme, Committee::new(2, 3).unwrap(), &setup).unwrap();
-        let seats = ["a", "b", "z"].map(str::to_owned).to_vec();
+        let started = generate_key(scheme, Committee::new(threshold, me.number()).unwrap(), &setup).unwrap();
+        let seats = talks.iter().map(|talk| talk.node.name.clone()).chain(["z".to_owned()]).collect();
         let task =
             Task::Generate { mandated: mandated.clone(), public: ObjectId([key[0] ^ 0xff; 16]), seats };
         let begin = Begin { id, key: KeyId(key), epoch: Epoch(0), task, parcels: Vec::new() };
@@ -408,7 +415,7 @@ impl Double {
 
     /// Makes other shares of a key with the honest nodes, as it was ordered.
     pub fn refresh(&self, talks: &[Talk<'_>], share: &Share, begin: &Begin) -> Share {
-        let me = party(3);
+        let me = last(talks);
         let setup = Setup { key: begin.key, id: begin.id, epoch: begin.epoch, me };
         let started = refresh(share, &setup).unwrap();
         self.finish(talks, run(talks, started, me, begin, |_| ()))
@@ -519,7 +526,18 @@ impl Talk<'_> {
     }
 }
 
-/// The bad node as a signer, who is asked by honest coordinators: it gives a wrong part of every signature.
+/// What is wrong with what a bad signer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoils {
+    /// Its part of the signature.
+    Part,
+    /// Its letters to the other signers: they are garbage.
+    Letters,
+    /// It is missing, and the bad node says that it is done.
+    Everything,
+}
+
+/// The bad node as a signer, who is asked by honest coordinators.
 pub struct Signer {
     pub double: Double,
     pub document: Vec<u8>,
@@ -527,8 +545,7 @@ pub struct Signer {
     /// By name: the keys that others seal with.
     pub callers: BTreeMap<String, [u8; 32]>,
     pub sessions: Mutex<Vec<Arc<Session>>>,
-    /// Whether it sends the other signer garbage, and a right part to the coordinator.
-    pub garbage: bool,
+    pub spoils: Spoils,
     /// How often it was asked to sign.
     pub asked: AtomicUsize,
 }
@@ -571,6 +588,9 @@ impl Signer {
         }
         let Question::Begin(begin) = question else { return Reply::Done };
         self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.spoils == Spoils::Everything {
+            return Reply::Progress(Progress { parcels: Vec::new(), more: false, end: Some(End::Signed) });
+        }
         let Task::Sign { signers, .. } = &begin.task else { panic!() };
         let me = party(3);
         let signing = Signing { signers: signers.clone(), input: MESSAGE.to_vec() };
@@ -586,10 +606,11 @@ impl Signer {
         let mut part = held.release().bytes.to_vec();
         // The signature share stands at the end, its highest byte last.
         let place = part.len() - 2;
-        if self.garbage {
-            parcels.iter_mut().for_each(|parcel| parcel.content = Content::Plain(b"garbage".to_vec()));
-        } else {
-            part[place] ^= 1;
+        match self.spoils {
+            Spoils::Part => part[place] ^= 1,
+            Spoils::Letters | Spoils::Everything => {
+                parcels.iter_mut().for_each(|parcel| parcel.content = Content::Plain(b"garbage".to_vec()));
+            }
         }
         parcels.push(Parcel { from: me, to: None, content: Content::Plain(part) });
         Reply::Progress(Progress { parcels, more: false, end: Some(End::Signed) })
@@ -612,7 +633,13 @@ fn parcels(from: Party, outgoing: &[Outgoing], others: &[Party]) -> Vec<Parcel> 
     outgoing.iter().flat_map(parcel).collect()
 }
 
-/// Runs a ceremony of the honest nodes at seats 1 and 2 and one's own at 3. What they say to each other it cannot read.
+/// The seat of the bad node: after those of the honest ones.
+fn last(talks: &[Talk<'_>]) -> Party {
+    party(talks.len() as u8 + 1)
+}
+
+/// Runs a ceremony of the honest nodes at the first seats and one's own at the last. What they say to each other it
+/// cannot read.
 fn run<T: 'static>(
     talks: &[Talk<'_>],
     (ceremony, outgoing): (Ceremony<T>, Vec<Outgoing>),
@@ -620,7 +647,7 @@ fn run<T: 'static>(
     begin: &Begin,
     mut look: impl FnMut(&Parcel),
 ) -> (Option<T>, Vec<Statement>) {
-    let seats = [party(1), party(2)];
+    let seats: Vec<Party> = (1..me.number()).map(party).collect();
     let mut ceremony = Some(ceremony);
     let (mut done, mut said) = (None, BTreeMap::new());
     let mut inboxes: BTreeMap<Party, VecDeque<Parcel>> = BTreeMap::new();

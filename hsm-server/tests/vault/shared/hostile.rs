@@ -11,7 +11,7 @@ use strongroom_server::{
 use strongroom_shared::fault::FaultCode;
 
 use super::{
-    double::{Begin, Content, Double, End, Parcel, Question, Reply, Signer, Talk, Task, party},
+    double::{Begin, Content, Double, End, Parcel, Question, Reply, Signer, Spoils, Talk, Task, party},
     *,
 };
 
@@ -24,7 +24,12 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
-        let (house, double) = (House::new(2), Double::new());
+        Self::of(2)
+    }
+
+    /// So many honest nodes and the bad one.
+    fn of(honest: usize) -> Self {
+        let (house, double) = (House::new(honest), Double::new());
         let mut membership = membership(2, &house.nodes.iter().collect::<Vec<_>>());
         membership.members.push(double.member(&house.nodes[0].said.authority));
         let document = membership.sign(&[&administrator(1)]).unwrap();
@@ -41,11 +46,11 @@ impl Scene {
 
     /// A key of all three, and the bad node's share of it.
     fn key(&self, kind: Kind, scheme: SchemeId) -> (ObjectId, Share) {
-        self.key_of(&kind.wish(2, 3), scheme)
+        self.key_of(&kind.wish(2, 3), (scheme, 2))
     }
 
     /// The same, by this wish.
-    pub fn key_of(&self, wish: &GenerateKeyPair, scheme: SchemeId) -> (ObjectId, Share) {
+    pub fn key_of(&self, wish: &GenerateKeyPair, scheme: (SchemeId, u8)) -> (ObjectId, Share) {
         let id = [9; 16];
         let body = minicbor::to_vec(wish).unwrap();
         let mandated = self.house.mandated(CallId::GenerateKeyPair, body);
@@ -231,13 +236,13 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
     assert!(matches!(progress.end, Some(End::Behind(_))), "it survives a restart there too");
 }
 
-/// The bad node signs with honest coordinators, and sends garbage or a wrong part.
-fn bad_signer(scene: Scene, share: Share, garbage: bool) -> (House, Arc<Signer>) {
+/// The bad node signs with honest coordinators, and spoils it.
+fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
     let Scene { house, double, .. } = scene;
     // Under a new document nobody has proved to be well yet: whoever coordinates asks the two in turn.
     let mut membership = membership(3, &house.nodes.iter().collect::<Vec<_>>());
     membership.members.push(double.member(&house.nodes[0].said.authority));
-    let z = membership.members[2].id;
+    let z = membership.members[house.nodes.len()].id;
     let document = membership.sign(&[&administrator(1)]).unwrap();
     for node in &house.nodes {
         node.install(&document).unwrap();
@@ -245,7 +250,7 @@ fn bad_signer(scene: Scene, share: Share, garbage: bool) -> (House, Arc<Signer>)
     let callers = house.nodes.iter().map(|node| (node.name.clone(), node.member().sealing)).collect();
     let sessions = Default::default();
     let signer =
-        Arc::new(Signer { double, document, share, callers, sessions, garbage, asked: AtomicUsize::new(0) });
+        Arc::new(Signer { double, document, share, callers, sessions, spoils, asked: AtomicUsize::new(0) });
     let answering = Arc::clone(&signer);
     let answer: Answering = Arc::new(move |caller, frame| answering.answer(caller, frame));
     house.net.doubles.lock().unwrap().insert(z, answer);
@@ -256,7 +261,7 @@ fn bad_signer(scene: Scene, share: Share, garbage: bool) -> (House, Arc<Signer>)
 fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
     let (scene, kind) = (Scene::new(), Kind::Ed25519);
     let (key, share) = scene.key(kind, SchemeId::Ed25519);
-    let (mut house, signer) = bad_signer(scene, share, false);
+    let (mut house, signer) = bad_signer(scene, share, Spoils::Part);
     let signatures: Vec<_> = (0..6).map(|_| house.sign(0, kind, key, MESSAGE).unwrap()).collect();
     assert_eq!(signer.asked.load(Ordering::Relaxed), 1, "asked once, and left out from then on");
     for signature in signatures {
@@ -277,7 +282,7 @@ fn whoever_gives_a_wrong_part_of_a_signature_is_named_and_left_out() {
 fn garbage_is_blamed_on_whoever_sent_it_and_another_signs() {
     let (scene, kind) = (Scene::new(), Kind::Ed25519);
     let (key, share) = scene.key(kind, SchemeId::Ed25519);
-    let (house, signer) = bad_signer(scene, share, true);
+    let (house, signer) = bad_signer(scene, share, Spoils::Letters);
     for _ in 0..4 {
         let signature = house.sign(0, kind, key, MESSAGE).unwrap();
         house.check(1, kind, ObjectId([9 ^ 0xff; 16]), &signature);
@@ -289,6 +294,31 @@ fn garbage_is_blamed_on_whoever_sent_it_and_another_signs() {
     assert!(fault.detail.contains("no message of this version"), "{fault}");
     let records = house.nodes[0].records("SignShared");
     assert!(records.iter().all(|record| !record.detail.contains("broke the protocol")), "{records:?}");
+}
+
+#[test]
+fn whoever_spoils_signatures_in_silence_is_asked_after_the_others() {
+    let (scene, kind) = (Scene::of(4), Kind::Ed25519);
+    let (key, share) = scene.key_of(&kind.wish(3, 5), (SchemeId::Ed25519, 3));
+    let (mut house, signer) = bad_signer(scene, share, Spoils::Everything);
+    let sign = |house: &House| {
+        for _ in 0..8 {
+            let signature = house.sign(0, kind, key, MESSAGE).unwrap();
+            house.check(1, kind, ObjectId([9 ^ 0xff; 16]), &signature);
+        }
+        signer.asked.load(Ordering::Relaxed)
+    };
+    // Whoever waited for its letter looks the same: nobody can say whose fault it was.
+    let asked = sign(&house);
+    assert!((1..=3).contains(&asked), "{asked}");
+    assert!(house.nodes[0].records("SignShared").iter().all(|record| !record.detail.contains("broke")));
+    assert_eq!(sign(&house), asked, "and not again");
+    // Ten minutes later it has another chance.
+    house.nodes.iter().for_each(|node| node.world.platform.pass(600_000_000));
+    house.desks[0] = house.log_in(0);
+    house.desks[1] = house.log_in(1);
+    let again = sign(&house) - asked;
+    assert!((1..=3).contains(&again), "{again}");
 }
 
 #[test]

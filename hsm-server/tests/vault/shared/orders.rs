@@ -42,7 +42,8 @@ impl Scene {
         let talks: Vec<_> = house.nodes.iter().map(|node| double.meet(node, &document)).collect();
         let body = minicbor::to_vec(ED.wish(2, 3)).unwrap();
         let mandated = house.mandated(CallId::GenerateKeyPair, body);
-        let (key, share) = (ObjectId([9; 16]), double.make(&talks, SchemeId::Ed25519, [9; 16], &mandated));
+        let (key, share) =
+            (ObjectId([9; 16]), double.make(&talks, (SchemeId::Ed25519, 2), [9; 16], &mandated));
         let question = Question::Certificate { partition: "trading".into(), key };
         let Ok(Reply::Certificate(account)) = talks[0].ask(&question) else { panic!() };
         drop(talks);
