@@ -119,9 +119,12 @@ impl<P: Platform> Vault<P> {
         if let Some(link) = known() {
             return Ok(link);
         }
-        let turn = Arc::clone(lock(&links.turns).entry(member.id).or_default());
-        let _turn = lock(&turn);
-        known().map_or_else(|| self.shake_hands(view, member, patience.min(PATIENCE)), Ok)
+        let (patience, begun) = (patience.min(PATIENCE), self.platform.uptime());
+        let busy = "it has not shaken hands with another thread in time";
+        let turn = links.turns.take(member.id, patience);
+        let _turn = turn.ok_or_else(|| NodeError::Unreachable(Unreachable(busy.into())))?;
+        let waited = Duration::from_micros(self.platform.uptime().saturating_sub(begun));
+        known().map_or_else(|| self.shake_hands(view, member, patience.saturating_sub(waited)), Ok)
     }
 
     /// The session of this number that another node made, if it has not ended.

@@ -8,7 +8,7 @@ use std::{
 use minicbor::bytes::ByteVec;
 use strongroom_shared::message::MemberState;
 
-use super::questions::NodeError;
+use super::{questions::NodeError, turns::Turns};
 use crate::{
     cluster::{Member, NodeId, noise::Session},
     platform::Time,
@@ -37,7 +37,7 @@ pub struct Links {
     /// By the session's number, which this vault gave it.
     incoming: Mutex<HashMap<u64, Incoming>>,
     /// Whose turn it is to shake hands with a node.
-    pub(super) turns: Mutex<HashMap<NodeId, Arc<Mutex<()>>>>,
+    pub(super) turns: Turns,
     /// Nodes that broke a protocol, until when.
     left_out: Mutex<HashMap<NodeId, Time>>,
     /// With how many signatures in a row that did not come about each had to do, and until when that counts.

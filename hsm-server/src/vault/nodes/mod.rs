@@ -10,6 +10,7 @@ mod asking;
 mod greeting;
 mod links;
 mod questions;
+mod turns;
 
 use std::time::Duration;
 
