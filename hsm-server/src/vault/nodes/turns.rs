@@ -28,7 +28,7 @@ impl Turns {
         let is_taken = |taken: &mut HashSet<NodeId>| taken.contains(&node);
         let waited = self.freed.wait_timeout_while(lock(&self.taken), patience, is_taken);
         let (mut taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        taken.insert(node).then_some(Turn { turns: self, node })
+        taken.insert(node).then(|| Turn { turns: self, node })
     }
 }
 
