@@ -238,6 +238,7 @@ const STATUS: &[(&str, For)] = &[
     ("audit_records", For::All),
     ("isolation", For::All),
     ("commit", For::All),
+    ("waiting_shares", For::All),
     ("certificate_not_after", For::All),
 ];
 
@@ -256,6 +257,7 @@ pub fn status(server: &mut Connection, format: Format) -> Result<(), CtlError> {
         Cell::Number(status.audit_records),
         Cell::text(status.isolation),
         Cell::text(status.commit),
+        Cell::Number(status.waiting_shares.unwrap_or_default()),
         Cell::seconds(server.certificate_end()),
     ];
     told(Table::new(STATUS).row(row).print_one(format))

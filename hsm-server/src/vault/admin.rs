@@ -368,6 +368,8 @@ impl<P: Platform> Handle<ReadStatus> for Vault<P> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let counts = partitions.values().map(|partition| partition.keyring.count());
         let (objects, session_objects) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+        let waiting_shares: usize =
+            partitions.values().map(|partition| partition.shared.pending().len()).sum();
         Ok(Status {
             server: SERVER.into(),
             started: self.started / 1_000_000,
@@ -375,6 +377,7 @@ impl<P: Platform> Handle<ReadStatus> for Vault<P> {
             objects,
             session_objects,
             audit_records: self.log.last()?.0,
+            waiting_shares: Some(waiting_shares as u64),
             isolation: self.settings.isolation.clone(),
             commit: match self.settings.durability {
                 Durability::Process => "process".into(),

@@ -206,6 +206,8 @@ messages! {
         6 isolation: String,
         /// `process` or `power`.
         7 commit: String,
+        /// How many shares of keys wait until every node has said that it holds its own.
+        8 waiting_shares: Option<u64>,
     }
 }
 

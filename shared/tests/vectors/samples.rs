@@ -269,7 +269,7 @@ fn certificate() -> Certificate {
 fn operations() -> Vec<Sample> {
     let refused = AuditRecord { sequence: 8, outcome: Outcome::Refused, ..AuditRecord::default() };
     let failed = AuditRecord { sequence: 9, outcome: Outcome::Failed, ..AuditRecord::default() };
-    let status = Status {
+    let status = |waiting_shares| Status {
         server: "strongroom 0.1.0".into(),
         started: 1_700_000_000,
         partitions: 1,
@@ -278,6 +278,7 @@ fn operations() -> Vec<Sample> {
         audit_records: 4,
         isolation: "process".into(),
         commit: "power".into(),
+        waiting_shares,
     };
     vec![
         public("request", &TailAudit { count: 10, after: Some(7) }),
@@ -286,7 +287,8 @@ fn operations() -> Vec<Sample> {
         public("request", &VerifyAudit {}),
         reply::<VerifyAudit>("reply", &AuditVerified { records: 9, head: vec![0xaa; 32] }),
         public("request", &ReadStatus {}),
-        reply::<ReadStatus>("reply", &status),
+        reply::<ReadStatus>("reply", &status(None)),
+        reply::<ReadStatus>("reply-of-a-node", &status(Some(5))),
         public("request", &RenewServer { days: Some(90) }),
         public("request-as-the-present-one", &RenewServer { days: None }),
         reply::<RenewServer>(

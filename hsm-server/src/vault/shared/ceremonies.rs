@@ -46,6 +46,8 @@ pub enum Chore {
     Ask,
     /// It asks the others for the certificate of a share that has waited for long.
     Wait,
+    /// It says in its log that a share has waited for long.
+    Remind,
     /// It puts on record that it does not believe what others say of the key.
     Tell,
 }
@@ -56,7 +58,7 @@ impl Chore {
         match self {
             Self::Begin | Self::Wait => 15 * SECOND,
             Self::Ask | Self::Prove | Self::Refresh => 600 * SECOND,
-            Self::Scheduled | Self::Tell => HOUR,
+            Self::Scheduled | Self::Remind | Self::Tell => HOUR,
         }
     }
 }

@@ -35,6 +35,7 @@ use super::{
     words::{Begin, End, Task, Warrant},
 };
 use crate::{
+    cluster::{Member, NodeId},
     crypto::threshold::{Epoch, Party},
     platform::{Platform, Time},
 };
@@ -47,7 +48,8 @@ pub(super) const ROUND: Duration = Duration::from_secs(20);
 pub(super) const ACTIVATION: Duration = Duration::from_secs(5);
 /// The epoch of a key's first shares.
 pub const FIRST: Epoch = Epoch(0);
-/// How many shares of a partition may wait for their certificates.
+/// How many shares of a partition may wait for their certificates, of those that one node has had made: it takes no
+/// place from another. None is given up: whoever has its certificate may show it at any time.
 const WAITING: usize = 64;
 /// How long a node may take to say that it is there.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -58,7 +60,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        mandate: &CheckedMandate,
+        (mandate, coordinator): (&CheckedMandate, NodeId),
         (public, private): (ObjectId, ObjectId),
     ) -> Result<Plan, Error> {
         let wanted: GenerateKeyPair = meant(mandate)?;
@@ -78,8 +80,14 @@ impl<P: Platform> Vault<P> {
         }
         mandate.partition.rules().check_thawed(private)?;
         check_free(&mandate.partition, public, private)?;
-        if mandate.partition.shared.pending().len() >= WAITING {
-            return Err(Error::caller(FaultCode::Full, "too many shares wait for a node that is silent"));
+        if mandate.partition.shared.waiting_of(coordinator) >= WAITING {
+            let name = |member: &&Member| member.id == coordinator;
+            let name = members.iter().find(name).map_or("", |member| &member.name);
+            let text = format!(
+                "{WAITING} shares of keys wait here that node {name} has had made, and that it shows no certificate of:                  look at that node, and make the key at another one"
+            );
+            tracing::error!(node = name, "{text}");
+            return Err(Error::caller(FaultCode::Full, text));
         }
         let seats = members.iter().map(|member| member.identity).collect();
         let text = mandate.id;
@@ -110,7 +118,8 @@ impl<P: Platform> Vault<P> {
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let (public, private) = (self.new_id(), self.new_id());
         // What cannot be made is refused before anybody is asked.
-        let plan = self.plan(context, &view, mandate, (public, private))?;
+        let me = view.me().ok_or(FaultCode::Forbidden)?.id;
+        let plan = self.plan(context, &view, (mandate, me), (public, private))?;
         for half in [&plan.draft.public, &plan.draft.private] {
             check_access(context, half)?;
         }

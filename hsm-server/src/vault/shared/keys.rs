@@ -20,7 +20,7 @@ use super::{
     proof::Proof,
 };
 use crate::{
-    cluster::{Member, Membership, order::SignedOrder},
+    cluster::{Member, Membership, NodeId, order::SignedOrder},
     crypto::threshold::{Epoch, Party, PublicShares, Share},
     platform::Time,
     store::{PartitionId, Path},
@@ -64,6 +64,9 @@ pub struct PendingRecord {
     /// What administrators ordered, if they did.
     #[n(5)]
     pub order: Option<SignedOrder>,
+    /// The node that had it made.
+    #[n(6)]
+    pub coordinator: Option<NodeId>,
 }
 
 /// A share that another has replaced. It is not used any more, and is erased when those that came after it have
@@ -367,6 +370,12 @@ impl SharedKeys {
     pub fn waiting(&self, id: ObjectId) -> Vec<u64> {
         let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
         pending.range((id, 0)..=(id, u64::MAX)).map(|((_, epoch), _)| *epoch).collect()
+    }
+
+    /// How many shares wait that this node has had made.
+    pub fn waiting_of(&self, coordinator: NodeId) -> usize {
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        pending.values().filter(|pending| pending.coordinator == Some(coordinator)).count()
     }
 
     /// The highest epoch of this key of which this node has ever said that it has a share, as far as it knows.

@@ -83,6 +83,14 @@ impl<P: Platform> Vault<P> {
         if long && !self.cluster.ceremonies.is_turn(Chore::Wait, id, self.platform.uptime()) {
             return Ok(());
         }
+        if long && self.cluster.ceremonies.is_turn(Chore::Remind, id, self.platform.uptime()) {
+            tracing::warn!(
+                key = %id,
+                epoch,
+                partition = name,
+                "this share has waited for more than an hour for the word of all nodes that are to hold one: one of them was                  silent when it was made, or the node that had it made keeps their word to itself"
+            );
+        }
         let question = Question::Certificate { partition: name.into(), key: id };
         let is_due = |member: &&Member| !long || self.cluster.links.is_well(member.id);
         for member in view.others().filter(is_due) {

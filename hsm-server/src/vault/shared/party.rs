@@ -305,7 +305,7 @@ impl<P: Platform> Vault<P> {
         if setup.epoch != FIRST {
             return Err(forbidden("a new key begins with another epoch"));
         }
-        let plan = self.plan(context, view, &mandate, (public, about.object))?;
+        let plan = self.plan(context, view, (&mandate, coordinator.node), (public, about.object))?;
         let now = self.platform.uptime();
         if self.cluster.begun.begin(&mandate, now)?.before > 0 {
             return Err(forbidden("the mandate was for one key"));
@@ -365,7 +365,12 @@ impl<P: Platform> Vault<P> {
                     outgoing
                 }
                 Step::Done(outcome, outgoing) => {
-                    going.end = Some(self.keep_pending(context, &going.about, *plan, outcome)?);
+                    going.end = Some(self.keep_pending(
+                        context,
+                        (&going.about, going.coordinator.node),
+                        *plan,
+                        outcome,
+                    )?);
                     outgoing
                 }
                 Step::Abort(abort) => {

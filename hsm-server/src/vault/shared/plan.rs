@@ -20,7 +20,11 @@ use super::{
     words::End,
 };
 use crate::{
-    cluster::order::SignedOrder, crypto, crypto::threshold::Outcome as Made, platform::Platform, store::Path,
+    cluster::{NodeId, order::SignedOrder},
+    crypto,
+    crypto::threshold::Outcome as Made,
+    platform::Platform,
+    store::Path,
 };
 
 /// What a shared key is to be like, or its shares.
@@ -61,7 +65,7 @@ impl<P: Platform> Vault<P> {
     pub(super) fn keep_pending(
         &self,
         context: &mut Context<'_>,
-        about: &About,
+        (about, coordinator): (&About, NodeId),
         plan: Plan,
         made: Made,
     ) -> Result<End, Error> {
@@ -107,6 +111,7 @@ impl<P: Platform> Vault<P> {
             private,
             made: self.platform.now(),
             order: plan.order,
+            coordinator: Some(coordinator),
         };
         context.detail = format!("{}; its share waits for the others", about.detail);
         let _turn = about.partition.object_turn();

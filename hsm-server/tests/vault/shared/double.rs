@@ -402,6 +402,17 @@ impl Double {
         key: [u8; 16],
         mandated: &Mandated,
     ) -> Share {
+        self.finish(talks, self.begin_key(talks, (scheme, threshold), key, mandated))
+    }
+
+    /// Makes a key, and keeps to itself that all have their shares.
+    pub fn begin_key(
+        &self,
+        talks: &[Talk<'_>],
+        (scheme, threshold): (SchemeId, u8),
+        key: [u8; 16],
+        mandated: &Mandated,
+    ) -> (Option<Outcome>, Vec<Statement>) {
         let id = CeremonyId([key[0]; 32]);
         let me = last(talks);
         let setup = Setup { key: KeyId(key), id, epoch: Epoch(0), me };
@@ -410,7 +421,7 @@ impl Double {
         let task =
             Task::Generate { mandated: mandated.clone(), public: ObjectId([key[0] ^ 0xff; 16]), seats };
         let begin = Begin { id, key: KeyId(key), epoch: Epoch(0), task, parcels: Vec::new() };
-        self.finish(talks, run(talks, started, me, &begin, |_| ()))
+        run(talks, started, me, &begin, |_| ())
     }
 
     /// Makes other shares of a key with the honest nodes, as it was ordered.

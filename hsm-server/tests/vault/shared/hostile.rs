@@ -322,6 +322,35 @@ fn whoever_spoils_signatures_in_silence_is_asked_after_the_others() {
 }
 
 #[test]
+fn one_node_that_keeps_certificates_to_itself_takes_no_place_from_others() {
+    let (scene, kind) = (Scene::new(), Kind::Ed25519);
+    let body = minicbor::to_vec(kind.wish(2, 3)).unwrap();
+    let mandated = || scene.house.mandated(CallId::GenerateKeyPair, body.clone());
+    for key in 1..=64 {
+        // Not too many of its ceremonies in a time.
+        let talks = scene.talks();
+        scene.double.begin_key(&talks, (SchemeId::Ed25519, 2), [key; 16], &mandated());
+    }
+    let node = &scene.house.nodes[0];
+    let status = node.world.ask(&node.vault, &node.admin(), &ReadStatus {}).unwrap();
+    assert_eq!(status.waiting_shares, Some(64));
+    let task = |mandated| Task::Generate {
+        mandated,
+        public: ObjectId([0xff; 16]),
+        seats: ["a", "b", "z"].map(str::to_owned).into(),
+    };
+    let (id, key) = (CeremonyId([65; 32]), KeyId([65; 16]));
+    let begin = Begin { id, key, epoch: Epoch(0), task: task(mandated()), parcels: Vec::new() };
+    let fault = scene.talks()[0].ask(&Question::Begin(begin)).unwrap_err();
+    assert_eq!(fault.code, FaultCode::Full, "{fault}");
+    assert!(fault.detail.contains("node z has had made"), "{fault}");
+    // By way of another it fails for no other reason than that the bad node is silent.
+    let fault = scene.house.generate(0, &kind.wish(2, 3)).unwrap_err();
+    assert_eq!(fault.code, FaultCode::QuorumMissing, "{fault}");
+    assert!(fault.detail.contains("node z"), "{fault}");
+}
+
+#[test]
 fn a_new_key_takes_the_place_of_no_other_object() {
     let scene = Scene::new();
     let (key, _) = scene.key(Kind::Ed25519, SchemeId::Ed25519);

@@ -49,6 +49,12 @@ fn a_shared_key_is_the_same_at_every_node_and_looks_like_any_other() {
             assert_eq!(code(house.ask(at, &copy)), FaultCode::ActionProhibited);
             let destroy = DestroyObject { object: made.private.id };
             assert_eq!(code(house.ask(at, &destroy)), FaultCode::ActionProhibited);
+            // One node alone cannot show it under a label or id by which the others do not know it.
+            for kind in [CKA_LABEL, CKA_ID] {
+                let template = Template::new().with(kind, Value::bytes(b"desk-2"));
+                let write = WriteAttributes { object: made.private.id, template };
+                assert_eq!(code(house.ask(at, &write)), FaultCode::ActionProhibited);
+            }
         }
         house.beat();
         let signature = house.sign(0, Kind::Ed25519, made.private.id, MESSAGE).unwrap();
