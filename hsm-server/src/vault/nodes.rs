@@ -24,9 +24,9 @@ use strongroom_shared::{
         ShakeHands,
     },
     object::{ObjectId, Template},
+    secret::Wiped,
     wire::{Call, HEADER, Handle, Header, Kind, decode_body, encode_request},
 };
-use zeroize::Zeroizing;
 
 use super::{
     Context, Error, Vault,
@@ -464,7 +464,7 @@ impl<P: Platform> Vault<P> {
         let no_way = || NodeError::Unreachable(Unreachable("this server may not call other nodes".into()));
         let peers = self.cluster.peers().ok_or_else(no_way)?;
         let id = self.cluster.links.requests.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Zeroizing::new(Vec::new());
+        let mut frame = Wiped::default();
         encode_request(&mut frame, id, &Caller::default(), call);
         let reply = peers.call(member.id, &frame, patience).map_err(NodeError::Unreachable)?;
         let malformed = |reason: &dyn fmt::Display| NodeError::Malformed(reason.to_string());
@@ -586,7 +586,7 @@ impl<P: Platform> Vault<P> {
         let coordinator = || Coordinator { node: member.id, session, name: member.name.clone() };
         match question {
             Question::Begin(begin) => {
-                self.begin_ceremony(context, coordinator(), begin).map(Answer::Progress)
+                self.begin_ceremony(context, coordinator(), begin, None).map(Answer::Progress)
             }
             Question::Step { id, parcels } => {
                 self.step_ceremony(context, &coordinator(), id, parcels).map(Answer::Progress)
