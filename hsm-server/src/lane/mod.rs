@@ -50,7 +50,7 @@ pub const BATCH: usize = 32;
 const MAX_WORKERS: usize = 16;
 /// How often the door does its housekeeping.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the other nodes of a cluster are greeted.
+/// How often the other nodes of a cluster are greeted, and the shares of keys are looked after.
 const BEAT: Duration = Duration::from_secs(1);
 /// The exit status of a process that gave itself up (EX_SOFTWARE of sysexits.h).
 const SOFTWARE: i32 = 70;
@@ -351,8 +351,9 @@ impl Keeper {
         let mut node_workers = 0;
         if !config.cluster.ports.is_empty() {
             door.reach(outbound.clone());
-            let greeter = Arc::clone(&door);
+            let (greeter, tender) = (Arc::clone(&door), Arc::clone(&door));
             clocks.push(clock("greeter", BEAT, move || greeter.beat())?);
+            clocks.push(clock("tender", BEAT, move || tender.tend())?);
             // As above: while one makes a key for a node, another signs for it.
             node_workers = (config.lane_count() + 1).clamp(3, MAX_WORKERS);
         }
@@ -415,7 +416,7 @@ impl Keeper {
         for (stop, thread) in clocks {
             drop(stop);
             if thread.join().is_err() {
-                error!("the ticker or the greeter did not end well");
+                error!("the ticker, the greeter or the tender did not end well");
             }
         }
         self.door.close();

@@ -36,6 +36,7 @@ impl Draft {
             match step {
                 Step::Put(path, plaintext) => draft.put(state, path, plaintext)?,
                 Step::Delete(path) => draft.delete(state, path)?,
+                Step::DeleteIfThere(path) => draft.delete_if_there(state, path)?,
                 Step::CreatePartition(id) => draft.create_partition(state, id, seal::random_key(random))?,
                 Step::DeletePartition(id) => draft.delete_partition(state, id)?,
             }
@@ -51,17 +52,29 @@ impl Draft {
 
     fn delete(&mut self, state: &State, path: Path) -> Result<(), Error> {
         self.check_partition(state, path)?;
+        if !self.is_there(state, path) {
+            return Err(Error::Absent(path));
+        }
+        self.remove(state, Name::Record(path));
+        Ok(())
+    }
+
+    fn delete_if_there(&mut self, state: &State, path: Path) -> Result<(), Error> {
+        self.check_partition(state, path)?;
+        if self.is_there(state, path) {
+            self.remove(state, Name::Record(path));
+        }
+        Ok(())
+    }
+
+    /// Whether a record will be there, as far as is drafted.
+    fn is_there(&self, state: &State, path: Path) -> bool {
         let name = Name::Record(path);
-        let there = match self.rows.get(&name) {
+        match self.rows.get(&name) {
             Some(Change::Put(_)) => true,
             Some(Change::Delete) => false,
             None => state.rows.contains_key(&name),
-        };
-        if !there {
-            return Err(Error::Absent(path));
         }
-        self.remove(state, name);
-        Ok(())
     }
 
     /// Whether the partition is there that a path belongs to.

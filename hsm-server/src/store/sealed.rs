@@ -34,6 +34,7 @@ pub struct Batch {
 pub(super) enum Step {
     Put(Path, Wiped),
     Delete(Path),
+    DeleteIfThere(Path),
     CreatePartition(PartitionId),
     DeletePartition(PartitionId),
 }
@@ -53,6 +54,12 @@ impl Batch {
     /// Deletes a record.
     pub fn delete(&mut self, path: Path) -> &mut Self {
         self.steps.push(Step::Delete(path));
+        self
+    }
+
+    /// Deletes a record, or does nothing if there is none.
+    pub fn delete_if_there(&mut self, path: Path) -> &mut Self {
+        self.steps.push(Step::DeleteIfThere(path));
         self
     }
 
@@ -82,6 +89,7 @@ impl fmt::Debug for Step {
         match self {
             Self::Put(path, plaintext) => write!(f, "put {path} ({} bytes)", plaintext.len()),
             Self::Delete(path) => write!(f, "delete {path}"),
+            Self::DeleteIfThere(path) => write!(f, "delete {path}, if it is there"),
             Self::CreatePartition(id) => write!(f, "create partition {id}"),
             Self::DeletePartition(id) => write!(f, "delete partition {id}"),
         }

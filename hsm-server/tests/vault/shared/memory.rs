@@ -148,6 +148,7 @@ fn answer(mut stream: TcpStream, house: &House, peers: &Watched, kept: &Mutex<Ve
         Ask::Beat => {
             node.world.platform.pass(20_000_000);
             node.vault.beat();
+            node.vault.tend();
             Vec::new()
         }
         Ask::Generate => {
