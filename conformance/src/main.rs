@@ -37,6 +37,7 @@ mod signature;
 mod survey;
 mod template;
 mod trace;
+mod tries;
 mod vectors;
 mod waivers;
 mod witness;
