@@ -10,6 +10,7 @@
 //! the token. When a module hangs, or shows its token no more, another looks whether it still does in a new process; if
 //! not, or when the run is interrupted, the run ends with what is known so far.
 
+pub mod again;
 pub mod child;
 pub mod process;
 
