@@ -1,5 +1,6 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
+pub mod another_pin;
 mod pins;
 mod preflight;
 mod target;
@@ -222,11 +223,12 @@ impl Bench {
         }
     }
 
-    /// Destroys the token objects that the suite made, and finalises the module.
+    /// Sets the user's PIN back, destroys the token objects that the suite made, and finalises the module.
     ///
     /// # Errors
     /// What keeps it from knowing that none is left.
     pub fn leave(&self) -> Result<(), Stop> {
+        self.restore_pin()?;
         let may_destroy = self.target.leftovers == Leftovers::Destroy
             && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
         let swept = if may_destroy && self.target.pin.is_some() { self.sweep() } else { Ok(()) };
