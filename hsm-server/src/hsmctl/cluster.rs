@@ -13,10 +13,11 @@ use clap::{Args, Subcommand};
 use strongroom_shared::message::{InstallMembership, Introduction, MemberState, ReadCluster};
 
 use super::{
+    administrators,
     client::Connection,
     error::CtlError,
     folder::Server,
-    known::{self, Judgement, PINNED, Pin, introduce},
+    known::{self, PINNED, Pin, introduce},
     manage::told,
     output::{Cell, For, Format, Table, say},
     signers::Signers,
@@ -37,6 +38,14 @@ pub enum Cluster {
     List,
     /// Takes a node out of the cluster of this one.
     Remove(Remove),
+    /// Lists who may sign the cluster's changes and the orders about shares.
+    Administrators,
+    /// Makes this folder's key for signing those, if it has none, and shows the public key.
+    Key,
+    /// Adds an administrator to those who sign.
+    AdmitAdministrator(administrators::Admit),
+    /// Takes one from them.
+    DismissAdministrator(administrators::Dismiss),
     /// Tells this folder by which fingerprint to know its node, as the server's log at its machine shows it.
     Pin {
         /// 64 hexadecimal digits.
@@ -109,6 +118,10 @@ impl Cluster {
             Self::Join(join) => join.run(folder, server, format),
             Self::List => list(folder, server, format),
             Self::Remove(remove) => remove.run(folder, server, format),
+            Self::Administrators => administrators::list(folder, server, format),
+            Self::Key => administrators::show_key(folder, format),
+            Self::AdmitAdministrator(admit) => admit.run(folder, server, format),
+            Self::DismissAdministrator(dismiss) => dismiss.run(folder, server, format),
             Self::Pin { fingerprint } => {
                 fingerprint.introduce(server, PINNED)?;
                 fingerprint.write(folder)?;
@@ -173,7 +186,11 @@ fn place(given: Option<&String>, server: &Server) -> Result<SocketAddr, CtlError
     found?.next().ok_or_else(|| CtlError::new(format!("{text}: no such address")))
 }
 
-fn tell(membership: &Membership, format: Format) -> Result<(), CtlError> {
+/// Tells what a document says that is in force since now.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn tell(membership: &Membership, format: Format) -> Result<(), CtlError> {
     let names: Vec<_> = membership.members.iter().map(|member| member.name.as_str()).collect();
     let approvals = format!("{} of {}", membership.approvals, membership.administrators.len());
     let row = [
@@ -293,14 +310,7 @@ fn list(folder: &Path, server: &mut Connection, format: Format) -> Result<(), Ct
     });
     told(Table::new(MEMBERS).rows(rows).print(format))?;
     notes.iter().try_for_each(|note| told(say(format, note)))?;
-    match known::judge(folder, &document)? {
-        Judgement::Proven => Ok(()),
-        Judgement::Behind(later) => {
-            let version = later.membership().version;
-            told(say(format, &format!("this folder knows version {version}: the next change brings it here")))
-        }
-        Judgement::Unproven(error) => Err(error),
-    }
+    known::tell_judgement(folder, &document, format)
 }
 
 /// Which nodes have another document than the one in force here.

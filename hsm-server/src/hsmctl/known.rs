@@ -8,7 +8,13 @@ use std::{fs, io, path::Path};
 
 use strongroom_shared::message::{InstallMembership, Introduce, Introduction, ReadShares, SharesRead};
 
-use super::{client::Connection, error::CtlError, folder::replace, output::hex};
+use super::{
+    client::Connection,
+    error::CtlError,
+    folder::replace,
+    manage::told,
+    output::{Format, hex, say},
+};
 use crate::cluster::{
     Document,
     introduction::{self, CHALLENGE},
@@ -28,14 +34,18 @@ impl std::str::FromStr for Pin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let digit = |pair: &[u8]| {
-            let text = std::str::from_utf8(pair).ok().filter(|text| !text.starts_with('+'))?;
-            u8::from_str_radix(text, 16).ok()
-        };
-        let bytes: Option<Vec<_>> = text.as_bytes().chunks(2).map(digit).collect();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| "a fingerprint has 64 hexadecimal digits".into())
+        digits(text).map(Self).ok_or_else(|| "a fingerprint has 64 hexadecimal digits".into())
     }
+}
+
+/// The 32 bytes that 64 hexadecimal digits stand for.
+pub fn digits(text: &str) -> Option<[u8; 32]> {
+    let digit = |pair: &[u8]| {
+        let text = std::str::from_utf8(pair).ok().filter(|text| !text.starts_with('+'))?;
+        u8::from_str_radix(text, 16).ok()
+    };
+    let bytes: Option<Vec<_>> = text.as_bytes().chunks(2).map(digit).collect();
+    bytes?.try_into().ok()
 }
 
 impl Pin {
@@ -157,6 +167,21 @@ pub fn judge(folder: &Path, given: &Document) -> Result<Judgement, CtlError> {
             ))
         }
     })
+}
+
+/// Holds a document that was shown against the last one that a folder knows, and says what is to be said of it.
+///
+/// # Errors
+/// It does not follow from the folder's, or that cannot be read.
+pub fn tell_judgement(folder: &Path, shown: &Document, format: Format) -> Result<(), CtlError> {
+    match judge(folder, shown)? {
+        Judgement::Proven => Ok(()),
+        Judgement::Behind(later) => {
+            let version = later.membership().version;
+            told(say(format, &format!("this folder knows version {version}: the next change brings it here")))
+        }
+        Judgement::Unproven(error) => Err(error),
+    }
 }
 
 /// Holds the document that a server gives against what each of these folders knows. A server that has an earlier one

@@ -58,15 +58,7 @@ impl Signers {
     /// # Errors
     /// A key cannot be read or made.
     pub fn listed(&self, folder: &Path) -> Result<Vec<Administrator>, CtlError> {
-        for folder in self.folders(folder) {
-            if !folder.join(KEY).exists() {
-                Token::read(folder)?;
-                let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-                    .map_err(|_| CtlError::new("a key could not be made"))?;
-                write_new(&folder.join(KEY), pem("PRIVATE KEY", key.as_ref()).as_bytes(), 0o600)?;
-            }
-        }
-        self.read(folder)?.iter().map(Signer::listed).collect()
+        self.folders(folder).map(own_or_new).collect()
     }
 
     /// Whether every signer has a key.
@@ -139,6 +131,28 @@ impl Signers {
     }
 }
 
+/// The administrator of a folder, as a document lists one.
+///
+/// # Errors
+/// The folder has no key, or it cannot be read.
+pub fn own(folder: &Path) -> Result<Administrator, CtlError> {
+    Signer::read(folder)?.listed()
+}
+
+/// The same, with a new key if the folder has none yet.
+///
+/// # Errors
+/// The key cannot be read or made.
+pub fn own_or_new(folder: &Path) -> Result<Administrator, CtlError> {
+    if !folder.join(KEY).exists() {
+        Token::read(folder)?;
+        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| CtlError::new("a key could not be made"))?;
+        write_new(&folder.join(KEY), pem("PRIVATE KEY", key.as_ref()).as_bytes(), 0o600)?;
+    }
+    own(folder)
+}
+
 /// Everything that a document says, for people, and what is new in it.
 fn describe(present: Option<&Membership>, membership: &Membership) -> String {
     let mut lines = vec![format!("cluster {} version {}", membership.cluster, membership.version)];
@@ -161,7 +175,15 @@ fn describe(present: Option<&Membership>, membership: &Membership) -> String {
     lines.extend(gone.map(|member| format!("- node {}", member.name)));
     let administrators = &membership.administrators;
     lines.push(format!("  the next version takes {} of", membership.approvals));
-    lines.extend(administrators.iter().map(|one| format!("    {}, key {}", one.name, hex(&one.key))));
+    let known = |one| present.is_none_or(|present| present.administrators.contains(one));
+    lines.extend(
+        administrators.iter().map(|one| {
+            format!("{}   {}, key {}", if known(one) { " " } else { "+" }, one.name, hex(&one.key))
+        }),
+    );
+    let gone = present.iter().flat_map(|present| &present.administrators);
+    let gone = gone.filter(|old| !administrators.contains(old));
+    lines.extend(gone.map(|one| format!("- administrator {}, key {}", one.name, hex(&one.key))));
     lines.join("\n") + "\n"
 }
 
@@ -170,7 +192,7 @@ impl Signer {
         let path = folder.join(KEY);
         let text = fs::read(&path).map_err(|error| {
             CtlError::file(&path, error).advise(
-                "changes of a cluster are signed by the administrators that `hsmctl cluster init` listed",
+                "changes of a cluster are signed by its administrators: see `hsmctl cluster administrators`",
             )
         })?;
         let key = pem::parse(text).map_err(|error| CtlError::file(&path, error))?;

@@ -31,7 +31,6 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 use tracing::{debug, error, warn};
-use zeroize::Zeroizing;
 
 pub use self::activity::{Activity, CROWDED, SPIN};
 use self::{
@@ -252,7 +251,7 @@ impl Lane {
             ToVault::Refused { address, certificate, reason } => door.refused(address, certificate, reason),
             // Here the number is a call's.
             ToVault::Answer(frame) => {
-                self.keeper.outbound.answer(connection, Ok(Zeroizing::new(frame.to_vec())));
+                self.keeper.outbound.answer(connection, Ok(frame.into()));
             }
             ToVault::NoAnswer(reason) => {
                 self.keeper.outbound.answer(connection, Err(Unreachable(reason.into())));
@@ -284,7 +283,7 @@ impl Lane {
         let job = Job {
             connection,
             guest: Arc::clone(guest),
-            frame: Zeroizing::new(frame.to_vec()),
+            frame: frame.into(),
             outlet: Arc::clone(&self.outlet),
         };
         workers.push(owner, job);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::Zeroizing;
+use strongroom_shared::secret::Wiped;
 
 use super::{
     error::Error,
@@ -13,7 +13,7 @@ use super::{
 
 /// What becomes of a row.
 pub(super) enum Change {
-    Put(Zeroizing<Vec<u8>>),
+    Put(Wiped),
     Delete,
 }
 
@@ -44,7 +44,7 @@ impl Draft {
         Ok(draft)
     }
 
-    fn put(&mut self, state: &State, path: Path, plaintext: Zeroizing<Vec<u8>>) -> Result<(), Error> {
+    fn put(&mut self, state: &State, path: Path, plaintext: Wiped) -> Result<(), Error> {
         self.check_partition(state, path)?;
         self.rows.insert(Name::Record(path), Change::Put(plaintext));
         Ok(())
@@ -89,7 +89,7 @@ impl Draft {
         if self.key(state, id).is_some() {
             return Err(Error::PartitionExists(id));
         }
-        self.rows.insert(Name::Key(id), Change::Put(Zeroizing::new(key.expose().to_vec())));
+        self.rows.insert(Name::Key(id), Change::Put(Wiped::from(key.expose().to_vec())));
         self.keys.insert(id, Some(key));
         Ok(())
     }

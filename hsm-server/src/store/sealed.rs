@@ -7,8 +7,7 @@ use std::{
 };
 
 use minicbor::bytes::ByteVec;
-use strongroom_shared::secret::Secret;
-use zeroize::Zeroizing;
+use strongroom_shared::secret::{Secret, Wiped};
 
 use super::{
     Row, Store,
@@ -24,7 +23,7 @@ use super::{
 pub type Random = Box<dyn Fn(&mut [u8]) + Send + Sync>;
 
 /// A record in plaintext and where it stands.
-pub type Record = (Path, Zeroizing<Vec<u8>>);
+pub type Record = (Path, Wiped);
 
 /// Changes that are made together or not at all, in this order.
 #[derive(Default)]
@@ -33,7 +32,7 @@ pub struct Batch {
 }
 
 pub(super) enum Step {
-    Put(Path, Zeroizing<Vec<u8>>),
+    Put(Path, Wiped),
     Delete(Path),
     DeleteIfThere(Path),
     CreatePartition(PartitionId),
@@ -47,7 +46,7 @@ impl Batch {
     }
 
     /// Writes a record, in the place of the one that is there.
-    pub fn put(&mut self, path: Path, plaintext: Zeroizing<Vec<u8>>) -> &mut Self {
+    pub fn put(&mut self, path: Path, plaintext: Wiped) -> &mut Self {
         self.steps.push(Step::Put(path, plaintext));
         self
     }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     certificates::{self, Authority, fingerprint},
     cluster::{
-        Document, Member, NodeId, Peers, Refusal, Ring,
+        Document, Member, Membership, NodeId, Peers, Refusal, Ring,
         introduction::{self, CHALLENGE},
         noise,
     },
@@ -61,7 +61,7 @@ impl NodeRecord {
         let secret = || {
             let mut bytes = Zeroizing::new(vec![0; 32]);
             random.fill(&mut bytes);
-            SecretBytes(bytes)
+            SecretBytes(bytes.into())
         };
         let (identity, sealing) = (secret(), secret());
         let (key, certificate) = certificate(authority, now)?;
@@ -73,7 +73,7 @@ impl NodeRecord {
 fn certificate(authority: &Authority, now: Time) -> Result<(SecretBytes, Vec<u8>), Error> {
     let (key, request) = certificates::request(NODE_NAME)?;
     let issued = authority.issue_node(&request, NODE_NAME, now / 1_000_000, NODE_DAYS)?;
-    Ok((SecretBytes(key), issued.certificate))
+    Ok((SecretBytes(key.into()), issued.certificate))
 }
 
 impl Identity {
@@ -315,11 +315,14 @@ impl<P: Platform> Vault<P> {
         }
         let membership = view.document.membership();
         let names: Vec<_> = membership.members.iter().map(|member| member.name.as_str()).collect();
+        let rulers =
+            present.as_ref().and_then(|present| change_of_rulers(present.document.membership(), membership));
         context.detail = format!(
-            "cluster {} version {}: {}; approved by {approvers}",
+            "cluster {} version {}: {}; {}approved by {approvers}",
             membership.cluster,
             membership.version,
-            names.join(", ")
+            names.join(", "),
+            rulers.unwrap_or_default()
         );
         tracing::info!(change = context.detail, "membership");
         let record = ByteVec::from(view.document.bytes().to_vec());
@@ -334,7 +337,9 @@ impl<P: Platform> Vault<P> {
         };
         self.change(context, change)?;
         *self.cluster.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
-        *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
+        let view = Arc::new(view);
+        *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&view));
+        self.cluster.orders.keep_signed_by(view.document.membership());
         self.cluster.links.renew();
         self.cluster.ceremonies.clear();
         self.cluster.hearing.clear();
@@ -369,6 +374,14 @@ impl<P: Platform> Vault<P> {
              ports at which they listen, and restart it",
         ))
     }
+}
+
+/// Who may sign from now on, if that is another thing than before.
+fn change_of_rulers(before: &Membership, now: &Membership) -> Option<String> {
+    let same = before.administrators == now.administrators && before.approvals == now.approvals;
+    let names: Vec<_> = now.administrators.iter().map(|one| one.name.as_str()).collect();
+    (!same)
+        .then(|| format!("{} of the administrators {} sign from now on; ", now.approvals, names.join(", ")))
 }
 
 /// Who brings a document.

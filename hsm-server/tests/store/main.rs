@@ -17,9 +17,11 @@ use strongroom_server::store::{
     memory::{Disk, Memory},
     sqlite::Sqlite,
 };
-use strongroom_shared::{object::ObjectId, secret::Secret};
+use strongroom_shared::{
+    object::ObjectId,
+    secret::{Secret, Wiped},
+};
 use tempfile::TempDir;
-use zeroize::Zeroizing;
 
 const ALICE: PartitionId = PartitionId([0xa1; 8]);
 const BOB: PartitionId = PartitionId([0xb0; 8]);
@@ -40,8 +42,8 @@ fn object(partition: PartitionId, number: u8) -> Path {
     Path::Object(partition, ObjectId([number; 16]))
 }
 
-fn text(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(bytes.to_vec())
+fn text(bytes: &[u8]) -> Wiped {
+    bytes.into()
 }
 
 /// Five commits: two partitions, three objects, one of them written twice.

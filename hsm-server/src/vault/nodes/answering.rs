@@ -42,7 +42,7 @@ impl<P: Platform> Vault<P> {
         let coordinator = || Coordinator { node: member.id, session, name: member.name.clone() };
         match question {
             Question::Begin(begin) => {
-                self.begin_ceremony(context, coordinator(), begin).map(Answer::Progress)
+                self.begin_ceremony(context, coordinator(), begin, None).map(Answer::Progress)
             }
             Question::Step { id, parcels } => {
                 self.step_ceremony(context, &coordinator(), id, parcels).map(Answer::Progress)

@@ -8,9 +8,9 @@ use std::{
 
 use strongroom_shared::{
     message::{Caller, HandsShaken, SealedCall, ShakeHands},
+    secret::Wiped,
     wire::{Call, HEADER, Header, Kind, decode_body, encode_request},
 };
-use zeroize::Zeroizing;
 
 use super::{
     super::{Vault, cluster::View, records::encode},
@@ -36,7 +36,7 @@ impl<P: Platform> Vault<P> {
         let no_way = || NodeError::Unreachable(Unreachable("this server may not call other nodes".into()));
         let peers = self.cluster.peers().ok_or_else(no_way)?;
         let id = self.cluster.links.requests.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Zeroizing::new(Vec::new());
+        let mut frame = Wiped::default();
         encode_request(&mut frame, id, &Caller::default(), call);
         let reply = peers.call(member.id, &frame, patience).map_err(NodeError::Unreachable)?;
         let malformed = |reason: &dyn fmt::Display| NodeError::Malformed(reason.to_string());

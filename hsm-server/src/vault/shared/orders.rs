@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        Membership,
         introduction::{self, CHALLENGE},
         order::{Order, OrderApproval, OrderRefusal, SignedOrder},
     },
@@ -49,6 +50,18 @@ fn refused(refusal: &OrderRefusal) -> Error {
 impl WaitingOrders {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the signatures of whoever is no administrator any more, and the orders that have no other: one such
+    /// signature would spoil an order for those who are.
+    pub(in super::super) fn keep_signed_by(&self, membership: &Membership) {
+        self.lock().retain(|_, waiting| {
+            let came = waiting.signed.approvals.drain(..).zip(waiting.by.drain(..));
+            let good = came.filter(|(approval, _)| approval.judge(&waiting.signed.text, membership).is_ok());
+            let (approvals, by) = good.unzip();
+            (waiting.signed.approvals, waiting.by) = (approvals, by);
+            !waiting.signed.approvals.is_empty()
+        });
     }
 
     /// Those whose time is not over, and which are still about present shares.

@@ -83,12 +83,13 @@ pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String
 }
 
 impl<P: Platform> Vault<P> {
-    /// Takes part in a ceremony.
+    /// Takes part in a ceremony. `checked` is its mandate, if that was checked already.
     pub(in super::super) fn begin_ceremony(
         &self,
         context: &mut Context<'_>,
         coordinator: Coordinator,
         begin: Begin,
+        checked: Option<&CheckedMandate>,
     ) -> Result<Progress, Error> {
         let view = self.cluster.view().filter(|view| view.own.is_some());
         let view = view.ok_or_else(|| forbidden("this server is in no cluster"))?;
@@ -96,7 +97,7 @@ impl<P: Platform> Vault<P> {
         let setup = |me| Setup { key, id, epoch, me };
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
-                let (mandate, shared) = self.shared_key(context, &mandated, key)?;
+                let (mandate, shared) = self.shared_key(context, (&mandated, checked), key)?;
                 let family = &shared.family;
                 family.check_current()?;
                 if family.epoch() != epoch {
@@ -162,11 +163,14 @@ impl<P: Platform> Vault<P> {
     fn shared_key(
         &self,
         context: &mut Context<'_>,
-        mandated: &Mandated,
+        (mandated, checked): (&Mandated, Option<&CheckedMandate>),
         key: threshold::KeyId,
     ) -> Result<(CheckedMandate, SigningKey), Error> {
         context.call = CallId::SignShared;
-        let mandate = self.check_mandate(mandated, CallId::Sign)?;
+        let mandate = match checked {
+            Some(mandate) => mandate.clone(),
+            None => self.check_mandate(mandated, CallId::Sign)?,
+        };
         context.subject.clone_from(&mandate.partition.rules().record.name);
         let wanted: Sign = meant(&mandate)?;
         (context.object, context.mechanism) = (Some(wanted.key), Some(wanted.mechanism));

@@ -42,14 +42,15 @@ fn listed(world: &World, node: usize) -> Option<(String, String)> {
     Some((private["id"].as_str()?.to_owned(), private["shares"].as_str()?.to_owned()))
 }
 
-fn order(world: &World, words: &[&str]) -> Result<String, String> {
+/// Has the first administrator order something about the key's shares.
+pub fn order(world: &World, words: &[&str]) -> Result<String, String> {
     let key = listed(world, 0).unwrap().0;
     let (act, rest) = words.split_first().unwrap();
     let words = [&["--json", "key", act, PARTITION, &key, "--yes"][..], rest].concat();
     world.nodes.servers[0].ask(&words).map_err(|error| error.to_string())
 }
 
-fn sign(world: &World, key: &Shared) -> Result<(), String> {
+pub fn sign(world: &World, key: &Shared) -> Result<(), String> {
     key.sign_eddsa(&world.session, b"buy low").map_err(|error| error.to_string())
 }
 
@@ -64,7 +65,7 @@ fn is_sound(world: &mut World, key: &Shared) {
 }
 
 /// Runs `hsmctl` as another administrator than the first.
-fn hsmctl_as(folder: &Path, words: &[&str]) -> Result<String, String> {
+pub fn hsmctl_as(folder: &Path, words: &[&str]) -> Result<String, String> {
     let (tool, folder) = (Artefacts::built().unwrap().hsmctl(), folder.display().to_string());
     let told = Shell::new(Echo::Nothing).run(&[&[tool.as_str(), "--admin", &folder], words].concat());
     told.map_err(|error| error.to_string())
