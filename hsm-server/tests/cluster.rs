@@ -239,8 +239,9 @@ fn a_client_is_told_who_the_nodes_are(servers: &[&Server], early: &Path) {
         })
         .collect();
     let check = |folder: &Path| {
-        let nodes = strongroom_identity::Nodes::read(&folder.join("cluster.nodes")).unwrap().nodes;
-        let known = nodes.iter().map(|(name, key)| {
+        let told = strongroom_identity::Nodes::read(&folder.join("cluster.nodes")).unwrap();
+        assert_eq!(told.partition.as_deref(), Some("p"));
+        let known = told.nodes.iter().map(|(name, key)| {
             let digits = strongroom_server::certificates::fingerprint(key).map(|byte| format!("{byte:02x}"));
             (name.clone(), digits.concat())
         });

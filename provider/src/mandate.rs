@@ -75,6 +75,12 @@ impl Mandates {
         self.key.store(Some(Arc::clone(&key)));
         Ok(key)
     }
+
+    /// The nodes that the client knows, if there is a file of them.
+    fn nodes(&self) -> Result<Option<Nodes>, Error> {
+        let file = self.nodes.as_ref();
+        file.map(|file| Nodes::read(file).map_err(|error| failed(&error.to_string()))).transpose()
+    }
 }
 
 impl Context<'_> {
@@ -133,19 +139,13 @@ impl Context<'_> {
     /// # Errors
     /// `Link` if the key that is shown is not proven; else as [`Self::call_mandated`].
     pub(crate) fn generate_shared(&self, meant: &GenerateKeyPair) -> Result<KeyPair, Error> {
-        let nodes = match &self.slot.mandates.nodes {
-            Some(file) => Some(Nodes::read(file).map_err(|error| failed(&error.to_string()))?),
-            None => {
-                log::write(
-                    Level::Warn,
-                    format_args!(
-                        "strongroom.toml names no cluster_nodes, so the new key rests on the word of one node: `hsmctl \
-                         client admit` tells the client who the nodes are"
-                    ),
-                );
-                None
-            }
-        };
+        let nodes = self.slot.mandates.nodes()?;
+        if nodes.is_none() {
+            warn(
+                "strongroom.toml names no cluster_nodes, so the new key rests on the word of one node: `hsmctl client \
+                 admit` tells the client who the nodes are",
+            );
+        }
         let mandated = self.mandated(meant, None)?;
         let mandate = mandated.text.clone();
         let pair = self.show(&GenerateShared { mandated })?;
@@ -171,7 +171,10 @@ impl Context<'_> {
         Ok(pair)
     }
 
-    /// The cluster and the partition, as the server tells them.
+    /// The cluster and the partition, as the server tells them, and as far as the client knows them itself.
+    ///
+    /// # Errors
+    /// `Link` if the server tells what the client knows otherwise: it would sign for a partition that is not its own.
     fn place(&self) -> Result<Arc<Place>, Error> {
         let known = &self.slot.mandates.place;
         if let Some(place) = known.load_full() {
@@ -185,6 +188,15 @@ impl Context<'_> {
             ));
         };
         let place = Arc::new(Place { cluster: cluster.into(), partition });
+        if let Some(nodes) = self.slot.mandates.nodes()? {
+            nodes.check_place(&place.cluster, &place.partition).map_err(hsm::malformed)?;
+            if nodes.partition.is_none() {
+                warn(
+                    "cluster.nodes does not name this client's partition, which rests on the word of one node: `hsmctl \
+                     client admit` writes it anew",
+                );
+            }
+        }
         known.store(Some(Arc::clone(&place)));
         Ok(place)
     }
@@ -194,7 +206,11 @@ fn encoded<T: minicbor::Encode<()>>(value: &T) -> Result<Vec<u8>, Error> {
     minicbor::to_vec(value).map_err(|_| Error::General)
 }
 
-fn failed(why: &str) -> Error {
+fn warn(why: &str) {
     log::write(Level::Warn, format_args!("{why}"));
+}
+
+fn failed(why: &str) -> Error {
+    warn(why);
     Error::FunctionFailed
 }

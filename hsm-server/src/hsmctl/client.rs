@@ -15,7 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use strongroom_identity::{Claim, MandateKey, PairError, Renewed};
+use strongroom_identity::{Claim, MandateKey, Nodes, PairError, Renewed};
 use strongroom_shared::{
     fault::Fault,
     mandate::{Mandate, Mandated},
@@ -176,15 +176,24 @@ impl Connection {
         Ok(())
     }
 
-    /// A mandate for a call that makes a key, signed with a client's key.
+    /// A mandate for a call that makes a key, signed with a client's key, for the cluster and partition that the client
+    /// knows, as far as it does.
     ///
     /// # Errors
-    /// The server is in no cluster, or the certificate is not an application's.
-    pub fn mandate<C: Call>(&self, key: &MandateKey, call: &C) -> Result<Mandated, CtlError> {
+    /// The server is in no cluster, or in another one, or the certificate is not an application's.
+    pub fn mandate<C: Call>(
+        &self,
+        key: &MandateKey,
+        nodes: Option<&Nodes>,
+        call: &C,
+    ) -> Result<Mandated, CtlError> {
         let (Some(partition), Some(cluster)) = self.place.clone() else {
             return Err(CtlError::new(format!("{} is in no cluster", self.server.address))
                 .advise("only nodes of a cluster share keys: see `hsmctl cluster`"));
         };
+        if let Some(nodes) = nodes {
+            nodes.check_place(&cluster, &partition).map_err(CtlError::new)?;
+        }
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| CtlError::new(error.to_string()))?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

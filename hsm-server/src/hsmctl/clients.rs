@@ -179,7 +179,7 @@ fn admit(
         Some(path) => MandateKey::read(path).map_err(unreadable)?,
         None => make_mandate_key(folder)?,
     };
-    if let Some(nodes) = nodes(administrator, server) {
+    if let Some(nodes) = nodes(administrator, server, &partition) {
         match &token.cluster_nodes {
             Some(path) => replace(path, nodes.as_bytes(), 0o644)?,
             None => {
@@ -194,15 +194,15 @@ fn admit(
     told(Table::new(ADMITTED).row(row).print_one(format))
 }
 
-/// The text of a client's `cluster.nodes`: the nodes of the server's cluster, as far as the administrator's folder
-/// proves them. None if there is no cluster, or, with a note, if they cannot be proven.
-fn nodes(administrator: &Path, server: &mut Connection) -> Option<String> {
+/// The text of a client's `cluster.nodes`: its partition, and the nodes of the server's cluster, as far as the
+/// administrator's folder proves them. None if there is no cluster, or, with a note, if they cannot be proven.
+fn nodes(administrator: &Path, server: &mut Connection, partition: &str) -> Option<String> {
     let cluster = server.cluster()?;
     match known::document(administrator, server) {
         Ok(document) => {
             let members = document.membership().members.iter();
             let nodes = members.map(|member| (member.name.clone(), member.identity)).collect();
-            Some(Nodes { cluster, nodes }.to_text())
+            Some(Nodes { cluster, partition: Some(partition.into()), nodes }.to_text())
         }
         Err(error) => {
             note(&format!(
@@ -248,8 +248,8 @@ impl Add {
 
         let partition = self.role.partition.clone();
         let mandate_key = match &partition {
-            Some(_) => {
-                if let Some(nodes) = nodes(administrator, server) {
+            Some(partition) => {
+                if let Some(nodes) = nodes(administrator, server, partition) {
                     folder.write(CLUSTER_NODES, &nodes)?;
                 }
                 Some(self.write_mandate_key(&folder)?)

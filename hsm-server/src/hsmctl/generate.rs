@@ -159,7 +159,7 @@ impl Generate {
                 None
             }
         };
-        let mandated = server.mandate(&mandate_key(token)?, call)?;
+        let mandated = server.mandate(&mandate_key(token)?, nodes.as_ref(), call)?;
         let mandate = mandated.text.clone();
         let pair = server.call(&GenerateShared { mandated }).map_err(CtlError::plain)?;
         let (public, private) = (pair.public.id, pair.private.id);

@@ -192,7 +192,8 @@ impl Signer {
         let path = folder.join(KEY);
         let text = fs::read(&path).map_err(|error| {
             CtlError::file(&path, error).advise(
-                "changes of a cluster are signed by its administrators: see `hsmctl cluster administrators`",
+                "changes of a cluster are signed by the administrators that `hsmctl cluster init` or \
+                 `admit-administrator` listed",
             )
         })?;
         let key = pem::parse(text).map_err(|error| CtlError::file(&path, error))?;

@@ -262,7 +262,7 @@ fn certificate(mandate: &[u8], seeds: [u8; 3]) -> Vec<u8> {
 #[test]
 fn a_new_key_is_given_out_if_all_nodes_that_the_client_knows_have_made_it() {
     let nodes = (1..=3).map(|seed| (format!("n{seed}"), public(&node(seed)))).collect();
-    let nodes = Nodes { cluster: CLUSTER, nodes };
+    let nodes = Nodes { cluster: CLUSTER, partition: Some("test".into()), nodes };
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("mandate.key"), MandateKey::generate().unwrap().as_bytes()).unwrap();
     let desk = Desk::knowing(folder, Some(&nodes.to_text()));
@@ -297,4 +297,34 @@ fn a_new_key_is_given_out_if_all_nodes_that_the_client_knows_have_made_it() {
     let mandates = desk.vault.mandates().len();
     assert_eq!(generate().unwrap_err(), Error::FunctionFailed);
     assert_eq!(desk.vault.mandates().len(), mandates, "nobody was asked");
+}
+
+#[test]
+fn the_server_does_not_say_for_which_partition_or_cluster_the_client_signs() {
+    let knowing = |partition: Option<&str>| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mandate.key"), MandateKey::generate().unwrap().as_bytes()).unwrap();
+        let partition = partition.map(str::to_owned);
+        let nodes = Nodes { cluster: CLUSTER, partition, nodes: vec![("n1".into(), public(&node(1)))] };
+        Desk::knowing(folder, Some(&nodes.to_text()))
+    };
+    // It says that this is "test".
+    for (partition, expected) in
+        [(Some("test"), Ok(())), (None, Ok(())), (Some("savings"), Err(CKR_DEVICE_ERROR))]
+    {
+        let desk = knowing(partition);
+        let key = desk.shared_key();
+        let signed = desk.sign(key).map(drop).map_err(|error| error.rv());
+        assert_eq!(signed, expected, "{partition:?}");
+        assert_eq!(desk.vault.mandates().len(), usize::from(expected.is_ok()), "{partition:?}");
+    }
+    let desk = knowing(Some("test"));
+    let key = desk.shared_key();
+    desk.vault.joins([1; 16]);
+    assert_eq!(desk.sign(key).unwrap_err().rv(), CKR_DEVICE_ERROR, "another cluster");
+    assert_eq!(desk.vault.mandates().len(), 0);
+    // The administrator has told the client of it.
+    let told = Nodes { cluster: [1; 16], partition: Some("test".into()), nodes: Vec::new() };
+    fs::write(desk.folder.path().join("cluster.nodes"), told.to_text()).unwrap();
+    desk.sign(key).unwrap();
 }

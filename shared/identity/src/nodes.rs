@@ -1,5 +1,8 @@
 //! The nodes whose word a client takes for what they make together: the file `cluster.nodes` in its folder, and the
 //! certificate of a new shared key, held against it. So the one node that a client talks to cannot show it another key.
+//!
+//! It also names the partition that the client was made for: without that, the one node might have it sign mandates for
+//! another one in which the same key is admitted.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -21,6 +24,8 @@ use crate::PairError;
 pub struct Nodes {
     /// The cluster.
     pub cluster: [u8; 16],
+    /// The client's partition; a file of an earlier `hsmctl` does not name it.
+    pub partition: Option<String>,
     /// Each node's name and Ed25519 key.
     pub nodes: Vec<(String, [u8; 32])>,
 }
@@ -47,26 +52,49 @@ impl Nodes {
         let text = fs::read_to_string(path).map_err(|error| PairError::new(path, error))?;
         Self::parse(&text).map_err(|line| {
             let why = format!(
-                "{line:?} is neither `cluster HEX` nor `node NAME HEX`: `hsmctl client admit` writes it anew"
+                "{line:?} is none of `cluster HEX`, `partition NAME` (each once) and `node NAME HEX`: `hsmctl client \
+                 admit` writes it anew"
             );
             PairError::new(path, why)
         })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (mut cluster, mut nodes) = (None, Vec::new());
+        let (mut cluster, mut partition, mut nodes) = (None, None, Vec::new());
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let words: Vec<&str> = line.split_whitespace().collect();
-            match (&words[..], cluster) {
-                (["cluster", id], None) => cluster = Some(bytes(id).ok_or_else(|| line.to_owned())?),
-                (["node", name, key], _) => {
+            match (&words[..], cluster, &partition) {
+                (["cluster", id], None, _) => cluster = Some(bytes(id).ok_or_else(|| line.to_owned())?),
+                (["partition", name], _, None) => partition = Some((*name).to_owned()),
+                (["node", name, key], ..) => {
                     nodes.push(((*name).to_owned(), bytes(key).ok_or_else(|| line.to_owned())?));
                 }
                 _ => return Err(line.to_owned()),
             }
         }
         let cluster = cluster.ok_or_else(|| "the end of the file".to_owned())?;
-        Ok(Self { cluster, nodes })
+        Ok(Self { cluster, partition, nodes })
+    }
+
+    /// Whether a server that says it is in this cluster, and the client in this partition, may be believed.
+    ///
+    /// # Errors
+    /// What it says that the file does not.
+    pub fn check_place(&self, cluster: &[u8; 16], partition: &str) -> Result<(), String> {
+        if *cluster != self.cluster {
+            return Err(format!(
+                "the server says that it is in cluster {}, and this client knows {}: if that has changed, `hsmctl client \
+                 admit` tells the client",
+                Hex(cluster),
+                Hex(&self.cluster)
+            ));
+        }
+        match &self.partition {
+            Some(own) if own != partition => Err(format!(
+                "the server says that this client's partition is {partition:?}, and it is {own}: look at that server"
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The file's text.
@@ -76,6 +104,9 @@ impl Nodes {
              # cluster changes, `hsmctl client admit` writes it anew.\n",
         );
         text += &format!("cluster {}\n", Hex(&self.cluster));
+        if let Some(partition) = &self.partition {
+            text += &format!("partition {partition}\n");
+        }
         for (name, key) in &self.nodes {
             text += &format!("node {name} {}\n", Hex(key));
         }
@@ -94,6 +125,8 @@ impl Nodes {
         let seats: BTreeSet<_> = claim.seats.iter().copied().collect();
         let wrong = if claim.cluster != self.cluster {
             "it is another cluster's"
+        } else if self.partition.as_ref().is_some_and(|own| *own != claim.partition) {
+            "it is of another partition than this client's"
         } else if !seats.is_subset(&known) {
             "nodes that this client does not know have signed it: if the cluster has changed, `hsmctl client admit` \
              tells the client"
@@ -147,7 +180,7 @@ mod tests {
 
     fn nodes() -> Nodes {
         let nodes = (1..=3).map(|seed| (format!("n{seed}"), key(seed))).collect();
-        Nodes { cluster: [7; 16], nodes }
+        Nodes { cluster: [7; 16], partition: Some("p".into()), nodes }
     }
 
     fn claim() -> Claim {
@@ -182,7 +215,11 @@ mod tests {
         let path = folder.path().join("cluster.nodes");
         fs::write(&path, nodes().to_text()).unwrap();
         assert_eq!(Nodes::read(&path).unwrap(), nodes());
-        for wrong in ["", "node a 00", "cluster 00", "cluster +7", "cluster é"] {
+        let earlier = Nodes { partition: None, ..nodes() };
+        fs::write(&path, earlier.to_text()).unwrap();
+        assert_eq!(Nodes::read(&path).unwrap(), earlier);
+        let twice = format!("{}partition q\n", nodes().to_text());
+        for wrong in ["", "node a 00", "cluster 00", "cluster +7", "cluster é", "partition", &twice] {
             fs::write(&path, wrong).unwrap();
             assert_eq!(Nodes::read(&path).unwrap_err().path, path, "{wrong}");
         }
@@ -206,6 +243,7 @@ mod tests {
             (signed(&claim(), &[1, 2, 9]), "not all"),
             (signed(&claim(), &[2, 1, 3]), "not all"),
             (signed(&changed(|claim| claim.cluster = [8; 16]), &[1, 2, 3]), "another cluster"),
+            (signed(&changed(|claim| claim.partition = "q".into()), &[1, 2, 3]), "another partition"),
             (signed(&changed(|claim| claim.mandate = [8; 32]), &[1, 2, 3]), "somebody else"),
             (signed(&changed(|claim| claim.private = ObjectId([3; 16])), &[1, 2, 3]), "another key"),
             (signed(&changed(|claim| claim.public = ObjectId([3; 16])), &[1, 2, 3]), "another key"),
@@ -214,5 +252,15 @@ mod tests {
             let why = prove(&certificate).unwrap_err();
             assert!(why.contains(hint), "{hint}: {why}");
         }
+    }
+
+    #[test]
+    fn a_server_puts_the_client_into_no_other_cluster_or_partition() {
+        assert_eq!(nodes().check_place(&[7; 16], "p"), Ok(()));
+        assert!(nodes().check_place(&[7; 16], "q").unwrap_err().contains("partition is \"q\", and it is p"));
+        assert!(nodes().check_place(&[8; 16], "p").unwrap_err().contains("hsmctl client admit"));
+        let earlier = Nodes { partition: None, ..nodes() };
+        assert_eq!(earlier.check_place(&[7; 16], "q"), Ok(()), "as the server says");
+        assert!(earlier.check_place(&[8; 16], "q").is_err());
     }
 }

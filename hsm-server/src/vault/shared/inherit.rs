@@ -35,12 +35,15 @@ use super::{
 use crate::{
     cluster::Member,
     crypto::{self, threshold::SchemeId},
-    platform::Platform,
+    platform::{Platform, Time},
     store::Path,
 };
 
 /// How long a node may take for one descendant.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long after its share of the master became active a node takes descendants with it, in microseconds. Without an
+/// end to it, a bad node could bring back what was destroyed: its certificate is good for ever.
+const LATEST: Time = 600 * 1_000_000;
 
 impl<P: Platform> Vault<P> {
     /// Takes a descendant of a key of which this node holds a share, and which it does not have.
@@ -68,6 +71,11 @@ impl<P: Platform> Vault<P> {
             forbidden(format!("no share of key {master} here, from which this one descends"))
         })?;
         family.check_current()?;
+        if self.platform.now() > family.made.saturating_add(LATEST) {
+            return Err(forbidden(
+                "descendants come with a share, and this node has had its own for longer: a repair of it brings them",
+            ));
+        }
         let seats: BTreeSet<_> = said.seats.iter().collect();
         let known = seats.into_iter().filter(|seat| membership.member(seat).is_some()).count();
         if said.cluster != membership.cluster

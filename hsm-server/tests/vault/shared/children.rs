@@ -23,11 +23,11 @@ fn master(house: &House) -> KeyPair {
     house.generate(0, &wish).unwrap()
 }
 
-fn template() -> Template {
+pub fn template() -> Template {
     Template::new().with(CKA_TOKEN, Value::Bool(true)).with(CKA_LABEL, Value::bytes(b"desk-1"))
 }
 
-fn wish(base: ObjectId, path: &[u32], template: Template) -> DeriveKey {
+pub fn wish(base: ObjectId, path: &[u32], template: Template) -> DeriveKey {
     let mechanism = CKM_STRONGROOM_BIP32_CHILD;
     DeriveKey { mechanism, params: Params::Path(path.to_vec()), base, template }
 }
@@ -49,7 +49,7 @@ fn bytes(house: &House, at: usize, object: ObjectId, kind: u64) -> Vec<u8> {
 }
 
 /// The public key, uncompressed: the end of its SubjectPublicKeyInfo.
-fn point(house: &House, at: usize, object: ObjectId) -> Vec<u8> {
+pub fn point(house: &House, at: usize, object: ObjectId) -> Vec<u8> {
     let info = bytes(house, at, object, CKA_PUBLIC_KEY_INFO);
     info[info.len() - 65..].to_vec()
 }
@@ -67,12 +67,12 @@ fn child_of(point: &[u8], chain_code: &[u8], index: u32) -> (Vec<u8>, Vec<u8>) {
     (child.serialize_uncompressed().to_vec(), hash[32..].to_vec())
 }
 
-fn check(point: &[u8], signature: &[u8]) {
+pub fn check(point: &[u8], signature: &[u8]) {
     assert!(verifies(Kind::K1, point, MESSAGE, signature) && !verifies(Kind::K1, point, b"else", signature));
 }
 
 /// What `derive` makes of a mandate's text.
-fn id_of(mandated: &Mandated) -> ObjectId {
+pub fn id_of(mandated: &Mandated) -> ObjectId {
     ObjectId(openssl::sha::sha256(&mandated.text)[..16].try_into().unwrap())
 }
 

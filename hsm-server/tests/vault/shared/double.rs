@@ -11,6 +11,7 @@ use strongroom_server::{
     certificates::fingerprint,
     cluster::{
         Document, Member, NodeId,
+        document::ClusterId,
         noise::{self, Session},
         order::SignedOrder,
     },
@@ -21,6 +22,7 @@ use strongroom_server::{
 };
 use strongroom_shared::{
     fault::Fault,
+    object::Descent,
     secret::Secret,
     shares::Claim,
     wire::{HEADER, Header, Kind as Frame, decode_body, decode_caller, encode_reply, encode_request},
@@ -52,12 +54,38 @@ pub enum Question {
     },
     #[n(5)]
     Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>, #[n(1)] Option<SignedOrder>),
+    #[n(7)]
+    Destroy(#[n(0)] Mandated),
     #[n(16)]
     Bans(#[n(0)] Option<ObjectId>),
     #[n(20)]
     MayDerive(#[n(0)] Mandated),
     #[n(21)]
     Derive(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    #[n(23)]
+    Inherit {
+        #[n(0)]
+        attributes: Template,
+        #[cbor(n(1), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
+    },
+}
+
+/// What the nodes say of a descendant.
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct ChildClaim {
+    #[n(0)]
+    pub cluster: ClusterId,
+    #[n(1)]
+    pub partition: String,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub mandate: [u8; 32],
+    #[n(3)]
+    pub descent: Descent,
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub object: [u8; 32],
+    #[n(5)]
+    pub seats: Vec<[u8; 32]>,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -451,8 +479,39 @@ impl Double {
         outcome.unwrap().share.unwrap()
     }
 
-    /// Has the honest nodes agree to a descendant, and hands the certificate to them.
-    pub fn derive(&self, talks: &[Talk<'_>], mandated: &Mandated) {
+    /// What it says a descendant is, signed with its own key at every seat, or by nodes that are none.
+    pub fn certify_child(&self, claim: &ChildClaim, seeds: &[u8]) -> Vec<u8> {
+        let mut claim = claim.clone();
+        let strangers = seeds.iter().map(|seed| Ed25519KeyPair::from_seed_unchecked(&[*seed; 32]).unwrap());
+        let strangers: Vec<_> = strangers.collect();
+        let pairs: Vec<_> = [&self.identity; 2].into_iter().chain(&strangers).collect();
+        claim.seats = pairs.iter().map(|pair| public(pair)).collect();
+        let claim = minicbor::to_vec(claim).unwrap();
+        let text = [b"strongroom child 1\0", claim.as_slice()].concat();
+        let signatures = pairs.iter().map(|pair| pair.sign(&text).as_ref().to_vec().into()).collect();
+        minicbor::to_vec(Certificate { claim, signatures }).unwrap()
+    }
+
+    /// The descendant that a certificate is of.
+    pub fn child_claim(certificate: &[u8]) -> ChildClaim {
+        let whole: Certificate = minicbor::decode(certificate).unwrap();
+        minicbor::decode(&whole.claim).unwrap()
+    }
+
+    /// The same certificate with another claim, or with these signatures of it.
+    pub fn respell(
+        certificate: &[u8],
+        change: impl FnOnce(&mut Vec<u8>),
+        signatures: impl FnOnce(&mut Vec<ByteVec>),
+    ) -> Vec<u8> {
+        let mut whole: Certificate = minicbor::decode(certificate).unwrap();
+        change(&mut whole.claim);
+        signatures(&mut whole.signatures);
+        minicbor::to_vec(whole).unwrap()
+    }
+
+    /// Has the honest nodes agree to a descendant, and hands the certificate to them; that is what it gives.
+    pub fn derive(&self, talks: &[Talk<'_>], mandated: &Mandated) -> Vec<u8> {
         let agree = |talk: &Talk<'_>| match talk.ask(&Question::MayDerive(mandated.clone())) {
             Ok(Reply::Agreed(statement)) => statement,
             other => panic!("{other:?}"),
@@ -480,6 +539,7 @@ impl Double {
             }
             talk.ask(&Question::Derive(minicbor::to_vec(&whole).unwrap())).unwrap();
         }
+        minicbor::to_vec(&whole).unwrap()
     }
 
     /// Signs with one honest node, whose first letter is spoilt on its way. How it ended there.

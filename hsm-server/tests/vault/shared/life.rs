@@ -240,38 +240,47 @@ fn a_node_that_missed_the_activation_catches_up_within_a_signature() {
 
 #[test]
 fn a_node_put_back_to_an_old_copy_is_refused_until_it_is_repaired() {
+    is_refused_until_it_is_repaired(ED);
+}
+
+#[test]
+fn a_node_put_back_to_an_old_copy_of_an_ecdsa_share_is_refused_until_it_is_repaired() {
+    is_refused_until_it_is_repaired(Kind::K1);
+}
+
+fn is_refused_until_it_is_repaired(kind: Kind) {
     let mut house = House::ruled(3, 1);
-    let made = house.generate(0, &ED.wish(2, 3)).unwrap();
+    let made = house.generate(0, &kind.wish(2, 3)).unwrap();
     let key = made.private.id;
     let (store, sink) = (house.nodes[2].world.store.copy(), house.nodes[2].world.sink.copy());
     house.renew(0, key, OrderedAct::Refresh).unwrap();
-    house.is_sound(ED, &made, 1);
+    house.is_sound(kind, &made, 1);
     (house.nodes[2].world.store, house.nodes[2].world.sink) = (store, sink);
     house.restart(2);
     house.beat();
     assert_eq!(house.epoch(2, key), 0, "it does not know better");
     house.cut_off(&["b"]);
     for at in [0, 2] {
-        assert!(house.sign(at, ED, key, MESSAGE).is_err(), "an old share and a new one");
+        assert!(house.sign(at, kind, key, MESSAGE).is_err(), "an old share and a new one");
     }
     house.clear_up();
-    let fault = house.sign(2, ED, key, MESSAGE).unwrap_err();
+    let fault = house.sign(2, kind, key, MESSAGE).unwrap_err();
     assert!(fault.detail.contains("hsmctl key repair"), "{fault}");
     house.restart(2);
-    let fault = house.sign(2, ED, key, MESSAGE).unwrap_err();
+    let fault = house.sign(2, kind, key, MESSAGE).unwrap_err();
     assert!(fault.detail.contains("hsmctl key repair"), "it remembers: {fault}");
     house.beat();
-    house.sign(0, ED, key, MESSAGE).unwrap();
+    house.sign(0, kind, key, MESSAGE).unwrap();
     // A refresh cannot give it a share.
     let fault = house.renew(0, key, OrderedAct::Refresh).unwrap_err();
     assert_eq!(fault.code, FaultCode::QuorumMissing);
     assert!(fault.detail.contains("node c") && fault.detail.contains("hsmctl key repair"), "{fault}");
     let Seat(node) = house.seat(2);
     assert_eq!(house.renew(0, key, OrderedAct::Repair { node }).unwrap().epoch, Some(2));
-    house.is_sound(ED, &made, 2);
+    house.is_sound(kind, &made, 2);
     house.restart(2);
     house.beat();
-    house.is_sound(ED, &made, 2);
+    house.is_sound(kind, &made, 2);
 }
 
 #[test]
