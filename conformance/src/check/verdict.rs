@@ -60,6 +60,14 @@ impl Stop {
         Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::Exactly(severity) }
     }
 
+    /// The same, and as bad as this if it is a failure.
+    pub fn regraded(self, severity: Severity) -> Self {
+        match self {
+            Self::Fail { expected, seen, .. } => Self::graded(severity, expected, seen),
+            Self::Skipped(_) | Self::NotOffered => self,
+        }
+    }
+
     /// A failure that is no worse than this, whatever its check is marked with.
     pub fn at_most(severity: Severity, expected: impl Into<String>, seen: impl Into<String>) -> Self {
         Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::AtMost(severity) }
