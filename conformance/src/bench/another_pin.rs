@@ -12,6 +12,7 @@ use cryptoki_sys::*;
 use crate::check::{Stop, Verdict};
 use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
+use crate::returns;
 use crate::rv::Rv;
 use crate::session::Session;
 
@@ -23,9 +24,6 @@ const MARKER: &str = "another-pin";
 /// What is said when the old PIN is not the token's.
 const NOT_SET_BACK: &str = "the old user PIN could not be set back: the token's may be the given one with its last \
      character changed (to 0, a or A; 0, a and A to 1, b and B). Let the SO set it anew";
-
-/// What a rule of the token's says to a PIN that it does not like.
-const AGAINST_THE_RULES: &[CK_RV] = &[CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_TOO_WEAK];
 
 /// What is to be said at the end of a run whose children wrote into this folder, if the token may have another PIN.
 pub fn left_behind(folder: &Path) -> Option<&'static str> {
@@ -114,9 +112,9 @@ pub fn try_pin(session: &Session<'_>, pin: &[u8]) -> Rv {
 /// # Errors
 /// `Skipped`, if a rule of the token's is against the PIN; a failure, if it is not set.
 pub fn is_set(rv: Rv) -> Verdict {
-    if AGAINST_THE_RULES.contains(&rv.code) {
+    if returns::PIN.contains(&rv.code) {
         return Err(Stop::Skipped(format!(
-            "a rule of the token's is against another PIN of the same kind: {rv}"
+            "a rule of the token's is against a PIN like the given one: {rv}"
         )));
     }
     rv.ok()
