@@ -2,10 +2,11 @@
 //!
 //! Memory is read through `/proc/self/mem`, where an address that leads nowhere is an error and not a crash, so calls with
 //! lying lengths can be recorded too. PINs are never read into a record, nor are plaintexts that a call puts out, nor the
-//! values of secret and private keys unless they are a stand-in of one repeated byte.
+//! values of secret and private keys unless they are published or a stand-in of one repeated byte.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cryptoki_sys::*;
 
@@ -37,12 +38,19 @@ const WORDS: usize = 3 * WORD;
 pub struct Witness {
     memory: Option<File>,
     secrets: Vec<(&'static str, Pin)>,
+    tells_keys: AtomicBool,
 }
 
 impl Witness {
     /// A witness that keeps these PINs to itself.
     pub fn new(secrets: Vec<(&'static str, Pin)>) -> Self {
-        Self { memory: File::open("/proc/self/mem").ok(), secrets }
+        let memory = File::open("/proc/self/mem").ok();
+        Self { memory, secrets, tells_keys: AtomicBool::new(false) }
+    }
+
+    /// Reads the values of keys too from now on, if they are published, or no more.
+    pub fn tell_keys(&self, are_published: bool) {
+        self.tells_keys.store(are_published, Ordering::Relaxed);
     }
 
     /// The arguments of a call that is about to be made.
@@ -93,7 +101,7 @@ impl Witness {
                     *value = Value::Template(self.template(address, count, extent));
                 }
                 (Kind::Output, Value::Output(output)) if address != 0 => {
-                    *output = match signature::reveals(function) {
+                    *output = match signature::reveals(function) && !self.tells_keys.load(Ordering::Relaxed) {
                         true => Content::Secret("plaintext".to_owned(), after(1)),
                         false => self.content(address, after(1), extent),
                     };
@@ -142,10 +150,11 @@ impl Witness {
         let entries = entries.filter(|_| address != 0 && there > 0)?;
         let class = entries.iter().find(|[number, ..]| *number == CKA_CLASS);
         let class = class.and_then(|[_, value, _]| self.word(usize::try_from(*value).ok()?));
-        let is_open = matches!(
-            class,
-            Some(CKO_DATA | CKO_CERTIFICATE | CKO_PUBLIC_KEY | CKO_HW_FEATURE | CKO_MECHANISM)
-        );
+        let is_open = self.tells_keys.load(Ordering::Relaxed)
+            || matches!(
+                class,
+                Some(CKO_DATA | CKO_CERTIFICATE | CKO_PUBLIC_KEY | CKO_HW_FEATURE | CKO_MECHANISM)
+            );
         let attribute = |[number, value, length]: [u64; 3]| {
             let content = self.content(usize::try_from(value).unwrap_or(0), length, usize::MAX);
             let value = match content {

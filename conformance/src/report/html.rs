@@ -11,9 +11,13 @@ use crate::profiles::{Judgement, Standing};
 use crate::report::markup::escape;
 use crate::report::{Document, Row, performance};
 use crate::trace::Trace;
+use crate::vectors::FailedVector;
 
 /// Calls that a finding shows.
 const CALLS: usize = 40;
+
+/// Letters of a vector's value that are shown.
+const VALUE: usize = 1024;
 
 /// Letters of what was seen that stand on the finding's first lines.
 const SEEN: usize = 130;
@@ -183,15 +187,32 @@ fn finding(row: &Row) -> String {
     format!(
         "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}<span class=\"seen\">{short}</span></summary><div class=\"inside\"><dl>\
          <dt>Clause</dt><dd>{clause}</dd><dt>Expected</dt><dd>{expected}</dd><dt>Seen</dt><dd><b>{seen}</b></dd>{group}\
-         </dl>{calls}{program}</div></details>",
+         </dl>{vectors}{calls}{program}</div></details>",
         id = escape(&row.id),
         title = escape(&row.title),
         clause = escape(&row.clause),
         expected = escape(expected),
         seen = escape(seen),
         short = escape(&shortened(seen)),
+        vectors = row.trace.as_ref().map(vectors).unwrap_or_default(),
         calls = row.trace.as_ref().map(calls).unwrap_or_default(),
     )
+}
+
+/// The published vectors that failed, the first of them open.
+fn vectors(trace: &Trace) -> String {
+    let one = |(place, vector): (usize, &FailedVector)| {
+        let lines = vector.lines(VALUE).into_iter();
+        let rows: String = lines
+            .map(|(name, value)| {
+                let (name, value) = (escape(&name), escape(&value));
+                format!("<tr><th>{name}</th><td class=\"wide mono\">{value}</td></tr>")
+            })
+            .collect();
+        let open = if place == 0 { " open" } else { "" };
+        format!("<details{open}><summary>{}</summary><table>{rows}</table></details>", escape(&vector.name()))
+    };
+    trace.vectors.iter().enumerate().map(one).collect()
 }
 
 /// The beginning of a text that may be long.

@@ -7,6 +7,10 @@ use crate::observations;
 use crate::performance;
 use crate::report::Document;
 
+/// Vectors of a finding that are shown, and letters of their values. The other reports have more.
+const VECTORS: usize = 1;
+const VALUE: usize = 96;
+
 /// Writes the findings, what was skipped, and the verdict.
 ///
 /// # Errors
@@ -22,6 +26,12 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
         writeln!(output, "     {}", row.title)?;
         writeln!(output, "     expected: {expected}")?;
         writeln!(output, "     seen:     {seen}")?;
+        for vector in row.trace.iter().flat_map(|trace| &trace.vectors).take(VECTORS) {
+            writeln!(output, "     vector:   {}", vector.name())?;
+            for (name, value) in vector.lines(VALUE) {
+                writeln!(output, "               {name} = {value}")?;
+            }
+        }
     }
     for (why, count) in document.skipped() {
         let checks = if count == 1 { "check" } else { "checks" };
