@@ -31,12 +31,14 @@ mod reproducer;
 mod returns;
 mod runner;
 mod rv;
+mod secrets;
 mod seed;
 mod session;
 mod signature;
 mod survey;
 mod template;
 mod trace;
+mod tries;
 mod vectors;
 mod waivers;
 mod witness;
@@ -60,6 +62,7 @@ use crate::options::{Network, Options, Task};
 use crate::proxy::{Proxy, desk};
 use crate::report::{Document, Row};
 use crate::runner::Runner;
+use crate::runner::orphans::Orphans;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -127,15 +130,17 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         jobs: options.jobs,
         seed: target.seed,
         folder: folder.path().to_owned(),
-        secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
+        secrets: target.secrets(),
+        most: Duration::from_secs(options.run_timeout),
+        began: Instant::now(),
         interrupt: Interrupt::listen()?,
     };
+    let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let since = Instant::now();
     let survey = runner.preflight()?;
     proxy.as_ref().map(refuse_bypassed).transpose()?;
     let mut results = runner.run(chosen)?;
-    manifest.seconds = since.elapsed().as_secs();
+    manifest.seconds = runner.began.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     waivers::apply(&waivers, &manifest::today(), &mut rows);
     let figures =

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Pin;
 use crate::raw::{Arg, Function};
+use crate::secrets::Secrets;
 use crate::signature::{self, Kind};
 use crate::vectors::FailedVector;
 use crate::witness::Witness;
@@ -161,7 +161,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder that keeps these PINs to itself, and writes to a file too.
-    pub fn new(secrets: Vec<(&'static str, Pin)>, file: Option<File>) -> Self {
+    pub fn new(secrets: Secrets, file: Option<File>) -> Self {
         let state = Mutex::new(State { file, ..State::default() });
         Self { witness: Witness::new(secrets), state, is_paused: AtomicBool::new(false) }
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cryptoki_sys::*;
 
-use crate::bench::Pin;
 use crate::raw::{Arg, Function};
+use crate::secrets::Secrets;
 use crate::signature::{self, Kind};
 use crate::trace::{Attribute, Block, Content, Null, Value};
 
@@ -37,13 +37,13 @@ const WORDS: usize = 3 * WORD;
 /// See the module's header.
 pub struct Witness {
     memory: Option<File>,
-    secrets: Vec<(&'static str, Pin)>,
+    secrets: Secrets,
     tells_keys: AtomicBool,
 }
 
 impl Witness {
     /// A witness that keeps these PINs to itself.
-    pub fn new(secrets: Vec<(&'static str, Pin)>) -> Self {
+    pub fn new(secrets: Secrets) -> Self {
         let memory = File::open("/proc/self/mem").ok();
         Self { memory, secrets, tells_keys: AtomicBool::new(false) }
     }
@@ -124,9 +124,9 @@ impl Witness {
         }
         let whole = usize::try_from(length).ok().filter(|length| *length <= extent);
         let given = whole.and_then(|length| self.read(address, length));
-        let known = self.secrets.iter().find(|(_, pin)| Some(pin.as_slice()) == given.as_deref());
+        let known = given.and_then(|given| self.secrets.is(&given));
         let what = match known {
-            Some((name, _)) => name,
+            Some(name) => name,
             None if whole.is_some() => "another PIN",
             None => WRONG_LENGTH,
         };
@@ -183,9 +183,8 @@ impl Witness {
         }
         let shown = usize::try_from(length.min(SHOWN)).unwrap_or(0).min(extent);
         let Some(bytes) = self.read(address, shown) else { return Content::Unreadable(length) };
-        let holds = |pin: &Pin| pin.len() >= 4 && bytes.windows(pin.len()).any(|part| part == pin.as_slice());
-        match self.secrets.iter().find(|(_, pin)| holds(pin)) {
-            Some((name, _)) => Content::Secret((*name).to_owned(), length),
+        match self.secrets.within(&bytes) {
+            Some(name) => Content::Secret(name.to_owned(), length),
             None => Content::Memory(Block { length, bytes, points: Vec::new() }),
         }
     }
@@ -279,10 +278,11 @@ fn is_stand_in(block: &Block) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::bench::Pin;
     use crate::template::{Mechanism, Out, Template};
 
     fn witness() -> Witness {
-        Witness::new(vec![("user PIN", Pin::new(b"secret-pin".to_vec()))])
+        Witness::new(Secrets::new([("user PIN", &Some(Pin::new(b"secret-pin".to_vec()))), ("", &None)]))
     }
 
     fn text(function: Function, arguments: &[Arg<'_>]) -> String {
