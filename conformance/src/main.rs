@@ -142,14 +142,14 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     let mut results = runner.run(chosen)?;
     manifest.seconds = runner.began.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
-    waivers::apply(&waivers, &manifest::today(), &mut rows);
+    let idle_waivers = waivers::apply(&waivers, &manifest::today(), &mut rows);
     let figures =
         if options.performance && results.incomplete.is_none() { runner.measure() } else { Ok(vec![]) };
     let performance = figures.unwrap_or_else(|reason| {
         results.incomplete = Some(reason);
         Vec::new()
     });
-    let document = Document { performance, ..Document::new(manifest, survey, &results, rows) };
+    let document = Document { performance, idle_waivers, ..Document::new(manifest, survey, &results, rows) };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
     if let Some(why) = document.incomplete {

@@ -298,7 +298,10 @@ fn two_reports_are_compared() {
     let better = compare(&more, &less);
     let text = String::from_utf8_lossy(&better.stdout);
     assert_eq!(better.status.code(), Some(0), "{text}");
-    assert!(text.contains("OTHER  objects.create-odd-bool") && text.contains("finding → not made"), "{text}");
+    assert!(
+        text.contains("OTHER  objects.create-odd-bool") && text.contains("finding → not in the report"),
+        "{text}"
+    );
     fs::write(token.path("other.json"), "{}").unwrap();
     assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
 }
@@ -423,8 +426,8 @@ fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
     let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
     let run = run_stub("PROTECTED", &named);
     let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("SKIP 1 check: the write-protected token makes no objects"), "{text}");
-    assert!(text.contains("1 passed, 0 failed, 1 skipped, 2 not offered"), "{text}");
+    assert!(text.contains("NOT MADE 1 check: the write-protected token makes no objects"), "{text}");
+    assert!(text.contains("1 passed, 0 failed, 1 not made, 2 not offered"), "{text}");
 }
 
 #[test]

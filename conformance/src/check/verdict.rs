@@ -123,7 +123,7 @@ pub fn each<C>(
     }
     let grade = failed.iter().map(|(.., grade)| *grade).max_by_key(|grade| grade.of(Severity::High));
     let grade = grade.unwrap_or(Grade::AsMarked);
-    let expected = format!("all {} cases as the clause says", made + failed.len());
+    let expected = format!("all {} cases that were tried as the clause says", made + failed.len());
     Err(Stop::Fail { expected, seen: format!("{} are not: {}", failed.len(), told.join("; ")), grade })
 }
 
@@ -143,6 +143,7 @@ pub enum Outcome {
         seen: String,
     },
     /// The check could not be made.
+    #[serde(rename = "not-made")]
     Skipped {
         /// Why.
         why: String,
