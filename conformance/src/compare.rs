@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 use crate::check::Outcome;
 use crate::performance::Figure;
-use crate::report::{Document, Row};
+use crate::report::{Document, Row, counted};
+
+/// What a check is called that a report does not have: another run may have chosen others.
+const ABSENT: &str = "not in the report";
 
 /// What differs.
 pub struct Comparison<'a> {
@@ -32,7 +35,7 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
         if row.is_finding() && !earlier.is_some_and(Row::is_finding) {
             comparison.new.push(row);
         } else if earlier.is_none_or(|earlier| word(earlier) != word(row) && !earlier.is_finding()) {
-            comparison.other.push((id, earlier.map_or("not made", word), word(row)));
+            comparison.other.push((id, earlier.map_or(ABSENT, word), word(row)));
         }
     }
     for (id, row) in &before {
@@ -44,7 +47,7 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
                 comparison.other.push((id, word(row), word(later)));
             }
             Some(_) => {}
-            None => comparison.other.push((id, word(row), "not made")),
+            None => comparison.other.push((id, word(row), ABSENT)),
         }
     }
     comparison
@@ -67,7 +70,7 @@ fn word(row: &Row) -> &'static str {
         (Outcome::Pass, _) => "passed",
         (Outcome::Fail { .. }, None) => "finding",
         (Outcome::Fail { .. }, Some(_)) => "waived",
-        (Outcome::Skipped { .. }, _) => "skipped",
+        (Outcome::Skipped { .. }, _) => "not made",
         (Outcome::NotOffered, _) => "not offered",
     }
 }
@@ -87,12 +90,12 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
         let (manifest, survey) = (&document.manifest, &document.survey);
         writeln!(
             output,
-            "{name}: {} ({} {}, {}): {} findings",
+            "{name}: {} ({} {}, {}): {}",
             printable(&manifest.module),
             printable(&survey.library),
             printable(&survey.library_version),
             printable(&manifest.began),
-            document.tally.failed
+            counted(document.tally.failed, "finding")
         )?;
     }
     for (name, document) in [("A", first), ("B", second)] {
@@ -135,10 +138,10 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
     }
     writeln!(
         output,
-        "{} findings in B that A has not, {} in A that B has not, {} other differences",
-        comparison.new.len(),
+        "{} in B that A has not, {} in A that B has not, {}",
+        counted(comparison.new.len(), "finding"),
         comparison.mended.len(),
-        comparison.other.len()
+        counted(comparison.other.len(), "other difference")
     )
 }
 

@@ -31,6 +31,7 @@ mod reproducer;
 mod returns;
 mod runner;
 mod rv;
+mod secrets;
 mod seed;
 mod session;
 mod signature;
@@ -61,6 +62,7 @@ use crate::options::{Network, Options, Task};
 use crate::proxy::{Proxy, desk};
 use crate::report::{Document, Row};
 use crate::runner::Runner;
+use crate::runner::orphans::Orphans;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -128,24 +130,26 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         jobs: options.jobs,
         seed: target.seed,
         folder: folder.path().to_owned(),
-        secrets: [&target.pin, &target.so_pin].into_iter().flatten().cloned().collect(),
+        secrets: target.secrets(),
+        most: Duration::from_secs(options.run_timeout),
+        began: Instant::now(),
         interrupt: Interrupt::listen()?,
     };
+    let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let since = Instant::now();
     let survey = runner.preflight()?;
     proxy.as_ref().map(refuse_bypassed).transpose()?;
     let mut results = runner.run(chosen)?;
-    manifest.seconds = since.elapsed().as_secs();
+    manifest.seconds = runner.began.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
-    waivers::apply(&waivers, &manifest::today(), &mut rows);
+    let idle_waivers = waivers::apply(&waivers, &manifest::today(), &mut rows);
     let figures =
         if options.performance && results.incomplete.is_none() { runner.measure() } else { Ok(vec![]) };
     let performance = figures.unwrap_or_else(|reason| {
         results.incomplete = Some(reason);
         Vec::new()
     });
-    let document = Document { performance, ..Document::new(manifest, survey, &results, rows) };
+    let document = Document { performance, idle_waivers, ..Document::new(manifest, survey, &results, rows) };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
     if let Some(why) = document.incomplete {

@@ -70,7 +70,7 @@ struct Signed<'a> {
 /// A sentence, when a file cannot be written.
 pub fn write(document: &Document, file: &Path, key: Option<&Ed25519KeyPair>) -> Result<(), String> {
     let signed = Signed {
-        format: "p11-conformance-manifest/1",
+        format: "p11-conformance-manifest/2",
         suite: &document.suite,
         manifest: &document.manifest,
         token: &document.survey.token,

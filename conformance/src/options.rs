@@ -111,6 +111,9 @@ pub struct Options {
     /// Seconds after which a check counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = at_least_one::<u64>)]
     pub timeout: u64,
+    /// Seconds after which the run ends with what is known so far, as an interrupted one does
+    #[arg(long, value_name = "SECONDS", default_value_t = 7200, value_parser = at_least_one::<u64>)]
+    pub run_timeout: u64,
     /// Memory that the module may have, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = at_least_one::<u64>)]
     pub memory: u64,

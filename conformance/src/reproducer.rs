@@ -32,19 +32,40 @@ pub struct Story<'a> {
 /// The room for output that the program has at most.
 const MOST: u64 = 1 << 20;
 
+/// Letters of a vector's value that its comment has.
+const VALUE: usize = 256;
+
 /// The text of the program, if any calls are known.
 pub fn program(story: &Story<'_>, trace: &Trace) -> Option<String> {
     let calls = minimal(trace);
     let all: Vec<&Call> = trace.earlier.iter().chain(&trace.calls).collect();
     let doubt = carry::doubt(&all, &calls, trace.left_out);
-    (!calls.is_empty()).then(|| source(story, &calls, trace.left_out, doubt))
+    (!calls.is_empty())
+        .then(|| vector(trace) + &source(story, &calls, trace.left_out, doubt, !trace.vectors.is_empty()))
 }
 
-fn source(story: &Story<'_>, calls: &[&Call], left_out: usize, doubt: Option<&str>) -> String {
+/// The published vector whose calls the program makes.
+fn vector(trace: &Trace) -> String {
+    let Some(vector) = trace.vectors.first() else { return String::new() };
+    let lines = vector.lines(VALUE).into_iter().map(|(name, value)| format!(" *   {name} = {value}"));
+    let lines: Vec<String> = lines.map(|line| in_comment(&line)).collect();
+    format!("/* {}\n{} */\n", in_comment(&vector.name()), lines.join("\n"))
+}
+
+fn source(
+    story: &Story<'_>,
+    calls: &[&Call],
+    left_out: usize,
+    doubt: Option<&str>,
+    is_vector: bool,
+) -> String {
     let has_slot = story.stage >= Stage::Token;
     let mut writer = Writer { slot: story.slot, has_slot, ..Writer::default() };
     for call in calls {
         writer.call(call);
+    }
+    if is_vector {
+        writer.same_output();
     }
     let [id, clause, title] = story.heading.map(in_comment);
     let [expected, seen] = story.expected_and_seen.map(in_comment);
@@ -152,6 +173,8 @@ struct Writer {
     answers: Vec<(String, Vec<u8>)>,
     /// What the call in hand puts out.
     outputs: Vec<(String, Vec<u8>)>,
+    /// What the call before it put out.
+    last_outputs: Vec<(String, Vec<u8>)>,
 }
 
 impl Writer {
@@ -184,7 +207,16 @@ impl Writer {
             "    printf(\"{} ... \"); fflush(stdout);\n{first}{shown}    {known}\n",
             call.function
         );
+        self.last_outputs.clone_from(&self.outputs);
         self.answers.append(&mut self.outputs);
+    }
+
+    /// Holds what the last call puts out against what it put out.
+    fn same_output(&mut self) {
+        let Some((name, bytes)) = self.last_outputs.pop() else { return };
+        let length = bytes.len();
+        let then = self.bytes(&Block { length: length as u64, bytes, points: Vec::new() });
+        let _infallible = writeln!(self.body, "    put_out({name}, {then}, {length});");
     }
 
     fn argument(
@@ -452,7 +484,7 @@ mod tests {
         let all: Vec<&Call> = calls.iter().collect();
         let crash =
             Trace { calls: vec![Call { result: None, ..call(Function::C_Sign) }], ..Trace::default() };
-        let programs = [source(&story, &all, 0, Some("doubt")), program(&story, &crash).unwrap()];
+        let programs = [source(&story, &all, 0, Some("doubt"), true), program(&story, &crash).unwrap()];
         let folder = tempfile::tempdir().unwrap();
         for text in programs {
             let file = folder.path().join("reproduce.c");

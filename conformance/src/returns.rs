@@ -139,8 +139,8 @@ const USE: &[CK_RV] = &[CKR_KEY_FUNCTION_NOT_PERMITTED];
 /// A public key that is none (5.1.6, by the names of the functions).
 const POINT: &[CK_RV] = &[CKR_PUBLIC_KEY_INVALID];
 
-/// A PIN that is set (5.1.6).
-const PIN: &[CK_RV] = &[CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_TOO_WEAK];
+/// A PIN that is set (5.1.6): what a rule of the token's may say to it.
+pub const PIN: &[CK_RV] = &[CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_TOO_WEAK];
 
 /// A PIN that is given.
 const LOGIN: &[CK_RV] = &[CKR_FUNCTION_CANCELED, CKR_PIN_INCORRECT, CKR_PIN_LOCKED];

@@ -12,14 +12,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Pin;
 use crate::raw::{Arg, Function};
+use crate::secrets::Secrets;
 use crate::signature::{self, Kind};
+use crate::vectors::FailedVector;
 use crate::witness::Witness;
 
 /// Calls of one check that are kept: so many from its beginning, and so many before its end.
 const FIRST: usize = 32;
 const LAST: usize = 96;
+
+/// Vectors of one check that are kept.
+const VECTORS: usize = 8;
 
 /// Bytes of the file after which it is begun anew.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -120,6 +124,9 @@ pub struct Trace {
     /// How many calls in the middle are left out, after the first 32.
     #[serde(default)]
     pub left_out: usize,
+    /// The published vectors that failed, of a check that is made of such. The calls are those of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vectors: Vec<FailedVector>,
 }
 
 /// What a function answered.
@@ -141,6 +148,8 @@ struct State {
     origins: HashMap<u64, Call>,
     answers: BTreeSet<Answer>,
     file: Option<File>,
+    /// The calls of the first vector that failed, and the vectors.
+    kept: Option<Trace>,
 }
 
 /// Records the calls of a module.
@@ -152,7 +161,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder that keeps these PINs to itself, and writes to a file too.
-    pub fn new(secrets: Vec<(&'static str, Pin)>, file: Option<File>) -> Self {
+    pub fn new(secrets: Secrets, file: Option<File>) -> Self {
         let state = Mutex::new(State { file, ..State::default() });
         Self { witness: Witness::new(secrets), state, is_paused: AtomicBool::new(false) }
     }
@@ -178,15 +187,39 @@ impl Recorder {
         state.first.clear();
         state.last.clear();
         state.left_out = 0;
+        state.kept = None;
         state.restart_file();
     }
 
-    /// The calls since [`Recorder::begin`].
+    /// Begins the record of the next of many published vectors, unless one has failed.
+    pub fn begin_vector(&self) {
+        let Ok(mut state) = self.state.lock() else { return };
+        if state.kept.is_none() {
+            state.first.clear();
+            state.last.clear();
+            state.left_out = 0;
+        }
+    }
+
+    /// Keeps a vector that failed; and its calls, if it is the first.
+    pub fn keep_vector(&self, vector: FailedVector) {
+        let Ok(mut state) = self.state.lock() else { return };
+        let mut trace = state.kept.take().unwrap_or_else(|| state.trace());
+        if trace.vectors.len() < VECTORS {
+            trace.vectors.push(vector);
+        }
+        state.kept = Some(trace);
+    }
+
+    /// Tells also the values of keys from now on, if they are published, or no more.
+    pub fn tell_keys(&self, are_published: bool) {
+        self.witness.tell_keys(are_published);
+    }
+
+    /// The calls since [`Recorder::begin`], or those of a vector that failed.
     pub fn trace(&self) -> Trace {
         let Ok(state) = self.state.lock() else { return Trace::default() };
-        let calls: Vec<Call> = state.first.iter().chain(&state.last).cloned().collect();
-        let earlier = state.earlier(&calls);
-        Trace { earlier, calls, left_out: state.left_out }
+        state.kept.clone().unwrap_or_else(|| state.trace())
     }
 
     /// The answers that no check before has seen.
@@ -227,6 +260,11 @@ impl Recorder {
 }
 
 impl State {
+    fn trace(&self) -> Trace {
+        let calls: Vec<Call> = self.first.iter().chain(&self.last).cloned().collect();
+        Trace { earlier: self.earlier(&calls), calls, left_out: self.left_out, vectors: Vec::new() }
+    }
+
     fn keep(&mut self, call: Call) {
         if self.first.len() < FIRST {
             self.first.push(call);
@@ -343,7 +381,7 @@ impl Trace {
         if left_out > 0 {
             calls.drain(FIRST..FIRST + left_out);
         }
-        Self { earlier: Vec::new(), calls, left_out }
+        Self { calls, left_out, ..Self::default() }
     }
 }
 

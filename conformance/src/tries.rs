@@ -74,6 +74,8 @@ struct Count {
 /// See the module's header.
 pub struct Ledger {
     pins: [Option<Pin>; 2],
+    /// The user's PIN while a check has set another.
+    for_now: Mutex<Option<Pin>>,
     allowed: Tries,
     file: Option<File>,
     counts: Mutex<[Count; 2]>,
@@ -91,7 +93,14 @@ impl Ledger {
         let file = file
             .map(|path| open(path).map_err(|error| format!("{}: {error}", path.display())))
             .transpose()?;
-        Ok(Self { pins, allowed, file, counts: Mutex::default(), withheld: Mutex::default() })
+        Ok(Self {
+            pins,
+            for_now: Mutex::default(),
+            allowed,
+            file,
+            counts: Mutex::default(),
+            withheld: Mutex::default(),
+        })
     }
 
     /// Before a call. `None` if it shows no PIN to a token.
@@ -172,6 +181,20 @@ impl Ledger {
         self.write(&counts);
     }
 
+    /// Takes another PIN for the user's right one, until it is told that there is none.
+    pub fn user_has(&self, other: Option<Pin>) {
+        *held(&self.for_now) = other;
+    }
+
+    /// Notes that the SO has set somebody's right PIN: the token counts its tries anew.
+    pub fn is_set_anew(&self, holder: Holder) {
+        let mut counts = self.counts();
+        if let Some(count) = counts.get_mut(holder.place()) {
+            *count = Count::default();
+        }
+        self.write(&counts);
+    }
+
     /// Why a call was not made since this was asked last, if one was not.
     pub fn take_withheld(&self) -> Option<String> {
         held(&self.withheld).take()
@@ -190,7 +213,11 @@ impl Ledger {
             _ => return None,
         };
         let (address, length) = (arguments.get(place)?, arguments.get(place + 1)?.word());
-        let right = self.pins.get(holder.place())?.as_ref();
+        let for_now = held(&self.for_now);
+        let right = match holder {
+            Holder::User if for_now.is_some() => for_now.as_ref(),
+            Holder::User | Holder::So => self.pins.get(holder.place())?.as_ref(),
+        };
         let is_right = right.is_some_and(|right| {
             right.len() == length && length <= address.extent() && is_at(right, address.word())
         });

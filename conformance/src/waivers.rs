@@ -6,13 +6,15 @@
 //! reason = "the vendor mends it in 2.7, ticket 4711"
 //! expires = "2027-06-30"
 //! ```
+//!
+//! In the check's name `*` stands for anything: `mechanisms.*-other-key`.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use time::{Date, Month};
 
-use crate::check::{Outcome, by_id};
+use crate::check::{Outcome, all};
 use crate::marks::{Effect, Severity};
 use crate::report::Row;
 
@@ -28,7 +30,7 @@ struct File {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
-    /// The check's id.
+    /// The check's id, in which `*` stands for anything.
     pub check: String,
     /// Why it is accepted.
     pub reason: String,
@@ -45,8 +47,11 @@ pub fn read(file: &Path) -> Result<Vec<Waiver>, String> {
     let waivers: File = toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
     for waiver in &waivers.waiver {
         let wrong = |what: &str| Err(format!("{}: waiver of {:?}: {what}", file.display(), waiver.check));
-        if by_id(&waiver.check).is_none() {
+        if !all().any(|check| waiver.names(&check.id)) {
             return wrong("there is no such check; --list shows them all");
+        }
+        if waivers.waiver.iter().filter(|other| other.check == waiver.check).count() > 1 {
+            return wrong("it stands twice in the file");
         }
         if waiver.reason.trim().is_empty() {
             return wrong("no reason is given");
@@ -56,6 +61,21 @@ pub fn read(file: &Path) -> Result<Vec<Waiver>, String> {
         }
     }
     Ok(waivers.waiver)
+}
+
+impl Waiver {
+    /// Whether a check is meant.
+    fn names(&self, id: &str) -> bool {
+        let Some((start, rest)) = self.check.split_once('*') else { return self.check == id };
+        let Some(mut left) = id.strip_prefix(start) else { return false };
+        let mut parts: Vec<&str> = rest.split('*').collect();
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            let Some((_, behind)) = left.split_once(part) else { return false };
+            left = behind;
+        }
+        left.ends_with(last)
+    }
 }
 
 fn is_date(text: &str) -> bool {
@@ -68,18 +88,25 @@ fn is_date(text: &str) -> bool {
     is_padded && month.is_ok_and(|month| Date::from_calendar_date(year_number, month, day_number).is_ok())
 }
 
-/// Marks the failures that are waived today. A waiver past its date is a finding of its own.
-pub fn apply(waivers: &[Waiver], today: &str, rows: &mut Vec<Row>) {
+/// Marks the failures that are waived today, by the first waiver that names them. A waiver past its date is a finding of its
+/// own. Gives the waivers that are of no use: what they name passes, as far as it was made.
+pub fn apply(waivers: &[Waiver], today: &str, rows: &mut Vec<Row>) -> Vec<String> {
+    let mut idle = Vec::new();
     for waiver in waivers {
         if waiver.expires.as_str() < today {
             rows.push(expired(waiver));
             continue;
         }
-        let failed = |row: &&mut Row| row.id == waiver.check && matches!(row.outcome, Outcome::Fail { .. });
-        for row in rows.iter_mut().filter(failed) {
+        let named = || rows.iter().filter(|row| waiver.names(&row.id));
+        let passes = named().any(|row| matches!(row.outcome, Outcome::Pass));
+        if passes && !named().any(|row| matches!(row.outcome, Outcome::Fail { .. })) {
+            idle.push(waiver.check.clone());
+        }
+        for row in rows.iter_mut().filter(|row| row.is_finding() && waiver.names(&row.id)) {
             row.waived = Some(format!("{} (until {})", waiver.reason, waiver.expires));
         }
     }
+    idle
 }
 
 fn expired(waiver: &Waiver) -> Row {
@@ -110,6 +137,38 @@ mod tests {
         for wrong in ["2027-02-29", "2027-2-3", "soon", "", "2027-13-01", "02027-01-01"] {
             assert!(!is_date(wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        let names = |check: &str, id: &str| {
+            let waiver = Waiver { check: check.to_owned(), reason: String::new(), expires: String::new() };
+            waiver.names(id)
+        };
+        for pattern in
+            ["mechanisms.*", "mechanisms.*-other-key", "*", "*.aes*-key", "mechanisms.aes-cbc-other-key"]
+        {
+            assert!(names(pattern, "mechanisms.aes-cbc-other-key"), "{pattern}");
+        }
+        for pattern in ["mechanisms.*-keys", "mechanism", "*.des*", "mechanisms.aes", "aes*", ""] {
+            assert!(!names(pattern, "mechanisms.aes-cbc-other-key"), "{pattern}");
+        }
+        assert!(!names("a*a", "a"), "a letter stands for one");
+    }
+
+    #[test]
+    fn a_waiver_that_waives_nothing_is_told() {
+        let waiver = |check: &str| Waiver {
+            check: check.to_owned(),
+            reason: "known".to_owned(),
+            expires: "2999-01-01".to_owned(),
+        };
+        let row = |id: &str, outcome| Row { id: id.to_owned(), outcome, ..expired(&waiver("x")) };
+        let failed = || expired(&waiver("x")).outcome;
+        let mut rows = vec![row("a.x", Outcome::Pass), row("a.y", failed()), row("b.x", Outcome::NotOffered)];
+        let waivers = ["a.x", "a.*", "b.x", "a.y"].map(waiver);
+        assert_eq!(apply(&waivers, "2026-11-22", &mut rows), ["a.x"]);
+        assert!(!rows.iter().any(Row::is_finding));
     }
 
     #[test]

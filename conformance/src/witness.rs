@@ -2,15 +2,16 @@
 //!
 //! Memory is read through `/proc/self/mem`, where an address that leads nowhere is an error and not a crash, so calls with
 //! lying lengths can be recorded too. PINs are never read into a record, nor are plaintexts that a call puts out, nor the
-//! values of secret and private keys unless they are a stand-in of one repeated byte.
+//! values of secret and private keys unless they are published or a stand-in of one repeated byte.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cryptoki_sys::*;
 
-use crate::bench::Pin;
 use crate::raw::{Arg, Function};
+use crate::secrets::Secrets;
 use crate::signature::{self, Kind};
 use crate::trace::{Attribute, Block, Content, Null, Value};
 
@@ -36,13 +37,20 @@ const WORDS: usize = 3 * WORD;
 /// See the module's header.
 pub struct Witness {
     memory: Option<File>,
-    secrets: Vec<(&'static str, Pin)>,
+    secrets: Secrets,
+    tells_keys: AtomicBool,
 }
 
 impl Witness {
     /// A witness that keeps these PINs to itself.
-    pub fn new(secrets: Vec<(&'static str, Pin)>) -> Self {
-        Self { memory: File::open("/proc/self/mem").ok(), secrets }
+    pub fn new(secrets: Secrets) -> Self {
+        let memory = File::open("/proc/self/mem").ok();
+        Self { memory, secrets, tells_keys: AtomicBool::new(false) }
+    }
+
+    /// Reads the values of keys too from now on, if they are published, or no more.
+    pub fn tell_keys(&self, are_published: bool) {
+        self.tells_keys.store(are_published, Ordering::Relaxed);
     }
 
     /// The arguments of a call that is about to be made.
@@ -93,7 +101,7 @@ impl Witness {
                     *value = Value::Template(self.template(address, count, extent));
                 }
                 (Kind::Output, Value::Output(output)) if address != 0 => {
-                    *output = match signature::reveals(function) {
+                    *output = match signature::reveals(function) && !self.tells_keys.load(Ordering::Relaxed) {
                         true => Content::Secret("plaintext".to_owned(), after(1)),
                         false => self.content(address, after(1), extent),
                     };
@@ -116,9 +124,9 @@ impl Witness {
         }
         let whole = usize::try_from(length).ok().filter(|length| *length <= extent);
         let given = whole.and_then(|length| self.read(address, length));
-        let known = self.secrets.iter().find(|(_, pin)| Some(pin.as_slice()) == given.as_deref());
+        let known = given.and_then(|given| self.secrets.is(&given));
         let what = match known {
-            Some((name, _)) => name,
+            Some(name) => name,
             None if whole.is_some() => "another PIN",
             None => WRONG_LENGTH,
         };
@@ -142,10 +150,11 @@ impl Witness {
         let entries = entries.filter(|_| address != 0 && there > 0)?;
         let class = entries.iter().find(|[number, ..]| *number == CKA_CLASS);
         let class = class.and_then(|[_, value, _]| self.word(usize::try_from(*value).ok()?));
-        let is_open = matches!(
-            class,
-            Some(CKO_DATA | CKO_CERTIFICATE | CKO_PUBLIC_KEY | CKO_HW_FEATURE | CKO_MECHANISM)
-        );
+        let is_open = self.tells_keys.load(Ordering::Relaxed)
+            || matches!(
+                class,
+                Some(CKO_DATA | CKO_CERTIFICATE | CKO_PUBLIC_KEY | CKO_HW_FEATURE | CKO_MECHANISM)
+            );
         let attribute = |[number, value, length]: [u64; 3]| {
             let content = self.content(usize::try_from(value).unwrap_or(0), length, usize::MAX);
             let value = match content {
@@ -174,9 +183,8 @@ impl Witness {
         }
         let shown = usize::try_from(length.min(SHOWN)).unwrap_or(0).min(extent);
         let Some(bytes) = self.read(address, shown) else { return Content::Unreadable(length) };
-        let holds = |pin: &Pin| pin.len() >= 4 && bytes.windows(pin.len()).any(|part| part == pin.as_slice());
-        match self.secrets.iter().find(|(_, pin)| holds(pin)) {
-            Some((name, _)) => Content::Secret((*name).to_owned(), length),
+        match self.secrets.within(&bytes) {
+            Some(name) => Content::Secret(name.to_owned(), length),
             None => Content::Memory(Block { length, bytes, points: Vec::new() }),
         }
     }
@@ -270,10 +278,11 @@ fn is_stand_in(block: &Block) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::bench::Pin;
     use crate::template::{Mechanism, Out, Template};
 
     fn witness() -> Witness {
-        Witness::new(vec![("user PIN", Pin::new(b"secret-pin".to_vec()))])
+        Witness::new(Secrets::new([("user PIN", &Some(Pin::new(b"secret-pin".to_vec()))), ("", &None)]))
     }
 
     fn text(function: Function, arguments: &[Arg<'_>]) -> String {

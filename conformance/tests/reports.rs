@@ -298,7 +298,10 @@ fn two_reports_are_compared() {
     let better = compare(&more, &less);
     let text = String::from_utf8_lossy(&better.stdout);
     assert_eq!(better.status.code(), Some(0), "{text}");
-    assert!(text.contains("OTHER  objects.create-odd-bool") && text.contains("finding → not made"), "{text}");
+    assert!(
+        text.contains("OTHER  objects.create-odd-bool") && text.contains("finding → not in the report"),
+        "{text}"
+    );
     fs::write(token.path("other.json"), "{}").unwrap();
     assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
 }
@@ -326,8 +329,11 @@ fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
 }
 
 fn run_stub(flaw: &str, options: &[&str]) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    run_stub_in(folder.path(), flaw, options, 2)
+    run_stub_with(flaw, options, 2)
+}
+
+fn run_stub_with(flaw: &str, options: &[&str], files: usize) -> Output {
+    run_stub_in(tempfile::tempdir().unwrap().path(), flaw, options, files)
 }
 
 /// Runs the suite on a flawed module in a folder, in which so many files are in the end.
@@ -420,8 +426,8 @@ fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
     let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
     let run = run_stub("PROTECTED", &named);
     let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("SKIP 1 check: the write-protected token makes no objects"), "{text}");
-    assert!(text.contains("1 passed, 0 failed, 1 skipped, 2 not offered"), "{text}");
+    assert!(text.contains("NOT MADE 1 check: the write-protected token makes no objects"), "{text}");
+    assert!(text.contains("1 passed, 0 failed, 1 not made, 2 not offered"), "{text}");
 }
 
 #[test]
@@ -532,4 +538,53 @@ fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
     let sarif = read(&token.path("sarif"));
     assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], false);
     assert_eq!(read(&token.path("manifest"))["verdict"], "incomplete");
+}
+
+/// A module that ends the process with the code of a library that cannot be loaded, once the suite has looked.
+#[test]
+fn a_module_that_ends_the_process_is_a_finding_of_the_check() {
+    let run = run_stub_with("LEAVES", &["--check", "general.info", "--check", "general.finalize-twice"], 3);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(text.contains("seen:     the process was ended (exit status: 2)"), "{text}");
+}
+
+/// Neither what a module says without end nor a PIN in it comes into a report, nor into memory.
+#[test]
+fn what_a_module_says_is_cut_and_shows_no_pin() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let options = ["--check", "general.info", "--json", json.to_str().unwrap()];
+    let run = run_stub_in(folder.path(), "TALKS", &options, 4);
+    let text = fs::read_to_string(json).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(text.contains("its last words: (not shown: the user PIN is in them)"), "{text}");
+    assert!(text.len() < 1 << 20 && !text.to_lowercase().contains("313233342d75736572"), "{}", text.len());
+}
+
+/// The module's own processes end with the run, those that left its group too, and none keeps the suite waiting.
+#[test]
+fn what_a_module_starts_ends_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    let run = run_stub_in(folder.path(), "FORKS", &["--check", "general.info"], 3);
+    assert!(run.status.code().is_some_and(|code| code < 2), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let pids = fs::read_to_string(folder.path().join("pids")).unwrap();
+    let lives = |pid: &&str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+    };
+    let pids: Vec<&str> = pids.lines().collect();
+    assert!(pids.len() >= 4, "{pids:?}");
+    let left: Vec<_> = pids.into_iter().filter(lives).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_run_that_takes_too_long_ends_with_what_is_known() {
+    let token = Token::new();
+    let json = token.path("report.json");
+    let run = token.check(&["--run-timeout", "2", "--json", json.to_str().unwrap()]);
+    is_incomplete(&run, &json, "it took longer than 2 s (--run-timeout)");
 }

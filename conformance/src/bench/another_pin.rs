@@ -12,10 +12,12 @@ use cryptoki_sys::*;
 use crate::check::{Stop, Verdict};
 use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
+use crate::returns;
 use crate::rv::Rv;
 use crate::session::Session;
+use crate::tries::Holder;
 
-use super::{Bench, Pin, Stage, Standing, Tries};
+use super::{Bench, Pin, Stage, Tries};
 
 /// The name of the file that says that the token may have another PIN.
 const MARKER: &str = "another-pin";
@@ -24,22 +26,23 @@ const MARKER: &str = "another-pin";
 const NOT_SET_BACK: &str = "the old user PIN could not be set back: the token's may be the given one with its last \
      character changed (to 0, a or A; 0, a and A to 1, b and B). Let the SO set it anew";
 
-/// What a rule of the token's says to a PIN that it does not like.
-const AGAINST_THE_RULES: &[CK_RV] = &[CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_TOO_WEAK];
-
 /// What is to be said at the end of a run whose children wrote into this folder, if the token may have another PIN.
 pub fn left_behind(folder: &Path) -> Option<&'static str> {
     folder.join(MARKER).exists().then_some(NOT_SET_BACK)
 }
 
 impl Bench {
-    /// Makes a check that gives the user another PIN, and sets the old one back whatever comes of it. The token is in
-    /// [`Stage::Token`] after it.
+    /// Gives the user another PIN by `set`, looks at it, and sets the old one back whatever comes of it. `set` and `look`
+    /// are given the old PIN and the other.
     ///
     /// # Errors
-    /// `Skipped`, if there is no second way back; what keeps the check from passing; a failure that says what to do, if
-    /// the old PIN could not be set back. The run ends then.
-    pub fn with_another_pin(&self, check: impl FnOnce(&Pin, &Pin) -> Verdict) -> Verdict {
+    /// `Skipped`, if there is no second way back or a rule of the token's is against the PIN; what `look` finds; a failure
+    /// that says what to do, if the old PIN could not be set back. The run ends then.
+    pub fn with_another_pin(
+        &self,
+        set: impl FnOnce(&Pin, &Pin) -> Result<Rv, Stop>,
+        look: impl FnOnce(&Pin, &Pin) -> Verdict,
+    ) -> Verdict {
         if self.target.so_pin.is_none() && self.target.tries == Tries::KeepOne {
             let why = "the user gets another PIN only where the SO can set the old one back: no SO PIN was given \
                        (--so-pin-file)";
@@ -48,8 +51,18 @@ impl Bench {
         let pin = self.pin()?;
         let other = other_than(&pin);
         let marker = self.marker().ok_or_else(|| Stop::Skipped("the suite has no folder".to_owned()))?;
-        File::create(marker).map_err(|error| Stop::Skipped(format!("the suite cannot write: {error}")))?;
-        let verdict = check(&pin, &other);
+        File::create(&marker).map_err(|error| Stop::Skipped(format!("the suite cannot write: {error}")))?;
+        let verdict = match set(&pin, &other) {
+            Ok(rv) if rv.was(CKR_OK) => {
+                self.module.ledger().user_has(Some(other.clone()));
+                look(&pin, &other)
+            }
+            refused => {
+                let is_as_it_was = self.public_session().and_then(|session| is_pin(&session, &pin));
+                let _gone = is_as_it_was.is_ok().then(|| fs::remove_file(&marker));
+                refused.and_then(is_set)
+            }
+        };
         self.restore_pin()?;
         verdict
     }
@@ -62,37 +75,25 @@ impl Bench {
         let Some(marker) = self.marker().filter(|marker| marker.exists()) else { return Ok(()) };
         let pin = self.pin()?;
         if self.set_back_from(&pin, &other_than(&pin)).is_err() {
-            self.standing.set(Standing::Refused);
+            self.module.ledger().refuse(Holder::User);
             return Err(Stop::graded(Severity::High, "the user's PIN as it was", NOT_SET_BACK));
         }
         fs::remove_file(marker).map_err(|error| Stop::Skipped(error.to_string()))
     }
 
-    /// The user first, with the other PIN, and then the SO. A check that ended well has tried no wrong PIN last.
+    /// The user first, with the other PIN, and then the SO.
     fn set_back_from(&self, pin: &Pin, other: &Pin) -> Verdict {
-        let by_user = self.public_session().and_then(|session| {
-            let _set = set_pin(&session, other, pin);
-            self.is_pin(&session, pin)
-        });
-        by_user.or_else(|_| {
-            let session = self.public_session()?;
-            session.login(CKU_SO, &self.so_pin()?).ok()?;
-            session.feed(F::C_InitPIN, pin).ok()?;
-            session.logout().ok()?;
-            self.is_pin(&session, pin)
-        })
+        self.module.ledger().user_has(Some(other.clone()));
+        let by_user = self.public_session().and_then(|session| set_pin(&session, other, pin).ok());
+        self.module.ledger().user_has(None);
+        let by_user = by_user.and_then(|()| is_pin(&self.public_session()?, pin));
+        by_user.or_else(|_| self.set_anew(pin)).or_else(|_| is_pin(&self.public_session()?, pin))
     }
 
     fn public_session(&self) -> Result<Session<'_>, Stop> {
         self.reset(Stage::Token);
         self.prepare(Stage::Token)?;
         self.session()
-    }
-
-    /// Whether this is the user's PIN, tried in a public session.
-    fn is_pin(&self, session: &Session<'_>, pin: &[u8]) -> Verdict {
-        try_pin(session, pin).ok()?;
-        session.logout().ok()
     }
 
     fn marker(&self) -> Option<PathBuf> {
@@ -106,17 +107,18 @@ pub fn set_pin(session: &Session<'_>, old: &[u8], new: &[u8]) -> Rv {
     session.call(F::C_SetPIN, &[Arg::slice(old), length(old), Arg::slice(new), length(new)])
 }
 
-/// `C_Login` as the user with a PIN that may be none: what the token says to it is no news of the PIN that was given.
-pub fn try_pin(session: &Session<'_>, pin: &[u8]) -> Rv {
-    session.call(F::C_Login, &[Arg::number(CKU_USER), Arg::slice(pin), Arg::number(pin.len() as CK_ULONG)])
+/// Whether this is the user's PIN, tried in a public session.
+fn is_pin(session: &Session<'_>, pin: &[u8]) -> Verdict {
+    session.login(CKU_USER, pin).ok()?;
+    session.logout().ok()
 }
 
 /// # Errors
 /// `Skipped`, if a rule of the token's is against the PIN; a failure, if it is not set.
 pub fn is_set(rv: Rv) -> Verdict {
-    if AGAINST_THE_RULES.contains(&rv.code) {
+    if returns::PIN.contains(&rv.code) {
         return Err(Stop::Skipped(format!(
-            "a rule of the token's is against another PIN of the same kind: {rv}"
+            "a rule of the token's is against a PIN like the given one: {rv}"
         )));
     }
     rv.ok()

@@ -118,10 +118,8 @@ impl Bench {
     /// # Errors
     /// A sentence, when it is not a module.
     pub fn new(target: Target) -> Result<Self, String> {
-        let pins = [("the user PIN", &target.pin), ("the SO PIN", &target.so_pin)];
-        let secrets = pins.into_iter().filter_map(|(name, pin)| pin.clone().map(|pin| (name, pin))).collect();
         let calls = target.calls.as_ref().and_then(|path| File::options().write(true).open(path).ok());
-        let recorder = Recorder::new(secrets, calls);
+        let recorder = Recorder::new(target.secrets(), calls);
         let ledger = target.ledger()?;
         Ok(Self {
             module: Module::load(&target.module, recorder, ledger)?,

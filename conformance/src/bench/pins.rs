@@ -82,12 +82,14 @@ impl Bench {
         ))
     }
 
-    fn set_anew(&self, pin: &[u8]) -> Result<(), Stop> {
+    /// The SO sets the user's PIN, and the user logs in with it.
+    pub(super) fn set_anew(&self, pin: &[u8]) -> Result<(), Stop> {
         let so_pin = self.so_pin()?;
         self.reset(Stage::Token);
         let session = self.session()?;
         session.login(CKU_SO, &so_pin).ok()?;
         session.feed(F::C_InitPIN, pin).ok()?;
+        self.module.ledger().is_set_anew(Holder::User);
         session.logout().ok()?;
         session.login(CKU_USER, pin).ok()?;
         session.logout().ok()

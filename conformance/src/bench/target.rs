@@ -7,6 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::marks::Effect;
+use crate::secrets::Secrets;
 use crate::tries::Ledger;
 
 /// A PIN, wiped when it goes out of use.
@@ -68,6 +69,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// What no report may show.
+    pub fn secrets(&self) -> Secrets {
+        Secrets::new([("the user PIN", &self.pin), ("the SO PIN", &self.so_pin)])
+    }
+
     /// What counts the tries of its PINs, for all processes of a run whose calls are written to one folder.
     ///
     /// # Errors

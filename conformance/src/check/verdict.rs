@@ -60,6 +60,14 @@ impl Stop {
         Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::Exactly(severity) }
     }
 
+    /// The same, and as bad as this if it is a failure.
+    pub fn regraded(self, severity: Severity) -> Self {
+        match self {
+            Self::Fail { expected, seen, .. } => Self::graded(severity, expected, seen),
+            Self::Skipped(_) | Self::NotOffered => self,
+        }
+    }
+
     /// A failure that is no worse than this, whatever its check is marked with.
     pub fn at_most(severity: Severity, expected: impl Into<String>, seen: impl Into<String>) -> Self {
         Self::Fail { expected: expected.into(), seen: seen.into(), grade: Grade::AtMost(severity) }
@@ -115,7 +123,7 @@ pub fn each<C>(
     }
     let grade = failed.iter().map(|(.., grade)| *grade).max_by_key(|grade| grade.of(Severity::High));
     let grade = grade.unwrap_or(Grade::AsMarked);
-    let expected = format!("all {} cases as the clause says", made + failed.len());
+    let expected = format!("all {} cases that were tried as the clause says", made + failed.len());
     Err(Stop::Fail { expected, seen: format!("{} are not: {}", failed.len(), told.join("; ")), grade })
 }
 
@@ -135,6 +143,7 @@ pub enum Outcome {
         seen: String,
     },
     /// The check could not be made.
+    #[serde(rename = "not-made")]
     Skipped {
         /// Why.
         why: String,

@@ -17,7 +17,7 @@ table! {
     "find.none-at-once" User none_at_once, "5.7.8 C_FindObjects", "asked for none, the search gives none and goes on";
     "find.end" User end, "5.7.8 C_FindObjects", "at the end the search goes on giving nothing";
     "find.not-initialized" User not_initialized, "5.7.8 C_FindObjects", "C_FindObjects and C_FindObjectsFinal need a search";
-    "find.final-twice" User final_twice, "5.7.9 C_FindObjectsFinal", "a search ends once";
+    "find.final-twice" User final_twice, "5.7.9 C_FindObjectsFinal", "a second C_FindObjectsFinal is refused";
     "find.init-twice" User init_twice, "5.7.7 C_FindObjectsInit", "a session makes one search at a time";
     "find.two-sessions" User two_sessions, "5.7.7 C_FindObjectsInit", "two sessions search at the same time, each its own";
     "find.unknown-attribute" User unknown_attribute, "5.7.7 C_FindObjectsInit", "an attribute that nothing has finds nothing";

@@ -43,9 +43,9 @@ table! {
     "general.clean-end" Loaded clean_end, "5.4.2 C_Finalize", "a process that used the module, and finalised it, comes to a clean end" => high;
     "general.no-leak" Loaded no_leak, "5.4.2 C_Finalize", "fifty rounds leave no descriptor and no thread behind";
     "general.no-memory-leak" Loaded no_memory_leak, "5.4.2 C_Finalize", "fifty rounds do not make the process grow";
-    "general.before-initialize" Loaded before_initialize, "5.1.1 Universal return values", "every function needs C_Initialize";
-    "general.before-initialize-null" Loaded before_initialize_null, "5.1.1 Universal return values", "so does every function with null arguments";
-    "general.after-finalize" Loaded after_finalize, "5.4.2 C_Finalize", "after C_Finalize every function needs C_Initialize";
+    "general.before-initialize" Loaded before_initialize, "5.1.1 Universal return values", "before C_Initialize every function is CKR_CRYPTOKI_NOT_INITIALIZED";
+    "general.before-initialize-null" Loaded before_initialize_null, "5.1.1 Universal return values", "before C_Initialize every function with null arguments is CKR_CRYPTOKI_NOT_INITIALIZED";
+    "general.after-finalize" Loaded after_finalize, "5.4.2 C_Finalize", "after C_Finalize every function is CKR_CRYPTOKI_NOT_INITIALIZED";
     "general.info" Initialized info, "5.4.3 C_GetInfo", "texts are padded with blanks, flags are zero, the version is one that exists";
     "general.info-null" Initialized info_null, "5.4.3 C_GetInfo", "a null pInfo is refused";
     "general.parallel" Public parallel, "5.20 Parallel function management", "the two functions of old answer CKR_FUNCTION_NOT_PARALLEL";

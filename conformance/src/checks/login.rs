@@ -16,8 +16,8 @@ table! {
     "login.so-wrong" Token so_wrong, "5.6.8 C_Login", "a wrong PIN of the SO is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
     "login.private-guessed" Token private_guessed, "5.6.8 C_Login, 5.7.5", "nobody who guesses handles reads a private object without a login" => high token_objects;
     "login.named" Token named, "5.6.9 C_LoginUser (3.0)", "C_LoginUser with an empty name is C_Login";
-    "login.named-wrong" Token named_wrong, "5.6.9 C_LoginUser (3.0)", "so is a wrong PIN CKR_PIN_INCORRECT, and nobody is logged in" => pins critical;
-    "login.named-twice" Token named_twice, "5.6.9 C_LoginUser (3.0)", "and the second login CKR_USER_ALREADY_LOGGED_IN";
+    "login.named-wrong" Token named_wrong, "5.6.9 C_LoginUser (3.0)", "a wrong PIN in C_LoginUser is CKR_PIN_INCORRECT and logs nobody in" => pins critical;
+    "login.named-twice" Token named_twice, "5.6.9 C_LoginUser (3.0)", "a second C_LoginUser is CKR_USER_ALREADY_LOGGED_IN";
     "login.user-type" Token user_type, "5.6.8 C_Login", "a user type that does not exist is CKR_USER_TYPE_INVALID" => pins;
     "login.twice" Token twice, "5.6.8 C_Login", "the second login is CKR_USER_ALREADY_LOGGED_IN, in any session";
     "login.other-user" Token other_user, "5.6.8 C_Login", "the SO does not log in while the user is";

@@ -256,7 +256,9 @@ fn allowed(function: F, kind: Kind) -> Vec<CK_RV> {
         }
         (F::C_GetMechanismInfo, _) => &[CKR_MECHANISM_INVALID],
         (F::C_Login | F::C_LoginUser, _) => &[CKR_USER_TYPE_INVALID, CKR_USER_PIN_NOT_INITIALIZED],
-        (F::C_InitToken, _) => &[CKR_SESSION_EXISTS, CKR_PIN_INCORRECT, CKR_PIN_LEN_RANGE],
+        (F::C_InitToken, _) => {
+            &[CKR_SESSION_EXISTS, CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_TOO_WEAK]
+        }
         (F::C_InitPIN, _) => &[CKR_USER_NOT_LOGGED_IN],
         (F::C_SeedRandom, _) => &[CKR_RANDOM_SEED_NOT_SUPPORTED, CKR_RANDOM_NO_RNG],
         (F::C_GenerateRandom, _) => &[CKR_RANDOM_NO_RNG],

@@ -13,7 +13,7 @@ table! {
     "random.bits" Public bits, "5.19.2 C_GenerateRandom", "each bit of a byte is set half of the time" => critical;
     "random.every-byte" Public every_byte, "5.19.2 C_GenerateRandom", "the first and the last byte asked for are written" => high;
     "random.exact" Public exact, "5.19.2 C_GenerateRandom", "no byte beyond the length is written" => high;
-    "random.nothing" Public nothing, "5.19.2 C_GenerateRandom", "no bytes are no trouble";
+    "random.nothing" Public nothing, "5.19.2 C_GenerateRandom", "asked for no bytes, it answers CKR_OK or CKR_ARGUMENTS_BAD and writes none";
     "random.seed" Public seed, "5.19.1 C_SeedRandom", "a seed is taken, or is CKR_RANDOM_SEED_NOT_SUPPORTED";
     "random.seed-not-result" Public seed_not_result, "5.19.1 C_SeedRandom", "the same seed does not give the same numbers" => critical;
 }

@@ -16,7 +16,7 @@ table! {
     "sessions.handles" Token handles, "5.6.1 C_OpenSession", "handles are not zero and not shared";
     "sessions.info-public" Token info_public, "5.6.4 C_GetSessionInfo", "a new session has its slot, flags and public state";
     "sessions.close-unknown" Token close_unknown, "5.6.2 C_CloseSession", "a handle that is no session's is refused";
-    "sessions.close-twice" Token close_twice, "5.6.2 C_CloseSession", "a session closes once";
+    "sessions.close-twice" Token close_twice, "5.6.2 C_CloseSession", "a second C_CloseSession is CKR_SESSION_HANDLE_INVALID";
     "sessions.use-after-close" Token use_after_close, "5.1.2 CKR_SESSION_HANDLE_INVALID", "every function refuses a closed session" => high;
     "sessions.use-unknown" Token use_unknown, "5.1.2 CKR_SESSION_HANDLE_INVALID", "every function refuses a handle that never was";
     "sessions.close-all" Token close_all, "5.6.3 C_CloseAllSessions", "all sessions of the slot close";

@@ -16,7 +16,7 @@ table! {
     "threads.own-sessions" User own_sessions, "5.6 Session management", "threads that sign in their own sessions get their own signatures";
     "threads.shared-session" User shared_session, "5.6 Session management", "threads that share a session get their own signatures, or are told that it is busy";
     "threads.close-while-signing" User close_while_signing, "5.6.2 C_CloseSession", "a session that is closed while it signs says so";
-    "threads.close-all-while-signing" Token close_all_while_signing, "5.6.3 C_CloseAllSessions", "so when all are closed, which also ends the login" => session_objects;
+    "threads.close-all-while-signing" Token close_all_while_signing, "5.6.3 C_CloseAllSessions", "a session that C_CloseAllSessions closes while it signs says so, and the login ends" => session_objects;
     "threads.find-while-creating" User find_while_creating, "5.7.8 C_FindObjects", "a search is not disturbed by objects that come and go";
     "threads.log-in-and-out" Token log_in_and_out, "5.6.8 C_Login", "of threads that log in and out, each is told what happened to it";
 }

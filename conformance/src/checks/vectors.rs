@@ -12,7 +12,8 @@ use crate::marks::Severity;
 use crate::observations::Measured;
 use crate::rv::Rv;
 use crate::session::Session;
-use crate::vectors::{self, Expected, File, Group, Test};
+use crate::trace::hex_of;
+use crate::vectors::{self, Expected, FailedVector, File, Group, Test};
 
 /// How long a file may take at least, in seconds.
 const PATIENCE: u64 = 120;
@@ -43,16 +44,31 @@ impl Case<'_> {
     }
 }
 
+/// Two outputs.
+pub struct Difference {
+    /// The module's.
+    pub seen: Vec<u8>,
+    /// The vector's.
+    pub published: Vec<u8>,
+}
+
+impl Difference {
+    fn short(&self) -> String {
+        let head: String = self.seen.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("{} bytes, {head}…", self.seen.len())
+    }
+}
+
 /// What came of a vector.
 pub enum Answer {
     /// The module accepted it, with the right output.
     Right,
     /// The module accepted it, with another output.
-    Wrong(String),
+    Wrong(Difference),
     /// The module refused it.
     Refused(Rv),
     /// The module decrypted to other bytes, which may be its way to refuse (implicit rejection).
-    Other(String),
+    Other(Difference),
     /// The mechanism does not reach so far, and need not: a parameter or a length that tokens may decline.
     Beyond,
 }
@@ -313,7 +329,15 @@ const NO_SUCH_KEYS: &[CK_RV] = &[
 /// The key of a group, once it came or was refused.
 type Kept = Option<Result<CK_OBJECT_HANDLE, Rv>>;
 
+/// The keys are published, and are told with the calls.
 fn run(bench: &Bench, job: &'static Job) -> Verdict {
+    bench.module.recorder().tell_keys(true);
+    let verdict = try_all(bench, job);
+    bench.module.recorder().tell_keys(false);
+    verdict
+}
+
+fn try_all(bench: &Bench, job: &'static Job) -> Verdict {
     bench.offers(job.mechanism, job.flags)?;
     let file = vectors::load(job.file)?;
     let session = bench.session()?;
@@ -328,6 +352,7 @@ fn run(bench: &Bench, job: &'static Job) -> Verdict {
         format!("tcId {} ({:?}: {} {flags})", case.test.number, case.test.result, case.test.comment)
     };
     let verdict = each(cases, name, |(place, case)| {
+        bench.module.recorder().begin_vector();
         if *place == 0 {
             drop_key(&session, kept.borrow_mut().take());
         }
@@ -335,15 +360,19 @@ fn run(bench: &Bench, job: &'static Job) -> Verdict {
             (Scope::Group, Some(key)) => key,
             (Scope::Group | Scope::Test, _) => (job.import)(&session, case, job)?,
         };
-        let verdict =
-            key.map_or_else(|rv| Ok(Answer::Refused(rv)), |key| (job.act)(&session, key, case, job));
+        let answer = key.map_or_else(|rv| Ok(Answer::Refused(rv)), |key| (job.act)(&session, key, case, job));
+        let verdict = answer.map(|answer| {
+            accepted |= matches!(answer, Answer::Right);
+            let verdict = judge(case.test, &answer, job);
+            // Before the key is destroyed, so that the last of the calls is the vector's.
+            keep_failure(bench, case, &answer, &verdict, job);
+            verdict
+        });
         match job.scope {
             Scope::Group => *kept.borrow_mut() = Some(key),
             Scope::Test => drop_key(&session, Some(key)),
         }
-        let answer = verdict?;
-        accepted |= matches!(answer, Answer::Right);
-        let verdict = judge(case.test, answer, job);
+        let verdict = verdict?;
         all += 1;
         beyond += usize::from(verdict == Err(Stop::NotOffered));
         verdict
@@ -353,6 +382,17 @@ fn run(bench: &Bench, job: &'static Job) -> Verdict {
     }
     // Refusals alone show nothing, if all that should be accepted is beyond what the token offers.
     if accepted { verdict } else { verdict.and(Err(Stop::NotOffered)) }
+}
+
+/// Keeps a vector that failed, for the reports.
+fn keep_failure(bench: &Bench, case: &Case<'_>, answer: &Answer, verdict: &Verdict, job: &Job) {
+    let Err(Stop::Fail { expected, seen, .. }) = verdict else { return };
+    let (expected, got) = match answer {
+        Answer::Wrong(both) | Answer::Other(both) => (hex_of(&both.published), hex_of(&both.seen)),
+        Answer::Right | Answer::Refused(_) | Answer::Beyond => (expected.clone(), seen.clone()),
+    };
+    let vector = FailedVector::new(job.file, case.group, case.test, expected, got);
+    bench.module.recorder().keep_vector(vector);
 }
 
 fn drop_key(session: &Session<'_>, key: Kept) {
@@ -390,7 +430,7 @@ fn is_short(test: &Test, job: &Job) -> bool {
     job.file.starts_with("ecdsa_") && test.flags.iter().any(|flag| flag == "SignatureSize")
 }
 
-fn judge(test: &Test, answer: Answer, job: &Job) -> Verdict {
+fn judge(test: &Test, answer: &Answer, job: &Job) -> Verdict {
     let small = test.flags.iter().any(|flag| flag == SMALL_EXPONENT);
     match (test.result, answer) {
         (_, Answer::Beyond) => Err(Stop::NotOffered),
@@ -403,14 +443,14 @@ fn judge(test: &Test, answer: Answer, job: &Job) -> Verdict {
         (Expected::Valid, Answer::Refused(rv)) => {
             Err(Stop::graded(Severity::Medium, "the published answer", rv.to_string()))
         }
-        (Expected::Valid | Expected::Acceptable, Answer::Wrong(seen) | Answer::Other(seen)) => {
-            Err(Stop::graded(Severity::High, "the published answer", seen))
+        (Expected::Valid | Expected::Acceptable, Answer::Wrong(both) | Answer::Other(both)) => {
+            Err(Stop::graded(Severity::High, "the published answer", both.short()))
         }
         (Expected::Invalid, Answer::Right) if is_short(test, job) => Ok(()),
         (Expected::Invalid, Answer::Right) => {
             Err(Stop::graded(job.forgery, "a refusal", "it is accepted".to_owned()))
         }
-        (Expected::Invalid, Answer::Wrong(seen)) => Err(Stop::graded(job.forgery, "a refusal", seen)),
+        (Expected::Invalid, Answer::Wrong(both)) => Err(Stop::graded(job.forgery, "a refusal", both.short())),
     }
 }
 
@@ -421,7 +461,7 @@ mod tests {
     fn judged(job: &str, result: &str, flag: &str, answer: Answer) -> Option<Verdict> {
         let job = JOBS.iter().find(|one| one.id == job)?;
         let test = serde_json::json!({ "tcId": 1, "result": result, "flags": [flag] });
-        Some(judge(&serde_json::from_value(test).ok()?, answer, job))
+        Some(judge(&serde_json::from_value(test).ok()?, &answer, job))
     }
 
     #[test]
@@ -442,7 +482,13 @@ mod tests {
     #[test]
     fn other_bytes_hide_a_refusal_and_are_no_answer() {
         let passes = |result| {
-            judged("rsa-pkcs-decrypt-2048", result, "", Answer::Other(String::new())).map(|seen| seen.is_ok())
+            judged(
+                "rsa-pkcs-decrypt-2048",
+                result,
+                "",
+                Answer::Other(Difference { seen: vec![], published: vec![1] }),
+            )
+            .map(|seen| seen.is_ok())
         };
         assert_eq!((passes("invalid"), passes("valid")), (Some(true), Some(false)));
     }

@@ -8,12 +8,17 @@ use crate::coverage::{FunctionRow, MechanismRow, State, Use, UseState};
 use crate::marks::Severity;
 use crate::observations::{Measured, Observation};
 use crate::profiles::{Judgement, Standing};
+use crate::report::causes::{self, Cause};
 use crate::report::markup::escape;
 use crate::report::{Document, Row, performance};
 use crate::trace::Trace;
+use crate::vectors::FailedVector;
 
 /// Calls that a finding shows.
 const CALLS: usize = 40;
+
+/// Letters of a vector's value that are shown.
+const VALUE: usize = 1024;
 
 /// Letters of what was seen that stand on the finding's first lines.
 const SEEN: usize = 130;
@@ -43,7 +48,7 @@ pub fn text(document: &Document) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{name}: {} · PKCS#11 conformance</title>\n<style>\n{}</style>\n</head>\n<body>\n{}\n</body>\n</html>\n",
-        document.verdict(),
+        document.headline(),
         include_str!("page.css"),
         parts.join("\n")
     )
@@ -68,11 +73,7 @@ fn head(document: &Document) -> String {
     ];
     let links = links.iter().flatten().map(|(id, text)| format!("<a href=\"#{id}\">{text}</a>"));
     let links: String = links.collect();
-    let verdict = match (document.tally.failed, &document.incomplete) {
-        (1, None) => "1 finding".to_owned(),
-        (count @ 2.., None) => format!("{count} findings"),
-        (_, _) => document.verdict().to_owned(),
-    };
+    let verdict = document.headline();
     let incomplete = document.incomplete.iter();
     let incomplete: String = incomplete
         .map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)))
@@ -104,7 +105,7 @@ fn tiles(document: &Document) -> String {
     let rest = [
         tile("good", tally.passed, "passed"),
         tile("", tally.waived, "waived"),
-        tile("", tally.skipped, "not made"),
+        tile("", tally.not_made, "not made"),
         tile("", tally.not_offered, "not offered"),
     ];
     format!("<div class=\"tiles\">{}{}</div>", severities.collect::<String>(), rest.concat())
@@ -150,11 +151,13 @@ fn findings(document: &Document) -> String {
     if !all.is_empty() {
         text.push_str(
             "<p class=\"lead\">Each says what a module should do and, below it, what this one did. Open it for the clause, \
-             the calls and a C program that shows the same without this suite.</p>",
+             the calls and a C program that shows the same without this suite. Where one fault shows in many functions or \
+             mechanisms, the findings stand in one line: open it for each of them.</p>",
         );
     }
     for severity in Severity::ALL.iter().rev() {
-        let of_it: Vec<&&Row> = all.iter().filter(|row| row.severity() == Some(*severity)).collect();
+        let is_of_it = |row: &&&Row| row.severity() == Some(*severity);
+        let of_it: Vec<&Row> = all.iter().filter(is_of_it).copied().collect();
         if of_it.is_empty() {
             continue;
         }
@@ -164,10 +167,30 @@ fn findings(document: &Document) -> String {
             "<div class=\"{word}\"><h3>{} {word}</h3><p class=\"lead\">{}</p>{}</div>",
             of_it.len(),
             severity.meaning(),
-            of_it.iter().map(|row| finding(row)).collect::<String>()
+            causes::of(&of_it).iter().map(together).collect::<String>()
         );
     }
     text + "</section>"
+}
+
+/// A finding, or some of one cause in one.
+fn together(cause: &Cause<'_>) -> String {
+    let findings: String = cause.rows.iter().map(|row| finding(row)).collect();
+    if cause.rows.len() == 1 {
+        return findings;
+    }
+    format!(
+        "<details class=\"finding\"><summary><code>{} × {}</code>{}<span class=\"seen\">{}</span></summary>\
+         <div class=\"inside\"><dl><dt>Clause</dt><dd>{}</dd><dt>Expected</dt><dd>{}</dd><dt>Seen</dt><dd><b>{}</b></dd>\
+         </dl>{findings}</div></details>",
+        cause.rows.len(),
+        escape(&cause.ids),
+        escape(&cause.title),
+        escape(&shortened(&cause.seen)),
+        escape(&cause.clause),
+        escape(&cause.expected),
+        escape(&cause.seen),
+    )
 }
 
 fn finding(row: &Row) -> String {
@@ -183,15 +206,32 @@ fn finding(row: &Row) -> String {
     format!(
         "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}<span class=\"seen\">{short}</span></summary><div class=\"inside\"><dl>\
          <dt>Clause</dt><dd>{clause}</dd><dt>Expected</dt><dd>{expected}</dd><dt>Seen</dt><dd><b>{seen}</b></dd>{group}\
-         </dl>{calls}{program}</div></details>",
+         </dl>{vectors}{calls}{program}</div></details>",
         id = escape(&row.id),
         title = escape(&row.title),
         clause = escape(&row.clause),
         expected = escape(expected),
         seen = escape(seen),
         short = escape(&shortened(seen)),
+        vectors = row.trace.as_ref().map(vectors).unwrap_or_default(),
         calls = row.trace.as_ref().map(calls).unwrap_or_default(),
     )
+}
+
+/// The published vectors that failed, the first of them open.
+fn vectors(trace: &Trace) -> String {
+    let one = |(place, vector): (usize, &FailedVector)| {
+        let lines = vector.lines(VALUE).into_iter();
+        let rows: String = lines
+            .map(|(name, value)| {
+                let (name, value) = (escape(&name), escape(&value));
+                format!("<tr><th>{name}</th><td class=\"wide mono\">{value}</td></tr>")
+            })
+            .collect();
+        let open = if place == 0 { " open" } else { "" };
+        format!("<details{open}><summary>{}</summary><table>{rows}</table></details>", escape(&vector.name()))
+    };
+    trace.vectors.iter().enumerate().map(one).collect()
 }
 
 /// The beginning of a text that may be long.
@@ -224,7 +264,13 @@ fn waived(document: &Document) -> String {
             escape(reason)
         ))
     });
-    let rows: String = rows.collect();
+    let idle = document.idle_waivers.iter().map(|waiver| {
+        format!(
+            "<tr><td><code>{}</code></td><td class=\"wide\">waives nothing: what it names passes</td></tr>",
+            escape(waiver)
+        )
+    });
+    let rows: String = rows.chain(idle).collect();
     if rows.is_empty() {
         return String::new();
     }
@@ -232,7 +278,7 @@ fn waived(document: &Document) -> String {
 }
 
 fn not_made(document: &Document) -> String {
-    let rows = document.skipped();
+    let rows = document.not_made();
     if rows.is_empty() {
         return String::new();
     }

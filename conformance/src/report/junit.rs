@@ -13,7 +13,7 @@ pub fn text(document: &Document) -> String {
     let seconds = document.manifest.seconds;
     let errors = usize::from(document.incomplete.is_some());
     let all = document.checks.len() + errors;
-    let skipped = tally.skipped + tally.not_offered + tally.waived;
+    let skipped = tally.not_made + tally.not_offered + tally.waived;
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"p11-conformance\" tests=\"{all}\" \
          failures=\"{}\" skipped=\"{skipped}\" errors=\"{errors}\" time=\"{seconds}\">\n",
@@ -76,7 +76,7 @@ fn case(row: &Row, text: &mut String) {
                 escape(&calls)
             )
         }
-        (Outcome::Skipped { why }, _) => format!("<skipped message=\"{}\"/>", escape(why)),
+        (Outcome::Skipped { why }, _) => format!("<skipped message=\"not made: {}\"/>", escape(why)),
         (Outcome::NotOffered, _) => "<skipped message=\"not offered\"/>".to_owned(),
     };
     let _infallible = writeln!(text, "{head}>{inside}</testcase>");

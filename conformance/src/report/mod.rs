@@ -1,6 +1,7 @@
 //! What a run found, as one document that every report is written from, and that `compare` reads again.
 
 pub mod calls;
+mod causes;
 pub mod html;
 pub mod junit;
 mod markup;
@@ -26,7 +27,12 @@ use crate::survey::Survey;
 use crate::trace::Trace;
 
 /// The format of the document: its version changes when a reader of the old one would go wrong.
-pub const FORMAT: &str = "p11-conformance-report/2";
+pub const FORMAT: &str = "p11-conformance-report/3";
+
+/// A number of things, by their name in the singular.
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
 
 /// A document, whose form `report.schema.json` describes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +45,9 @@ pub struct Document {
     pub manifest: Manifest,
     /// What the module says of itself.
     pub survey: Survey,
+    /// Waivers that waived nothing, although checks that they name were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle_waivers: Vec<String>,
     /// Why the run ended before all checks were made, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
@@ -143,7 +152,7 @@ pub struct Tally {
     /// Failed, and waived.
     pub waived: usize,
     /// Not made.
-    pub skipped: usize,
+    pub not_made: usize,
     /// About something that the module does not have.
     pub not_offered: usize,
 }
@@ -157,7 +166,7 @@ impl Tally {
                 (Outcome::Pass, _) => tally.passed += 1,
                 (Outcome::Fail { .. }, None) => tally.failed += 1,
                 (Outcome::Fail { .. }, Some(_)) => tally.waived += 1,
-                (Outcome::Skipped { .. }, _) => tally.skipped += 1,
+                (Outcome::Skipped { .. }, _) => tally.not_made += 1,
                 (Outcome::NotOffered, _) => tally.not_offered += 1,
             }
         }
@@ -172,6 +181,7 @@ impl Document {
             format: FORMAT.to_owned(),
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
+            idle_waivers: Vec::new(),
             incomplete: results.incomplete.clone(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
@@ -191,6 +201,14 @@ impl Document {
             (0, 0) => "nothing was checked",
             (0, _) => "no findings",
             (_, _) => "findings",
+        }
+    }
+
+    /// The verdict as a person reads it: with how many findings there are.
+    pub fn headline(&self) -> String {
+        match (self.tally.failed, &self.incomplete) {
+            (count @ 1.., None) => counted(count, "finding"),
+            (_, _) => self.verdict().to_owned(),
         }
     }
 
@@ -232,8 +250,8 @@ impl Document {
         Severity::ALL.iter().rev().map(count).collect()
     }
 
-    /// Why checks were skipped, and how many for each reason, in the order in which the reasons came up.
-    pub fn skipped(&self) -> Vec<(&str, usize)> {
+    /// Why checks were not made, and how many for each reason, in the order in which the reasons came up.
+    pub fn not_made(&self) -> Vec<(&str, usize)> {
         let mut reasons: Vec<(&str, usize)> = Vec::new();
         for row in &self.checks {
             let Outcome::Skipped { why } = &row.outcome else { continue };

@@ -75,6 +75,13 @@ static void told(const char *what, RV rv, RV then, const char *name) {
     if (rv != then) { the_same = 0; printf("%s answers otherwise\n", what); }
 }
 
+/* After a call whose output is always the same: is it the one of the finding? */
+static void put_out(const unsigned char *output, const unsigned char *then, unsigned long length) {
+    if (memcmp(output, then, length) == 0) return;
+    the_same = 0;
+    printf("it puts out other bytes than in the finding\n");
+}
+
 /* After a call that did not return in the finding. */
 static void returned(const char *what, RV rv) {
     alarm(0);
@@ -122,6 +129,6 @@ static void load(int argc, char **argv) {
         && (get_interface("PKCS 11", newest, &interface, 0) == 0 || get_interface("PKCS 11", newer, &interface, 0) == 0))
         list = interface->list;
     f = list->functions;
-    (void)begin; (void)told; (void)returned; (void)no_return; (void)find_token; (void)log_in; (void)make_mutex; (void)use_mutex;
+    (void)begin; (void)told; (void)put_out; (void)returned; (void)no_return; (void)find_token; (void)log_in; (void)make_mutex; (void)use_mutex;
     (void)so_pin; (void)locking; (void)slot;
 }

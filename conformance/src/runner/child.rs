@@ -37,13 +37,24 @@ pub struct Line {
     pub observations: Vec<Observation>,
 }
 
+/// What a child that makes checks says.
+#[derive(Serialize, Deserialize)]
+pub enum Said {
+    /// Whether the module is loaded: what comes after it is the fault of a check.
+    Loaded(Result<(), String>),
+    /// What came of a check.
+    Made(Box<Line>),
+}
+
 /// Makes the checks that the input names.
 ///
 /// # Errors
 /// A sentence, when the module cannot be loaded.
 pub fn make_checks(target: Target) -> Result<(), String> {
     limit_memory(target.memory);
-    let bench = Bench::new(target)?;
+    let loaded = Bench::new(target);
+    tell(&Said::Loaded(loaded.as_ref().map(|_| ()).map_err(String::clone)))?;
+    let bench = loaded?;
     let names: Vec<String> = io::stdin().lines().map_while(Result::ok).collect();
     for name in names {
         let Some(check) = by_id(&name) else { continue };
@@ -52,7 +63,8 @@ pub fn make_checks(target: Target) -> Result<(), String> {
         bench.conclude();
         let answers = bench.module.recorder().take_answers();
         let observations = bench.take_observations(&name);
-        tell(&Line { id: name, outcome, trace, answers, standing: bench.standing(), observations })?;
+        let standing = bench.standing();
+        tell(&Said::Made(Box::new(Line { id: name, outcome, trace, answers, standing, observations })))?;
     }
     bench.reset(Stage::Loaded);
     Ok(())

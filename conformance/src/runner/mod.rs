@@ -12,29 +12,31 @@
 
 pub mod again;
 pub mod child;
+mod findings;
+pub mod orphans;
 pub mod process;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{Pin, Standing, another_pin};
-use crate::check::{Check, Company, Outcome, by_id};
-use crate::checks::general::CLEAN_END;
+use crate::bench::{Standing, another_pin};
+use crate::check::{Check, Company, Outcome};
 use crate::interrupt::Interrupt;
 use crate::marks::Effect;
-use crate::observations::Observation;
 use crate::performance::Figure;
-use crate::progress::Progress;
-use crate::runner::child::Line;
-use crate::runner::process::{Task, death, end, last_words, read_lines, silence, spawn};
+use crate::runner::child::{Line, Said};
+use crate::runner::findings::Findings;
+pub use crate::runner::findings::{Report, Results};
+use crate::runner::process::{Heard, Process, Task, death, silence};
+use crate::secrets::Secrets;
 use crate::survey::Survey;
-use crate::trace::{Answer, Trace};
+use crate::trace::Trace;
 
 /// How long the preflight may take at least: a check's time may be set to nothing.
 const PREFLIGHT: Duration = Duration::from_secs(30);
@@ -58,42 +60,11 @@ const LOST_PIN: &str = "the user PIN, accepted before, is not accepted any more;
 /// What is known of a token that could not be looked at again.
 const LEFT: &str = "objects with the label \"p11-conformance\" may be left on the token";
 
+/// What is said of a thread that panicked.
+const FAILED_THREAD: &str = "a thread of the suite failed";
+
 /// How many checks a child makes at most when others wait for work.
 const BATCH: usize = 128;
-
-/// A check and its result.
-pub struct Report {
-    /// The check.
-    pub check: &'static Check,
-    /// Its result.
-    pub outcome: Outcome,
-    /// How long it took.
-    pub time: Duration,
-    /// Its calls, if it failed.
-    pub trace: Option<Trace>,
-}
-
-/// All results.
-pub struct Results {
-    /// In the order of the checks.
-    pub reports: Vec<Report>,
-    /// What functions answered.
-    pub answers: BTreeSet<Answer>,
-    /// What was measured beside the checks.
-    pub observations: Vec<Observation>,
-    /// Why the run ended before all checks were made, if it did.
-    pub incomplete: Option<String>,
-}
-
-/// What a child says.
-enum Heard<T> {
-    /// A line.
-    Line(T),
-    /// Nothing in its time.
-    Silence,
-    /// Nothing more: its output has ended.
-    End,
-}
 
 /// Why a run ends before all checks are made.
 enum Abort {
@@ -120,17 +91,13 @@ pub struct Runner {
     /// Where children write their calls.
     pub folder: PathBuf,
     /// What no report may show.
-    pub secrets: Vec<Pin>,
+    pub secrets: Secrets,
+    /// How long the run may take.
+    pub most: Duration,
+    /// When it began.
+    pub began: Instant,
     /// Whether the run is asked to end early.
     pub interrupt: Interrupt,
-}
-
-/// What is found so far.
-struct Findings {
-    reports: Vec<Report>,
-    answers: BTreeSet<Answer>,
-    observations: Vec<Observation>,
-    progress: Progress,
 }
 
 impl Runner {
@@ -140,20 +107,23 @@ impl Runner {
     /// A sentence, if no check should be made.
     pub fn preflight(&self) -> Result<Survey, String> {
         let limit = self.limit.max(PREFLIGHT);
-        let mut child = spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
-        let lines: Receiver<Result<Survey, String>> = read_lines(&mut child)?;
+        let mut child = Process::spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
+        let lines: Receiver<Result<Survey, String>> = child.lines()?;
         // Not to be interrupted: it may have put an object on the token, and must not try a PIN again to look for it.
-        let seen: Outcome = match listen(&lines, limit) {
+        let seen: Outcome = match child.listen(&lines, limit) {
             Heard::Line(verdict) => {
-                end(&mut child, limit)?;
-                return verdict.map_err(|reason| self.with_last_words(reason));
+                child.end(limit)?;
+                return verdict.map_err(|reason| match child.last_words(&self.secrets) {
+                    Some(words) => format!("{reason}; the module's last words: {words}"),
+                    None => reason,
+                });
             }
             Heard::Silence => {
-                end(&mut child, Duration::ZERO)?;
+                child.end(Duration::ZERO)?;
                 silence(limit)
             }
             Heard::End => {
-                end(&mut child, limit)?.map_or_else(|| silence(limit), |status| self.death(0, status, ""))
+                child.end(limit)?.map_or_else(|| silence(limit), |status| self.death(&mut child, status, ""))
             }
         };
         let Outcome::Fail { seen, .. } = seen else { return Err("the module gave no answer".to_owned()) };
@@ -166,16 +136,23 @@ impl Runner {
     /// The next line of a child.
     ///
     /// # Errors
-    /// A sentence, when the run is interrupted. The child is ended then.
-    fn hear<T>(&self, child: &mut Child, lines: &Receiver<T>, limit: Duration) -> Result<Heard<T>, String> {
+    /// A sentence, when the run is interrupted or takes too long. The child is ended then.
+    fn hear<T>(&self, child: &mut Process, lines: &Receiver<T>, limit: Duration) -> Result<Heard<T>, String> {
         let deadline = Instant::now() + limit;
         loop {
-            if self.interrupt.is_asked() {
-                end(child, Duration::ZERO)?;
-                return Err("interrupted".to_owned());
+            let why = match (self.interrupt.is_asked(), self.began.elapsed() > self.most) {
+                (true, _) => Some("interrupted".to_owned()),
+                (false, true) => {
+                    Some(format!("it took longer than {} s (--run-timeout)", self.most.as_secs()))
+                }
+                (false, false) => None,
+            };
+            if let Some(why) = why {
+                child.end(Duration::ZERO)?;
+                return Err(why);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match listen(lines, left.min(PULSE)) {
+            match child.listen(lines, left.min(PULSE)) {
                 Heard::Silence if left > PULSE => {}
                 heard => return Ok(heard),
             }
@@ -188,10 +165,10 @@ impl Runner {
     /// A sentence, if it does not.
     fn look(&self, worker: usize) -> Result<(), Abort> {
         let limit = self.limit.saturating_mul(LOOKING).max(LEAST_LOOK);
-        let mut child = spawn(Task::Look, self.seed, &self.calls_of(worker), &[])?;
-        let lines: Receiver<Result<(), String>> = read_lines(&mut child)?;
+        let mut child = Process::spawn(Task::Look, self.seed, &self.calls_of(worker), &[])?;
+        let lines: Receiver<Result<(), String>> = child.lines()?;
         let heard = self.hear(&mut child, &lines, limit)?;
-        end(&mut child, Duration::ZERO)?;
+        child.end(Duration::ZERO)?;
         let why = match heard {
             Heard::Line(Ok(())) => return Ok(()),
             Heard::Line(Err(reason)) => reason,
@@ -199,14 +176,6 @@ impl Runner {
             Heard::End => "the process died".to_owned(),
         };
         Err(Abort::Lost(format!("the module does not start any more, or does not show the token: {why}")))
-    }
-
-    /// What is in the way, and what the module says of it.
-    fn with_last_words(&self, reason: String) -> String {
-        match last_words(&self.calls_of(0), &self.secrets) {
-            Some(words) => format!("{reason}; the module's last words: {words}"),
-            None => reason,
-        }
     }
 
     /// Makes these checks, as far as it gets: to the end, or until it is interrupted, a child cannot be started or cannot
@@ -218,12 +187,7 @@ impl Runner {
         let (together, alone): (Vec<&'static Check>, _) = checks.iter().partition(|check| {
             check.effect <= Effect::SessionObjects && matches!(check.company, Company::Any)
         });
-        let findings = Mutex::new(Findings {
-            reports: Vec::with_capacity(checks.len()),
-            answers: BTreeSet::new(),
-            observations: Vec::new(),
-            progress: Progress::new(checks.len()),
-        });
+        let findings = Mutex::new(Findings::of(checks.len()));
         let done = self.side_by_side(batches(&together), self.jobs, &findings);
         let rest = alone.chunks(BATCH).map(|batch| batch.iter().copied().collect()).collect();
         let done = done.and_then(|()| self.side_by_side(rest, 1, &findings));
@@ -231,26 +195,16 @@ impl Runner {
             Ok(()) | Err(Abort::Early(_)) => self.sweep(),
             Err(Abort::Lost(_)) => Err(LEFT.to_owned()),
         };
-        let findings = findings.into_inner().map_err(|_| "a thread of the suite failed")?;
-        findings.progress.clear();
-        let incomplete = done.err().map(|(Abort::Early(why) | Abort::Lost(why))| {
-            let so_far = format!("{why}; {} of {} checks were made", findings.reports.len(), checks.len());
-            so_far
-        });
-        // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
-        let incomplete = incomplete.or_else(|| no_login(&findings.reports));
-        let incomplete = incomplete
-            .map(|why| [Some(why), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; "));
+        let findings = findings.into_inner().map_err(|_| FAILED_THREAD)?;
+        let ended = done.err().map(|(Abort::Early(why) | Abort::Lost(why))| why);
+        let mut results = findings.results(checks, ended, swept);
+        // Said whatever else came of the run.
         let other_pin = another_pin::left_behind(&self.folder).map(str::to_owned);
-        let incomplete =
-            [incomplete, other_pin].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
-        let order: HashMap<&str, usize> =
-            checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
-        let mut reports = findings.reports;
-        reports.sort_by_key(|report| order.get(report.check.id.as_ref()).copied());
-        let mut observations = findings.observations;
-        observations.sort_by_key(|observation| order.get(observation.check.as_str()).copied());
-        Ok(Results { reports, answers: findings.answers, observations, incomplete })
+        results.incomplete = [results.incomplete, other_pin]
+            .into_iter()
+            .flatten()
+            .reduce(|one, other| format!("{one}; {other}"));
+        Ok(results)
     }
 
     /// Works through batches with this many children at once.
@@ -278,9 +232,7 @@ impl Runner {
         thread::scope(|scope| {
             let workers: Vec<_> = (1..=jobs.max(1)).map(|worker| scope.spawn(move || work(worker))).collect();
             let mut ends = workers.into_iter().map(|worker| worker.join());
-            ends.try_for_each(|one| {
-                one.unwrap_or_else(|_| Err(Abort::Early("a thread of the suite failed".to_owned())))
-            })
+            ends.try_for_each(|one| one.unwrap_or_else(|_| Err(Abort::Early(FAILED_THREAD.to_owned()))))
         })
     }
 
@@ -292,17 +244,18 @@ impl Runner {
         findings: &Mutex<Findings>,
     ) -> Result<(), Abort> {
         let calls = self.calls_of(worker);
-        let mut child = spawn(Task::Checks, self.seed, &calls, pending.make_contiguous())?;
-        let lines: Receiver<Line> = read_lines(&mut child)?;
+        let mut child = Process::spawn(Task::Checks, self.seed, &calls, pending.make_contiguous())?;
+        let lines: Receiver<Said> = child.lines()?;
+        self.hear_loaded(&mut child, &lines)?;
         let mut last = None;
         let mut is_doubtful = false;
         let mut since = Instant::now();
         while let Some(check) = pending.front().copied() {
             let limit = self.limit.max(Duration::from_secs(check.patience));
             match self.hear(&mut child, &lines, limit)? {
-                Heard::Line(line) if line.id == check.id => {
+                Heard::Line(Said::Made(line)) if line.id == check.id => {
                     let standing = line.standing;
-                    note(findings, check, line, since.elapsed())?;
+                    self.note(findings, check, *line, since)?;
                     match standing {
                         Standing::Accepted => {}
                         Standing::Away if is_doubtful => {}
@@ -314,14 +267,15 @@ impl Runner {
                         Standing::Refused => return Err(Abort::Lost(LOST_PIN.to_owned())),
                     }
                 }
-                Heard::Line(line) => {
-                    return Err(format!("a child answered {} where {} was due", line.id, check.id).into());
+                Heard::Line(Said::Made(_) | Said::Loaded(_)) => {
+                    child.end(Duration::ZERO)?;
+                    return Err(format!("a child did not answer {} where it was due", check.id).into());
                 }
                 Heard::Silence => {
-                    end(&mut child, Duration::ZERO)?;
+                    child.end(Duration::ZERO)?;
                     pending.pop_front();
                     let line = Line::of_the_dead(check, silence(limit), read_calls(&calls));
-                    note(findings, check, line, since.elapsed())?;
+                    self.note(findings, check, line, since)?;
                     return self.look(worker);
                 }
                 Heard::End => break,
@@ -329,25 +283,57 @@ impl Runner {
             last = pending.pop_front();
             since = Instant::now();
         }
-        let status = end(&mut child, self.limit)?;
-        if last.is_none() && status.and_then(|status| status.code()) == Some(2) {
-            return Err("the module cannot be loaded".to_owned().into());
-        }
-        let judge = |expected: &str| {
-            status.map_or_else(|| silence(self.limit), |status| self.death(worker, status, expected))
+        let status = child.end(self.limit)?;
+        let mut judge = |expected: &str| match status {
+            Some(status) => self.death(&mut child, status, expected),
+            None => silence(self.limit),
         };
         match (pending.pop_front(), status) {
             (None, Some(status)) if status.success() => Ok(()),
             (None, _) => {
                 let after = last.map_or("none", |check| check.id.as_ref());
                 let outcome = judge(&format!("a clean end of the process whose last check was {after}"));
-                Ok(note_end(findings, outcome, read_calls(&calls))?)
+                let mut findings = findings.lock().map_err(|_| FAILED_THREAD.to_owned())?;
+                Ok(findings.note_end(outcome, read_calls(&calls))?)
             }
             (Some(check), _) => {
                 let line = Line::of_the_dead(check, judge("a return value"), read_calls(&calls));
-                Ok(note(findings, check, line, since.elapsed())?)
+                Ok(self.note(findings, check, line, since)?)
             }
         }
+    }
+
+    /// Waits until a child has loaded the module, so that what ends it later is the fault of a check.
+    ///
+    /// # Errors
+    /// A sentence, when it does not.
+    fn hear_loaded(&self, child: &mut Process, lines: &Receiver<Said>) -> Result<(), String> {
+        let limit = self.limit.max(LEAST_LOOK);
+        let heard = self.hear(child, lines, limit)?;
+        let why = match heard {
+            Heard::Line(Said::Loaded(Ok(()))) => return Ok(()),
+            Heard::Line(Said::Loaded(Err(reason))) => reason,
+            Heard::Line(Said::Made(_)) => "a child answered too early".to_owned(),
+            Heard::Silence => format!("no answer within {} s", limit.as_secs()),
+            Heard::End => match child.end(limit)?.map(|status| self.death(child, status, "")) {
+                Some(Outcome::Fail { seen, .. }) => seen,
+                _ => "the process died".to_owned(),
+            },
+        };
+        child.end(Duration::ZERO)?;
+        Err(format!("the module cannot be loaded any more: {why}"))
+    }
+
+    fn note(
+        &self,
+        findings: &Mutex<Findings>,
+        check: &'static Check,
+        line: Line,
+        since: Instant,
+    ) -> Result<(), String> {
+        let time = since.elapsed();
+        findings.lock().map_err(|_| FAILED_THREAD)?.note(check, line, time);
+        Ok(())
     }
 
     /// Measures in a child how fast the module is.
@@ -355,8 +341,8 @@ impl Runner {
     /// # Errors
     /// A sentence, when the child dies or takes too long.
     pub fn measure(&self) -> Result<Vec<Figure>, String> {
-        let mut child = spawn(Task::Measure, self.seed, &self.calls_of(0), &[])?;
-        let lines = read_lines(&mut child)?;
+        let mut child = Process::spawn(Task::Measure, self.seed, &self.calls_of(0), &[])?;
+        let lines = child.lines()?;
         let heard = self.hear(&mut child, &lines, MEASURING)?;
         let (figures, patience) = match heard {
             Heard::Line(figures) => (Ok(figures), self.limit),
@@ -364,12 +350,12 @@ impl Runner {
                 (Err("the performance could not be measured: the process died or hung"), Duration::ZERO)
             }
         };
-        end(&mut child, patience)?;
+        child.end(patience)?;
         figures.map_err(str::to_owned)
     }
 
-    fn death(&self, worker: usize, status: ExitStatus, expected: &str) -> Outcome {
-        death(status, expected, last_words(&self.calls_of(worker), &self.secrets))
+    fn death(&self, child: &mut Process, status: ExitStatus, expected: &str) -> Outcome {
+        death(status, expected, child.last_words(&self.secrets))
     }
 
     /// Destroys in a child what checks left on the token.
@@ -377,8 +363,8 @@ impl Runner {
     /// # Errors
     /// A sentence, when something may be left.
     fn sweep(&self) -> Result<(), String> {
-        let mut child = spawn(Task::Sweep, self.seed, &self.calls_of(0), &[])?;
-        match end(&mut child, self.limit.max(PREFLIGHT))? {
+        let mut child = Process::spawn(Task::Sweep, self.seed, &self.calls_of(0), &[])?;
+        match child.end(self.limit.max(PREFLIGHT))? {
             Some(status) if status.success() => Ok(()),
             Some(_) | None => Err(LEFT.to_owned()),
         }
@@ -389,61 +375,9 @@ impl Runner {
     }
 }
 
-/// Whether checks were not made because the user, whose PIN was taken before, could not be logged in.
-fn no_login(reports: &[Report]) -> Option<String> {
-    let whys: Vec<&str> = reports
-        .iter()
-        .filter_map(|report| match &report.outcome {
-            Outcome::Skipped { why } => Some(why.as_str()),
-            Outcome::Pass | Outcome::Fail { .. } | Outcome::NotOffered => None,
-        })
-        .filter(|why| why.starts_with("C_Login: "))
-        .collect();
-    let why = whys.first()?;
-    Some(format!("{} checks were not made, because the user could not be logged in: {why}", whys.len()))
-}
-
-fn listen<T>(lines: &Receiver<T>, limit: Duration) -> Heard<T> {
-    match lines.recv_timeout(limit) {
-        Ok(line) => Heard::Line(line),
-        Err(RecvTimeoutError::Timeout) => Heard::Silence,
-        Err(RecvTimeoutError::Disconnected) => Heard::End,
-    }
-}
-
 fn batches(checks: &[&'static Check]) -> VecDeque<VecDeque<&'static Check>> {
     let chapters = checks.chunk_by(|one, other| one.group() == other.group());
     chapters.flat_map(|chapter| chapter.chunks(BATCH)).map(|batch| batch.iter().copied().collect()).collect()
-}
-
-/// A process died after its last check: that is the failure of a check of its own, once in a run.
-fn note_end(findings: &Mutex<Findings>, outcome: Outcome, trace: Trace) -> Result<(), String> {
-    let check = by_id(CLEAN_END).ok_or("there is no check of the end")?;
-    let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
-    let is_known = |report: &Report| report.check.id == check.id;
-    if !findings.reports.iter().any(|report| is_known(report) && report.is_failure()) {
-        findings.reports.retain(|report| !is_known(report));
-        findings.reports.push(Report { check, outcome, time: Duration::ZERO, trace: Some(trace) });
-    }
-    Ok(())
-}
-
-impl Report {
-    fn is_failure(&self) -> bool {
-        matches!(self.outcome, Outcome::Fail { .. })
-    }
-}
-
-/// Adds a result, unless it is that the end was clean where an end was not.
-fn note(findings: &Mutex<Findings>, check: &'static Check, line: Line, time: Duration) -> Result<(), String> {
-    let mut findings = findings.lock().map_err(|_| "a thread of the suite failed")?;
-    findings.answers.extend(line.answers);
-    findings.observations.extend(line.observations);
-    findings.progress.step(&line.outcome, check);
-    if check.id != CLEAN_END || findings.reports.iter().all(|report| report.check.id != CLEAN_END) {
-        findings.reports.push(Report { check, outcome: line.outcome, time, trace: line.trace });
-    }
-    Ok(())
 }
 
 fn read_calls(file: &Path) -> Trace {

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::check::Stop;
@@ -114,6 +114,83 @@ impl Group {
     /// `Skipped`, if it has none of this name.
     pub fn object(&self, name: &str) -> Result<Fields, Stop> {
         self.fields.object(name)
+    }
+}
+
+/// A vector that did not come out as published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedVector {
+    /// The file's name at Wycheproof.
+    pub file: String,
+    /// Its number in the file.
+    pub tc_id: u64,
+    /// What the file says of it: what must come of it, what it is about, why it was made.
+    pub about: String,
+    /// Inputs and outputs as published, in hexadecimal digits, by the file's names.
+    pub published: Map<String, Value>,
+    /// What should have come out.
+    pub expected: String,
+    /// What came out.
+    pub got: String,
+}
+
+impl FailedVector {
+    /// The vector of a file, and what came of it.
+    pub fn new(file: &str, group: &Group, test: &Test, expected: String, got: String) -> Self {
+        // The same key again in another form.
+        let is_repeated = |name: &str| ["Pem", "Der", "Jwk", "Asn"].iter().any(|end| name.ends_with(end));
+        let all = group.fields.0.iter().chain(&test.fields.0);
+        let published =
+            all.filter(|(name, _)| !is_repeated(name) && !matches!(name.as_str(), "type" | "source"));
+        let about = [format!("{:?}", test.result).to_lowercase(), test.comment.clone(), test.flags.join(" ")];
+        let about: Vec<String> = about.into_iter().filter(|part| !part.is_empty()).collect();
+        Self {
+            file: format!("{file}_test.json"),
+            tc_id: test.number,
+            about: about.join("; "),
+            published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            expected,
+            got,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        format!("Wycheproof {} tcId {} ({})", self.file, self.tc_id, self.about)
+    }
+
+    /// Names and values, each cut after so many letters: what is published, expected and got.
+    pub fn lines(&self, most: usize) -> Vec<(String, String)> {
+        let mut lines = Vec::new();
+        flatten("", &Value::Object(self.published.clone()), &mut lines);
+        lines.extend([("expected".to_owned(), self.expected.clone()), ("got".to_owned(), self.got.clone())]);
+        lines.iter_mut().for_each(|(_, value)| *value = cut(value, most));
+        lines
+    }
+}
+
+/// The values within values, by their names one after the other.
+fn flatten(name: &str, value: &Value, lines: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            for (inner, value) in fields {
+                let dot = if name.is_empty() { "" } else { "." };
+                flatten(&format!("{name}{dot}{inner}"), value, lines);
+            }
+        }
+        Value::String(text) => lines.push((name.to_owned(), text.clone())),
+        other => lines.push((name.to_owned(), other.to_string())),
+    }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => {
+            let head = text.get(..end).unwrap_or_default();
+            format!("{head}… ({} letters)", text.chars().count())
+        }
+        None => text.to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 /* A module with one token that can do next to nothing, and a flaw that the compiler's -D names. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,6 +38,45 @@ static RV initialize(void *arguments) {
 #endif
 #ifdef HANGS
     while (was_noted("gone")) sleep(1);
+#endif
+#ifdef LEAVES
+    if (was_noted("looked")) _exit(2);
+    note("looked"); /* the suite looks once before the checks */
+#endif
+#ifdef TALKS
+    {
+        int line;
+        for (line = 0; line < 40000; line++) {
+            fprintf(stderr, "%0100d\n", line);
+            printf("%0100d", line); /* one line without an end */
+        }
+        fprintf(stderr, "and the PIN is 313233342D75736572\n");
+        fflush(stdout);
+    }
+    if (was_noted("looked")) abort();
+    note("looked");
+#endif
+#ifdef FORKS
+    {
+        char name[4096];
+        FILE *file;
+        snprintf(name, sizeof name, "%s/pids", getenv("TMPDIR"));
+        file = fopen(name, "a");
+        if (fork() == 0) { /* one in the group of the process */
+            fprintf(file, "%d\n", (int)getpid());
+            fclose(file);
+            for (;;) sleep(1);
+        }
+        if (fork() == 0) { /* and one that leaves it, and its parent */
+            if (fork() != 0) _exit(0);
+            setsid();
+            signal(SIGHUP, SIG_IGN);
+            fprintf(file, "%d\n", (int)getpid());
+            fclose(file);
+            for (;;) sleep(1);
+        }
+        fclose(file);
+    }
 #endif
     return 0;
 }

@@ -30,7 +30,7 @@ fn strongroom_has_no_findings() {
         .unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{report}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(report.contains("0 failed, 0 skipped"), "{report}");
+    assert!(report.contains("0 failed, 0 not made"), "{report}");
     // What the token claims with an object, which the suite holds against each requirement.
     for profile in ["CKP_BASELINE_PROVIDER", "CKP_EXTENDED_PROVIDER", "CKP_AUTHENTICATION_TOKEN"] {
         let verdict = report.lines().find(|line| line.starts_with(&format!("PROFILE {profile} ")));

@@ -80,7 +80,7 @@ impl Probe {
         for (function, code, took) in &self.steps {
             let seen = format!("{function}: {} after {:.1} s", rv::name(*code), took.as_secs_f32());
             ensure(*took <= limit, format!("an end within {} s", limit.as_secs()), seen.as_str())
-                .map_err(|stop| regraded(stop, Severity::High))?;
+                .map_err(|stop| stop.regraded(Severity::High))?;
             let is_fine = match function.as_str() {
                 "C_OpenSession" if *code == CKR_OK => {
                     return Err(Stop::fail("no session", seen));
@@ -90,16 +90,9 @@ impl Probe {
                 _ => *code == CKR_OK || AWAY.contains(code),
             };
             let expected = "a code that says that the token is not there";
-            ensure(is_fine, expected, seen).map_err(|stop| regraded(stop, Severity::Low))?;
+            ensure(is_fine, expected, seen).map_err(|stop| stop.regraded(Severity::Low))?;
         }
         Ok(())
-    }
-}
-
-fn regraded(stop: Stop, severity: Severity) -> Stop {
-    match stop {
-        Stop::Fail { expected, seen, .. } => Stop::graded(severity, expected, seen),
-        Stop::Skipped(_) | Stop::NotOffered => stop,
     }
 }
 

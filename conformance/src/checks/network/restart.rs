@@ -19,7 +19,7 @@ table! {
     all network high alone session_objects;
     "network.restart-idle" Token between_calls, "5.1.3 Return values of functions that use a token", "a module works after its server restarted between two calls" => patience(300);
     "network.restart-operation" Token within_operation, "5.13.3 C_SignUpdate", "an operation in parts over a restart ends with the right result, or with a code that says why" => patience(300);
-    "network.restart-search" Token within_search, "5.7.8 C_FindObjects", "so does a search" => patience(300);
+    "network.restart-search" Token within_search, "5.7.8 C_FindObjects", "a search over a restart ends with the right objects, or with a code that says why" => patience(300);
     "network.restart-while-signing" Token while_signing, "5.13.2 C_Sign", "a restart gives no wrong signature, and signing goes on after it" => patience(300);
     "network.restart-keeps" Token keeps, "4.4 Storage objects", "a token object that was made before a restart is there after it" => token_objects patience(300);
 }

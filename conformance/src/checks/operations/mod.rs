@@ -18,7 +18,7 @@ macro_rules! chapters {
     ($( $name:ident $act:ident $group:literal $section:literal; )*) => { $(
         #[doc = concat!("The state machine of section ", $section, ".")]
         pub const $name: &[Check] = chapters!(@rows $act $group $section;
-            "not-initialized" not_initialized, "a step needs an operation";
+            "not-initialized" not_initialized, "a step without the Init function before it is CKR_OPERATION_NOT_INITIALIZED";
             "init-twice" init_twice, "the second initialisation is CKR_OPERATION_ACTIVE";
             "cancel-by-null" cancel_by_null, "a null mechanism ends the operation (3.0) or is refused (2.40)";
             "mechanism-unknown" mechanism_unknown, "a mechanism that does not exist is CKR_MECHANISM_INVALID";
@@ -31,9 +31,9 @@ macro_rules! chapters {
             "key-not-permitted" key_not_permitted, "a key without this use is CKR_KEY_FUNCTION_NOT_PERMITTED";
             "length-query" length_query, "asking for the length keeps the operation";
             "too-small" too_small, "a buffer that is too small keeps the operation, and nothing is written";
-            "too-small-final" too_small_final, "so at the end of an operation in parts";
-            "over" over, "a completed operation is over";
-            "over-final" over_final, "so after one in parts";
+            "too-small-final" too_small_final, "too little room for the Final function keeps the operation, and nothing is written";
+            "over" over, "an operation that was completed at once is over";
+            "over-final" over_final, "an operation that was completed in parts is over";
             "parts" parts, "in parts of any size the result is that of one part";
             "single-after-part" single_after_part, "the one-part function does not end an operation in parts";
             "null-input" null_input, "null input with a length is refused and ends the operation";

@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 use sha2::Digest as _;
 
 use crate::check::Stop;
-use crate::checks::vectors::{Answer, Case, Job};
+use crate::checks::vectors::{Answer, Case, Difference, Job};
 use crate::raw::Function as F;
 use crate::session::Session;
 use crate::template::{Mechanism, Out, Word};
@@ -23,8 +23,7 @@ fn compared(seen: &[u8], published: &[u8]) -> Answer {
     if seen == published {
         return Answer::Right;
     }
-    let head: String = seen.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Answer::Wrong(format!("{} bytes, {head}…", seen.len()))
+    Answer::Wrong(Difference { seen: seen.to_vec(), published: published.to_vec() })
 }
 
 /// Refusals of a parameter that a token may decline.
