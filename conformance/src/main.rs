@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::Parser;
 
-use crate::bench::Target;
+use crate::bench::{Ready, Target};
 use crate::check::{Check, all};
 use crate::checks::network::certificates::Probe;
 use crate::interrupt::Interrupt;
@@ -133,7 +133,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     };
     let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let survey = runner.preflight()?;
+    let Ready { survey, earlier } = runner.preflight()?;
     proxy.as_ref().map(refuse_bypassed).transpose()?;
     let mut results = runner.run(chosen)?;
     manifest.seconds = runner.began.elapsed().as_secs();
@@ -145,7 +145,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         results.incomplete = Some(reason);
         Vec::new()
     });
-    let document = Document { performance, ..Document::new(manifest, survey, &results, rows) };
+    let document = Document { performance, earlier, ..Document::new(manifest, survey, &results, rows) };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
     if let Some(why) = document.incomplete {

@@ -63,7 +63,7 @@ pub struct Options {
     /// Make also the checks that lock a PIN or the token
     #[arg(long, conflicts_with = "read_only")]
     pub allow_lockout: bool,
-    /// Do not clear the token at the end of token objects labelled p11-conformance, whoever made them. A check that
+    /// Do not clear the token at the end of token objects labelled "p11-conformance: to be destroyed". A check that
     /// destroys what it made does so all the same
     #[arg(long)]
     pub keep_objects: bool,

@@ -303,6 +303,9 @@ fn two_reports_are_compared() {
     assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
 }
 
+/// The label of what the suite makes.
+const OURS: &str = "p11-conformance: to be destroyed";
+
 /// Puts a key with this label on the token.
 fn plant(token: &Token, label: &str) {
     let key = token.path("key");
@@ -314,15 +317,20 @@ fn plant(token: &Token, label: &str) {
 #[test]
 fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
     let token = Token::new();
-    plant(&token, "p11-conformance");
-    plant(&token, "mine");
+    plant(&token, OURS);
+    for similar in ["mine", "p11-conformance", "p11-conformance: to be destroyed soon"] {
+        plant(&token, similar);
+    }
     let left = |option: &str| {
         token.check(&["--check", "random.exact", option]);
         token.objects().len()
     };
-    assert_eq!(left("--keep-objects"), 2);
-    assert_eq!(left("--read-only"), 2);
-    assert_eq!(left("--seed=1"), 1, "what a run that died left behind, and nothing else");
+    assert_eq!(left("--keep-objects"), 4);
+    assert_eq!(left("--read-only"), 4);
+    let run = token.check(&["--check", "random.exact"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains(&format!("CLEARED of an earlier run: secret key {OURS:?}\n")), "{text}");
+    assert_eq!(token.objects().len(), 3, "what a run that died left behind, and nothing else");
 }
 
 fn run_stub(flaw: &str, options: &[&str]) -> Output {
@@ -360,6 +368,8 @@ fn a_module_that_cannot_be_checked_is_told_before_any_check() {
         ("LOCKED", "the token says that the user PIN is locked"),
         ("FINAL", "one try of the user PIN is left"),
         ("FULL", "the token is full (C_CreateObject: CKR_DEVICE_MEMORY)"),
+        ("BROKEN", "the token takes no object (C_CreateObject: CKR_GENERAL_ERROR)"),
+        ("FORGETFUL", "says CKR_OK to a new object and does not have it"),
     ] {
         let run = run_stub(flaw, &["--check", "random.exact", "--check", "general.info"]);
         let error = String::from_utf8_lossy(&run.stderr);
@@ -504,7 +514,7 @@ fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_repo
 #[test]
 fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
     let token = Token::new();
-    plant(&token, "p11-conformance");
+    plant(&token, OURS);
     let files = files(&token, &["--json", "--html", "--junit", "--sarif", "--manifest"]);
     let mut command = token.command();
     let named = files.iter().flat_map(|(option, file)| [*option, file.to_str().unwrap()]);

@@ -2,6 +2,7 @@
 
 mod pins;
 mod preflight;
+mod sweep;
 mod target;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -10,21 +11,22 @@ use std::fs::File;
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, Stop, ensure};
-use crate::marks::Effect;
+use crate::check::{Check, Stop};
 use crate::observations::{Measured, Observation};
 use crate::probe::model::Model;
 use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
-use crate::template::{Mechanism, Out, Template};
+use crate::template::{Mechanism, Out};
 use crate::trace::Recorder;
 use crate::tries::Holder;
+pub use preflight::Ready;
+pub use sweep::Swept;
 pub use target::{Leftovers, Pin, Target, Tries};
 
-/// The label of every object that the suite makes.
-pub const LABEL: &[u8] = b"p11-conformance";
+/// The label of every object that the suite makes. Nobody else gives it to an object that should stay.
+pub const LABEL: &[u8] = b"p11-conformance: to be destroyed";
 
 /// How often a module is finalised, at most, until it says that it is.
 const MOST_FINALIZED: usize = 4;
@@ -218,30 +220,6 @@ impl Bench {
             Stage::User if self.owes_a_pin() => self.reset(Stage::Token),
             Stage::User => {}
         }
-    }
-
-    /// Destroys the token objects that the suite made, and finalises the module.
-    ///
-    /// # Errors
-    /// What keeps it from knowing that none is left.
-    pub fn leave(&self) -> Result<(), Stop> {
-        let may_destroy = self.target.leftovers == Leftovers::Destroy
-            && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
-        let swept = if may_destroy && self.target.pin.is_some() { self.sweep() } else { Ok(()) };
-        self.reset(Stage::Loaded);
-        swept
-    }
-
-    fn sweep(&self) -> Result<(), Stop> {
-        self.prepare(Stage::User)?;
-        let session = self.session()?;
-        let ours = Template::new().bytes(CKA_LABEL, LABEL);
-        for object in session.find(&ours)? {
-            // One that stays is no reason to leave the others; whether it is gone is asked below.
-            let _destroyed = session.destroy(object);
-        }
-        let left = session.find(&ours)?.len();
-        ensure(left == 0, "no object of the suite on the token", format!("{left} objects"))
     }
 
     /// Takes the module back to a stage that it has passed.

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::Swept;
 use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
 use crate::manifest::Manifest;
@@ -42,6 +43,9 @@ pub struct Document {
     /// Why the run ended before all checks were made, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
+    /// What became of the objects that an earlier run had left on the token, if it had.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub earlier: Swept,
     /// How many checks came to what.
     pub tally: Tally,
     /// Every check that was made.
@@ -57,6 +61,10 @@ pub struct Document {
     /// How fast the module is, if that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub performance: Vec<Figure>,
+}
+
+fn is_nothing(swept: &Swept) -> bool {
+    *swept == Swept::default()
 }
 
 /// A check.
@@ -173,6 +181,7 @@ impl Document {
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
             incomplete: results.incomplete.clone(),
+            earlier: Swept::default(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),

@@ -37,6 +37,9 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
             writeln!(output, "{count:>4} {:<13} {}", severity.word(), severity.meaning())?;
         }
     }
+    for what in &document.earlier.destroyed {
+        writeln!(output, "CLEARED of an earlier run: {what}")?;
+    }
     if let Some(why) = &document.incomplete {
         writeln!(output, "INCOMPLETE {why}")?;
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::bench::Swept;
 use crate::check::{Check, Outcome, by_id};
 use crate::checks::general::CLEAN_END;
 use crate::observations::Observation;
@@ -83,15 +84,21 @@ impl Findings {
         self,
         checks: &[&'static Check],
         ended: Option<String>,
-        swept: Result<(), String>,
+        swept: Result<Swept, String>,
     ) -> Results {
         self.progress.clear();
         let so_far =
             ended.map(|why| format!("{why}; {} of {} checks were made", self.reports.len(), checks.len()));
         // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
-        let incomplete = so_far.or_else(|| no_login(&self.reports));
-        let incomplete = incomplete
-            .map(|why| [Some(why), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; "));
+        let early = so_far.or_else(|| no_login(&self.reports));
+        // What may be left is told where something is amiss; what is left is amiss.
+        let left = match swept {
+            Ok(Swept { left, .. }) if left.is_empty() => None,
+            Ok(Swept { left, .. }) => Some(told_left(&left)),
+            Err(why) => early.as_ref().map(|_| why),
+        };
+        let why: Vec<String> = early.into_iter().chain(left).collect();
+        let incomplete = (!why.is_empty()).then(|| why.join("; "));
         let order: HashMap<&str, usize> =
             checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
         let mut reports = self.reports;
@@ -100,6 +107,16 @@ impl Findings {
         observations.sort_by_key(|observation| order.get(observation.check.as_str()).copied());
         Results { reports, answers: self.answers, observations, incomplete }
     }
+}
+
+/// What was destroyed, and is found again.
+fn told_left(left: &[String]) -> String {
+    let objects = if left.len() == 1 { "object is" } else { "objects are" };
+    format!(
+        "{} {objects} left on the token, which C_DestroyObject does not take away: {}",
+        left.len(),
+        left.join(", ")
+    )
 }
 
 /// Whether checks were not made because somebody, whose PIN was taken before, could not be logged in.
