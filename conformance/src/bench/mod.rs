@@ -21,6 +21,7 @@ use crate::session::{KeyPair, Session};
 use crate::template::{Mechanism, Out};
 use crate::trace::Recorder;
 use crate::tries::Holder;
+pub use pins::NO_USER_PIN;
 pub use preflight::Ready;
 pub use sweep::Swept;
 pub use target::{Leftovers, Pin, Target, Tries};
@@ -31,8 +32,8 @@ pub const LABEL: &[u8] = b"p11-conformance: to be destroyed";
 /// How often a module is finalised, at most, until it says that it is.
 const MOST_FINALIZED: usize = 4;
 
-/// How many slots or mechanisms a module is believed to have.
-const MOST_LISTED: usize = 1 << 16;
+/// How many slots, mechanisms or objects a module is believed to have.
+pub const MOST_LISTED: usize = 1 << 16;
 
 /// What a check needs to begin with. It finds exactly this, whatever the checks before it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,8 +99,8 @@ pub struct Bench {
 fn believable(function: F, count: CK_ULONG) -> Result<usize, Stop> {
     let length = usize::try_from(count).unwrap_or(usize::MAX);
     if length > MOST_LISTED {
-        let expected = format!("at most {MOST_LISTED} entries of {}", function.name());
-        return Err(Stop::fail(expected, format!("{count} entries")));
+        let expected = format!("at most {MOST_LISTED} entries");
+        return Err(Stop::fail(expected, format!("{}: {count} entries", function.name())));
     }
     Ok(length)
 }

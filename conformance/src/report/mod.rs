@@ -13,7 +13,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Swept;
 use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
 use crate::manifest::Manifest;
@@ -43,9 +42,12 @@ pub struct Document {
     /// Why the run ended before all checks were made, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
-    /// What became of the objects that an earlier run had left on the token, if it had.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub earlier: Swept,
+    /// What a reader has to know of the run beside its findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What the options left out of what was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// How many checks came to what.
     pub tally: Tally,
     /// Every check that was made.
@@ -63,8 +65,13 @@ pub struct Document {
     pub performance: Vec<Figure>,
 }
 
-fn is_nothing(swept: &Swept) -> bool {
-    *swept == Swept::default()
+/// Checks that an option keeps from being made, or that need one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Why.
+    pub why: String,
+    /// How many.
+    pub checks: usize,
 }
 
 /// A check.
@@ -181,7 +188,8 @@ impl Document {
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
             incomplete: results.incomplete.clone(),
-            earlier: Swept::default(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),

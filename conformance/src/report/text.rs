@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::check::Outcome;
 use crate::observations;
 use crate::performance;
-use crate::report::Document;
+use crate::report::{Document, LeftOut};
 
 /// Writes the findings, what was skipped, and the verdict.
 ///
@@ -27,6 +27,9 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
         let checks = if count == 1 { "check" } else { "checks" };
         writeln!(output, "SKIP {count} {checks}: {why}")?;
     }
+    for LeftOut { why, checks } in &document.left_out {
+        writeln!(output, "LEFT OUT {checks} {}: {why}", if *checks == 1 { "check" } else { "checks" })?;
+    }
     for profile in document.profiles.iter().filter(|profile| profile.was_looked_at()) {
         writeln!(output, "PROFILE {:<32} {profile}", profile.name)?;
     }
@@ -37,8 +40,8 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
             writeln!(output, "{count:>4} {:<13} {}", severity.word(), severity.meaning())?;
         }
     }
-    for what in &document.earlier.destroyed {
-        writeln!(output, "CLEARED of an earlier run: {what}")?;
+    for note in &document.notes {
+        writeln!(output, "NOTE {note}")?;
     }
     if let Some(why) = &document.incomplete {
         writeln!(output, "INCOMPLETE {why}")?;

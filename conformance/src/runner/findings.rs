@@ -34,6 +34,8 @@ pub struct Results {
     pub observations: Vec<Observation>,
     /// Why the run ended before all checks were made, if it did.
     pub incomplete: Option<String>,
+    /// Why it is not known whether the token is clear, if it is not and the run is complete.
+    pub unclear: Option<String>,
 }
 
 /// What is found so far.
@@ -91,11 +93,12 @@ impl Findings {
             ended.map(|why| format!("{why}; {} of {} checks were made", self.reports.len(), checks.len()));
         // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
         let early = so_far.or_else(|| no_login(&self.reports));
-        // What may be left is told where something is amiss; what is left is amiss.
-        let left = match swept {
-            Ok(Swept { left, .. }) if left.is_empty() => None,
-            Ok(Swept { left, .. }) => Some(told_left(&left)),
-            Err(why) => early.as_ref().map(|_| why),
+        // What is left makes a run incomplete; what may be left is told.
+        let (left, unclear) = match swept {
+            Ok(Swept { left, .. }) if left.is_empty() => (None, None),
+            Ok(Swept { left, .. }) => (Some(told_left(&left)), None),
+            Err(why) if early.is_some() => (Some(why), None),
+            Err(why) => (None, Some(why)),
         };
         let why: Vec<String> = early.into_iter().chain(left).collect();
         let incomplete = (!why.is_empty()).then(|| why.join("; "));
@@ -105,7 +108,7 @@ impl Findings {
         reports.sort_by_key(|report| order.get(report.check.id.as_ref()).copied());
         let mut observations = self.observations;
         observations.sort_by_key(|observation| order.get(observation.check.as_str()).copied());
-        Results { reports, answers: self.answers, observations, incomplete }
+        Results { reports, answers: self.answers, observations, incomplete, unclear }
     }
 }
 

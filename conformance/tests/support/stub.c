@@ -111,6 +111,9 @@ static RV slots(unsigned char present, unsigned long *list, unsigned long *count
 #endif
     if (list) list[0] = SLOT;
     *count = 1;
+#ifdef COUNTS
+    *count = 1UL << 40;
+#endif
     return 0;
 }
 
@@ -211,5 +214,8 @@ RV C_GetFunctionList(void **place) {
     list.f[28] = (void *)fine; /* C_FindObjectsFinal */
 #endif
     *place = &list;
+#ifdef NOLIST
+    *place = NULL;
+#endif
     return 0;
 }
