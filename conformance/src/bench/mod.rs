@@ -3,6 +3,7 @@
 pub mod another_pin;
 mod pins;
 mod preflight;
+mod sweep;
 mod target;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -11,27 +12,29 @@ use std::fs::File;
 use cryptoki_sys::*;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, Stop, ensure};
-use crate::marks::Effect;
+use crate::check::{Check, Stop};
 use crate::observations::{Measured, Observation};
 use crate::probe::model::Model;
 use crate::proxy::desk::Desk;
 use crate::raw::{Arg, Function as F, Module, initialize_args};
 use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
-use crate::template::{Mechanism, Out, Template};
+use crate::template::{Mechanism, Out};
 use crate::trace::Recorder;
 use crate::tries::Holder;
+pub use pins::NO_USER_PIN;
+pub use preflight::Ready;
+pub use sweep::Swept;
 pub use target::{Leftovers, Pin, Target, Tries};
 
-/// The label of every object that the suite makes.
-pub const LABEL: &[u8] = b"p11-conformance";
+/// The label of every object that the suite makes. Nobody else gives it to an object that should stay.
+pub const LABEL: &[u8] = b"p11-conformance: to be destroyed";
 
 /// How often a module is finalised, at most, until it says that it is.
 const MOST_FINALIZED: usize = 4;
 
-/// How many slots or mechanisms a module is believed to have.
-const MOST_LISTED: usize = 1 << 16;
+/// How many slots, mechanisms or objects a module is believed to have.
+pub const MOST_LISTED: usize = 1 << 16;
 
 /// What a check needs to begin with. It finds exactly this, whatever the checks before it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,8 +100,8 @@ pub struct Bench {
 fn believable(function: F, count: CK_ULONG) -> Result<usize, Stop> {
     let length = usize::try_from(count).unwrap_or(usize::MAX);
     if length > MOST_LISTED {
-        let expected = format!("at most {MOST_LISTED} entries of {}", function.name());
-        return Err(Stop::fail(expected, format!("{count} entries")));
+        let expected = format!("at most {MOST_LISTED} entries");
+        return Err(Stop::fail(expected, format!("{}: {count} entries", function.name())));
     }
     Ok(length)
 }
@@ -219,31 +222,6 @@ impl Bench {
             Stage::User if self.owes_a_pin() => self.reset(Stage::Token),
             Stage::User => {}
         }
-    }
-
-    /// Sets the user's PIN back, destroys the token objects that the suite made, and finalises the module.
-    ///
-    /// # Errors
-    /// What keeps it from knowing that none is left.
-    pub fn leave(&self) -> Result<(), Stop> {
-        self.restore_pin()?;
-        let may_destroy = self.target.leftovers == Leftovers::Destroy
-            && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
-        let swept = if may_destroy && self.target.pin.is_some() { self.sweep() } else { Ok(()) };
-        self.reset(Stage::Loaded);
-        swept
-    }
-
-    fn sweep(&self) -> Result<(), Stop> {
-        self.prepare(Stage::User)?;
-        let session = self.session()?;
-        let ours = Template::new().bytes(CKA_LABEL, LABEL);
-        for object in session.find(&ours)? {
-            // One that stays is no reason to leave the others; whether it is gone is asked below.
-            let _destroyed = session.destroy(object);
-        }
-        let left = session.find(&ours)?.len();
-        ensure(left == 0, "no object of the suite on the token", format!("{left} objects"))
     }
 
     /// Takes the module back to a stage that it has passed.

@@ -75,9 +75,10 @@ fn head(document: &Document) -> String {
     let links: String = links.collect();
     let verdict = document.headline();
     let incomplete = document.incomplete.iter();
-    let incomplete: String = incomplete
-        .map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)))
-        .collect();
+    let incomplete =
+        incomplete.map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)));
+    let notes = document.notes.iter().map(|note| format!("<p class=\"lead\">Note: {}.</p>", escape(note)));
+    let incomplete: String = incomplete.chain(notes).collect();
     format!(
         "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{verdict}</span></h1>\
          <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p>{incomplete}</header>\
@@ -278,7 +279,8 @@ fn waived(document: &Document) -> String {
 }
 
 fn not_made(document: &Document) -> String {
-    let rows = document.not_made();
+    let left_out = document.left_out.iter().map(|left| (left.why.as_str(), left.checks));
+    let rows: Vec<(&str, usize)> = document.not_made().into_iter().chain(left_out).collect();
     if rows.is_empty() {
         return String::new();
     }

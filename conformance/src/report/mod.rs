@@ -51,6 +51,12 @@ pub struct Document {
     /// Why the run ended before all checks were made, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
+    /// What a reader has to know of the run beside its findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What the options left out of what was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// How many checks came to what.
     pub tally: Tally,
     /// Every check that was made.
@@ -66,6 +72,15 @@ pub struct Document {
     /// How fast the module is, if that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub performance: Vec<Figure>,
+}
+
+/// Checks that an option keeps from being made, or that need one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Why.
+    pub why: String,
+    /// How many.
+    pub checks: usize,
 }
 
 /// A check.
@@ -183,6 +198,8 @@ impl Document {
             manifest,
             idle_waivers: Vec::new(),
             incomplete: results.incomplete.clone(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),

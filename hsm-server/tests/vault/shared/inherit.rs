@@ -39,7 +39,7 @@ fn a_bad_node_brings_no_other_descendant_than_the_nodes_have_signed() {
     let mut scene = Scene::new();
     let mut wished = Kind::K1.wish(2, 3);
     wished.private.set(CKA_DERIVE, Value::Bool(true));
-    let (master, _) = scene.key_of(&wished, SchemeId::EcdsaSecp256k1);
+    let (master, _) = scene.key_of(&wished, (SchemeId::EcdsaSecp256k1, 2));
     // The second honest node will know nothing of what comes now.
     let (store, sink) = (scene.house.nodes[1].world.store.copy(), scene.house.nodes[1].world.sink.copy());
     let [(one, certificate), (other, of_other)] = [5, 6].map(|index| {
