@@ -286,6 +286,7 @@ impl Toy {
                     audit_records: 5,
                     isolation: "thread".into(),
                     commit: "process".into(),
+                    waiting_shares: Some(5),
                 };
                 encode_reply::<ReadStatus>(out, header.id, &status);
             }
@@ -501,6 +502,7 @@ fn an_administrators_day() {
     assert_eq!(house.ask_json(&["audit", "verify"])["records"], 5);
     assert!(house.ask(&["status"]).contains("certificate not after"));
     assert_eq!(house.ask_json(&["status"])["audit_records"], 5);
+    assert_eq!(house.ask_json(&["status"])["waiting_shares"], 5);
 
     assert!(not_done(&house.run(&["partition", "delete", "payments"])).contains("--yes"));
     house.ask(&["partition", "delete", "payments", "--yes"]);
