@@ -17,6 +17,7 @@ use crate::check::Stop;
 use crate::raw::{Arg, Function as F, initialize_args};
 use crate::rv;
 use crate::trace::{Call, Recorder, Value};
+use crate::tries::Ledger;
 
 /// Room for what a function puts out, in bytes.
 const ROOM: usize = 4096;
@@ -30,6 +31,7 @@ type Step<'a> = (F, Vec<Arg<'a>>);
 /// A module in use by an ordinary client.
 pub struct Client<'b> {
     recorder: &'b Recorder,
+    ledger: &'b Ledger,
     /// What the crate knows the module by.
     pub context: Pkcs11,
 }
@@ -98,7 +100,7 @@ impl<'b> Client<'b> {
     pub fn start(bench: &'b Bench) -> Outcome<Self> {
         let context = Pkcs11::new(&bench.target.module)
             .map_err(|error| Stop::fail("a module that an ordinary client loads", error.to_string()))?;
-        let client = Self { recorder: bench.module.recorder(), context };
+        let client = Self { recorder: bench.module.recorder(), ledger: bench.module.ledger(), context };
         let arguments = initialize_args(CKF_OS_LOCKING_OK, 0, 0);
         client.tell(F::C_Initialize, vec![Arg::of(&arguments)], |context| {
             context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
@@ -176,9 +178,25 @@ impl<'b> Client<'b> {
         let opened = ClientSession { recorder: self.recorder, session };
         let secret = AuthPin::new(String::from_utf8_lossy(pin).into_owned().into());
         let arguments = vec![Arg::number(CKU_USER), Arg::slice(pin), Arg::number(pin.len() as CK_ULONG)];
-        opened
-            .tell(&[(F::C_Login, arguments)], none, |session| session.login(UserType::User, Some(&secret)))?;
-        Ok(opened)
+        let steps = [(F::C_Login, arguments)];
+        let call: Vec<Arg<'_>> = steps
+            .iter()
+            .flat_map(|(_, rest)| std::iter::once(Arg::number(0)).chain(rest.iter().copied()))
+            .collect();
+        let one = self
+            .ledger
+            .begin(F::C_Login, &call)
+            .map_err(|()| Stop::Skipped("the user PIN is not tried any more".to_owned()))?;
+        let mut code = CKR_OK;
+        let told = opened.tell(&steps, none, |session| {
+            let result = session.login(UserType::User, Some(&secret));
+            code = result.as_ref().err().map_or(CKR_OK, |error| refusal(error, &steps).1);
+            result
+        });
+        if let Some(one) = one {
+            self.ledger.end(one, code);
+        }
+        told.map(|()| opened)
     }
 
     /// Stops the module.

@@ -37,6 +37,7 @@ mod signature;
 mod survey;
 mod template;
 mod trace;
+mod tries;
 mod vectors;
 mod waivers;
 mod witness;
@@ -51,6 +52,7 @@ use clap::Parser;
 
 use crate::bench::Target;
 use crate::check::{Check, all};
+use crate::checks::lifetimes;
 use crate::checks::network::certificates::Probe;
 use crate::interrupt::Interrupt;
 use crate::manifest::Manifest;
@@ -92,6 +94,9 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         runner::child::follow_parent()?;
     }
     let done = |()| ExitCode::SUCCESS;
+    if let Some(question) = options.question {
+        return lifetimes::answer(target, question).map(done);
+    }
     if options.probe {
         return Probe::make(target).map(done);
     }

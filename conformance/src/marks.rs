@@ -47,7 +47,7 @@ marks! {
     Nothing "nothing" "Opens sessions and logs in, and writes nothing.";
     SessionObjects "session-objects" "Makes objects that end with its session.";
     TokenObjects "token-objects" "Makes objects on the token, and destroys them.";
-    Pins "pins" "Sets a PIN to itself, or costs one try of a PIN.";
+    Pins "pins" "Sets a PIN to itself, or to another and back, or costs one try of a PIN.";
     Lockout "lockout" "Locks a PIN or the token on purpose; made with `--allow-lockout` only.";
 }
 

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::{Leftovers, Pin, Target, Tries};
 use crate::check::{Check, all, by_id};
+use crate::checks::lifetimes::Question;
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
 use crate::proxy::desk;
@@ -147,6 +148,9 @@ pub struct Options {
     /// See how far a module gets that is configured otherwise, in this process
     #[arg(long, hide = true)]
     pub probe: bool,
+    /// Tell what a process sees that has not loaded the module before, in this process
+    #[arg(long, hide = true)]
+    pub question: Option<Question>,
     /// The parent's seed
     #[arg(long, hide = true)]
     pub child_seed: Option<u64>,
@@ -219,7 +223,13 @@ impl Options {
 
     /// Whether this process works for another one, which started it.
     pub const fn is_child(&self) -> bool {
-        self.child || self.preflight || self.look || self.sweep || self.measure || self.probe
+        self.child
+            || self.preflight
+            || self.look
+            || self.sweep
+            || self.measure
+            || self.probe
+            || self.question.is_some()
     }
 
     /// The seed that was given, or one from the clock.

@@ -33,6 +33,7 @@ const VIOLENT: &[&str] = &[
     "key-destroyed-crash",
     "misaligned-crash",
     "refusal-keeps-lock",
+    "set-pin-crashes",
 ];
 
 /// The real module.
@@ -299,6 +300,16 @@ fn a_hang_is_one_finding_and_the_next_check_is_made() {
     let hangs = |check: &&&str| outcomes[**check].iter().any(|(_, seen)| seen == "no answer within 8 s");
     assert_eq!(hang.killed_by.iter().filter(hangs).count(), hang.killed_by.len(), "{outcomes:?}");
     assert!(comes_to(&outcomes, "threads.own-sessions", "pass"), "{outcomes:?}");
+}
+
+/// The process is gone in which the old PIN was to be set back.
+#[test]
+fn a_check_that_dies_with_another_pin_set_leaves_the_old_one() {
+    let tokens = Tokens::new(Behind::SoftHsm);
+    let outcomes = tokens.check(&mutant(), Some("set-pin-crashes"), &["login.set-pin-other"]).unwrap();
+    assert!(comes_to(&outcomes, "login.set-pin-other", "fail"), "{outcomes:?}");
+    let outcomes = tokens.check(&mutant(), None, &["login.right"]).unwrap();
+    assert!(comes_to(&outcomes, "login.right", "pass"), "{outcomes:?}");
 }
 
 /// What `--read-only` promises holds of a module that lets a read-only session write.

@@ -116,6 +116,9 @@ pub trait Door: Send + Sync + 'static {
     /// Greets the other nodes, once a second; it may take seconds.
     fn beat(&self) {}
 
+    /// Looks after the shares that this node holds of keys, once a second, on a thread of its own; it may take minutes.
+    fn tend(&self) {}
+
     /// Writes everything down; no frame follows.
     fn close(&self);
 }

@@ -4,8 +4,10 @@
 //! ciphertext block and CTR by its counter. Everything else is collected and travels once, at the end; so a GCM
 //! plaintext is never seen before its tag was checked.
 
-use strongroom_shared::mechanism::{Length, Params};
-use zeroize::Zeroizing;
+use strongroom_shared::{
+    mechanism::{Length, Params},
+    secret::Wiped,
+};
 
 use crate::{operation::Keyed, rv::Error};
 
@@ -34,7 +36,7 @@ pub(crate) struct Crypt {
     /// The parameter of the next call; none when the counter is used up.
     next: Option<Params>,
     /// What has not travelled yet; none before the first update.
-    pub pending: Option<Zeroizing<Vec<u8>>>,
+    pub pending: Option<Wiped>,
 }
 
 impl Crypt {
@@ -75,7 +77,7 @@ impl Crypt {
     }
 
     /// What waits to travel, for the last call.
-    pub fn take_pending(&mut self) -> Zeroizing<Vec<u8>> {
+    pub fn take_pending(&mut self) -> Wiped {
         self.pending.take().unwrap_or_default()
     }
 

@@ -9,8 +9,8 @@ use strongroom_shared::{
     mechanism::{Length, Params},
     message::{self, SecretBytes},
     object::Usage,
+    secret::Wiped,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     cipher::{BLOCK, Chain, Crypt, MOST},
@@ -25,7 +25,7 @@ use crate::{
 pub struct Decryption {
     crypt: Crypt,
     /// A plaintext that did not fit, and its ciphertext.
-    waiting: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    waiting: Option<(Vec<u8>, Wiped)>,
 }
 
 /// `C_DecryptInit`.
@@ -71,7 +71,7 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
         let Some(place) = out.reserve(ready)? else { return Ok(After::Active) };
         let mut input = crypt.take_pending();
         append(&mut input, part, usize::MAX)?;
-        let rest = Zeroizing::new(input.split_off(ready));
+        let rest = Wiped::from(input.split_off(ready));
         let output = blocks(context, crypt, &input)?;
         crypt.pending = Some(rest);
         place.write(&output)?;
@@ -150,7 +150,7 @@ fn ready(chain: Chain, total: usize) -> usize {
 }
 
 /// Decrypts a whole message, or the end of one: in one call, or in a chain of them if it does not fit into one.
-fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Wiped, Error> {
     let mechanism = crypt.keyed.number();
     if input.len() <= context.slot.hsm.input_limit() {
         return Ok(request(context, crypt, mechanism, crypt.params()?, input.to_vec())?.0);
@@ -164,14 +164,14 @@ fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroi
 }
 
 /// Decrypts whole blocks, in as many calls as it takes.
-fn blocks(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn blocks(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Wiped, Error> {
     let mechanism = match crypt.chain {
         Chain::Padded => CKM_AES_CBC,
         Chain::Collect | Chain::Blocks | Chain::Stream => crypt.keyed.number(),
     };
     let most = (context.slot.hsm.input_limit() / BLOCK).max(1) * BLOCK;
     // With room for the last, padded block, so that no plaintext is left behind by a move.
-    let mut all = Zeroizing::new(Vec::with_capacity(input.len() + 2 * BLOCK));
+    let mut all = Wiped::from(Vec::with_capacity(input.len() + 2 * BLOCK));
     for piece in input.chunks(most) {
         let SecretBytes(output) = request(context, crypt, mechanism, crypt.params()?, piece.to_vec())?;
         if output.len() != piece.len() {

@@ -5,8 +5,8 @@ use strongroom_shared::{
     mechanism::Params,
     message::{self, SecretBytes},
     object::Usage,
+    secret::Wiped,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     cipher::{BLOCK, Chain, Crypt, MOST},
@@ -64,7 +64,7 @@ pub fn update(context: &Context<'_>, part: &Input<'_>, out: &Output<'_>) -> Resu
         let Some(place) = out.reserve(ready)? else { return Ok(After::Active) };
         let mut input = crypt.take_pending();
         append(&mut input, part, usize::MAX)?;
-        let rest = Zeroizing::new(input.split_off(ready));
+        let rest = Wiped::from(input.split_off(ready));
         let output = blocks(context, crypt, &input)?;
         crypt.pending = Some(rest);
         place.write(&output)?;
@@ -106,7 +106,7 @@ enum Travels {
 }
 
 /// Encrypts a whole message: in one call, or in a chain of them if it does not fit into one.
-fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Wiped, Error> {
     if input.len() <= context.slot.hsm.input_limit() {
         return Ok(request(context, crypt, crypt.params()?, input)?.0);
     }
@@ -119,9 +119,9 @@ fn whole(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroi
 }
 
 /// Encrypts whole blocks, in as many calls as it takes.
-fn blocks(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn blocks(context: &Context<'_>, crypt: &mut Crypt, input: &[u8]) -> Result<Wiped, Error> {
     let most = (context.slot.hsm.input_limit() / BLOCK).max(1) * BLOCK;
-    let mut all = Zeroizing::new(Vec::with_capacity(input.len()));
+    let mut all = Wiped::from(Vec::with_capacity(input.len()));
     for piece in input.chunks(most) {
         let SecretBytes(mut output) = request(context, crypt, crypt.params()?, piece)?;
         // The padding that ends a padded message is not wanted yet: without it, CBC goes on from the block before.

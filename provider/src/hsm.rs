@@ -22,9 +22,9 @@ use std::{
 use strongroom_shared::{
     fault::{Fault, FaultCode},
     message::{Caller, InstanceId},
+    secret::Wiped,
     wire::{self, Call, CallId, HEADER, Header, Kind, Pace, Retry},
 };
-use zeroize::Zeroizing;
 
 use crate::{config::Deadlines, rv::Error};
 
@@ -203,13 +203,13 @@ impl Hsm {
         let (id, ended) = self.ids.next();
         let caller = Caller { ended, ..caller.clone() };
         // Both may hold a PIN, a key or a plaintext.
-        let mut frame = Zeroizing::new(Vec::with_capacity(512));
+        let mut frame = Wiped::from(Vec::with_capacity(512));
         wire::encode_request(&mut frame, id, &caller, call);
         if frame.len().saturating_sub(HEADER) > self.transport.limit() as usize {
             self.ids.untold(caller.ended);
             return Err(Error::DataLenRange);
         }
-        let mut reply = Zeroizing::new(Vec::with_capacity(512));
+        let mut reply = Wiped::from(Vec::with_capacity(512));
         let delivered = self.deliver(C::ID, &frame, &mut reply, patience);
         self.ids.ended(id);
         if let Err(error) = delivered {

@@ -7,8 +7,8 @@ use pkcs11_sys::*;
 use strongroom_shared::{
     mechanism::{Mechanism, Params, Row, flag_of},
     object::{ObjectInfo, Usage},
+    secret::Wiped,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     decrypt::Decryption,
@@ -192,7 +192,7 @@ fn of_key(error: Error) -> Error {
 pub(crate) struct Signing {
     pub keyed: Keyed,
     /// What the updates brought; none before the first.
-    pub parts: Option<Zeroizing<Vec<u8>>>,
+    pub parts: Option<Wiped>,
 }
 
 impl Signing {
@@ -235,14 +235,14 @@ pub(crate) fn whole_message<'a>(rest: &Input<'a>, before: usize, limit: usize) -
 }
 
 /// Adds to a buffer whose size is bounded by what one frame can carry.
-pub(crate) fn append(buffer: &mut Zeroizing<Vec<u8>>, part: &[u8], limit: usize) -> Result<(), Error> {
+pub(crate) fn append(buffer: &mut Wiped, part: &[u8], limit: usize) -> Result<(), Error> {
     let length = buffer.len().saturating_add(part.len());
     if length > limit {
         return Err(Error::DataLenRange);
     }
     if buffer.capacity() < length {
         // By hand, so that the old memory is wiped and not just given back.
-        let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+        let mut larger = Wiped::from(Vec::with_capacity(length.next_power_of_two()));
         larger.extend_from_slice(buffer);
         *buffer = larger;
     }

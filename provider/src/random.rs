@@ -1,8 +1,9 @@
 //! Random numbers (PKCS#11 3.1, section 5.21): the vault's.
 
-use strongroom_shared::message::{GenerateRandom, SecretBytes, SeedRandom};
-
-use zeroize::Zeroizing;
+use strongroom_shared::{
+    message::{GenerateRandom, SecretBytes, SeedRandom},
+    secret::Wiped,
+};
 
 use crate::{hsm, rv::Error, session::Context};
 
@@ -24,11 +25,11 @@ pub fn seed(context: &Context<'_>, seed: &[u8]) -> Result<(), Error> {
 ///
 /// # Errors
 /// `ArgumentsBad` beyond [`MOST`]; the server's word.
-pub fn generate(context: &Context<'_>, length: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+pub fn generate(context: &Context<'_>, length: usize) -> Result<Wiped, Error> {
     if length > MOST {
         return Err(Error::ArgumentsBad);
     }
-    let mut random = Zeroizing::new(Vec::with_capacity(length));
+    let mut random = Wiped::from(Vec::with_capacity(length));
     while random.len() < length {
         let piece = (length - random.len()).min(context.slot.hsm.input_limit());
         let request = GenerateRandom { length: u32::try_from(piece).map_err(|_| Error::ArgumentsBad)? };

@@ -16,7 +16,7 @@ use crate::{
     mandate::Mandated,
     mechanism::Params,
     object::{ObjectId, ObjectInfo, Template, Value},
-    secret::Secret,
+    secret::{Secret, Wiped},
 };
 
 /// A PIN on its way to the vault, in UTF-8.
@@ -398,7 +398,7 @@ messages! {
 
 /// Bytes that may be secret, such as a decrypted text: wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretBytes(pub Zeroizing<Vec<u8>>);
+pub struct SecretBytes(pub Wiped);
 
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -414,7 +414,7 @@ impl<C> Encode<C> for SecretBytes {
 
 impl<'b, C> Decode<'b, C> for SecretBytes {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
-        Ok(Self(Zeroizing::new(d.bytes()?.to_vec())))
+        Ok(Self(d.bytes()?.into()))
     }
 }
 

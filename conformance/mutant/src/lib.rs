@@ -2,7 +2,8 @@
 //! conformance suite can show that its checks can fail.
 //!
 //! `MUTANT_MODULE` names the real module's file, `MUTANT_FAULT` a row of [`faults::all`]; without a fault the mutant
-//! is as good as the module behind it, or has more functions (`newer.rs`). It is never shipped.
+//! is as good as the module behind it, or has more functions (`newer.rs`). `MUTANT_PINS` names a file for the PINs that it
+//! is shown. It is never shipped.
 //!
 //! A call comes in at `functions.rs`, passes the fault if it is about that function (`faults/`), and goes on to the
 //! real module (`real.rs`) with what [`call::Call`] carries. All faults are safe code over `memory.rs`.
@@ -16,6 +17,7 @@ mod lists;
 mod memory;
 mod newer;
 mod real;
+mod witness;
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -52,9 +54,12 @@ fn choose() -> Result<Option<&'static Fault>, String> {
 /// Where every call comes in.
 fn enter(function: Function, words: &[usize]) -> CK_RV {
     let call = Call::new(function, words);
-    match chosen() {
+    witness::shown(&call);
+    let rv = match chosen() {
         Ok(Some(fault)) if fault.on.contains(&function) => (fault.act)(&call),
         Ok(_) => call.forward(),
         Err(_) => CKR_GENERAL_ERROR,
-    }
+    };
+    witness::answered(&call, rv);
+    rv
 }

@@ -1,5 +1,6 @@
 //! The workbench of a child process: the module, a token, and the state that a check asks to begin in.
 
+pub mod another_pin;
 mod pins;
 mod preflight;
 mod target;
@@ -20,6 +21,7 @@ use crate::seed::Seeded;
 use crate::session::{KeyPair, Session};
 use crate::template::{Mechanism, Out, Template};
 use crate::trace::Recorder;
+use crate::tries::Holder;
 pub use target::{Leftovers, Pin, Target, Tries};
 
 /// The label of every object that the suite makes.
@@ -120,8 +122,9 @@ impl Bench {
         let secrets = pins.into_iter().filter_map(|(name, pin)| pin.clone().map(|pin| (name, pin))).collect();
         let calls = target.calls.as_ref().and_then(|path| File::options().write(true).open(path).ok());
         let recorder = Recorder::new(secrets, calls);
+        let ledger = target.ledger()?;
         Ok(Self {
-            module: Module::load(&target.module, recorder)?,
+            module: Module::load(&target.module, recorder, ledger)?,
             standing: Cell::default(),
             widest: Cell::default(),
             random: RefCell::new(Seeded::new(target.seed, "")),
@@ -147,6 +150,9 @@ impl Bench {
             self.reset(stage);
         }
         while self.stage.get() < stage {
+            if matches!(self.stage.get(), Stage::Token | Stage::Public) {
+                self.forget_tries()?;
+            }
             let next = match self.stage.get() {
                 Stage::Loaded => self.seen(self.initialize())?,
                 Stage::Initialized => self.seen(self.find_token())?,
@@ -156,7 +162,10 @@ impl Bench {
             };
             self.stage.set(next);
         }
-        Ok(())
+        match self.stage.get() {
+            Stage::Token | Stage::Public => self.forget_tries(),
+            Stage::Loaded | Stage::Initialized | Stage::User => Ok(()),
+        }
     }
 
     /// Begins the record of a check, and its stream of random data.
@@ -191,17 +200,13 @@ impl Bench {
 
     /// Notes whether the token is there.
     fn seen(&self, reached: Result<Stage, Stop>) -> Result<Stage, Stop> {
-        self.standing.set(match (self.standing.get(), &reached) {
-            (Standing::Refused, _) => Standing::Refused,
-            (Standing::Accepted | Standing::Away, Ok(_)) => Standing::Accepted,
-            (Standing::Accepted | Standing::Away, Err(_)) => Standing::Away,
-        });
+        self.standing.set(if reached.is_ok() { Standing::Accepted } else { Standing::Away });
         reached
     }
 
     /// How the token stands.
     pub fn standing(&self) -> Standing {
-        self.standing.get()
+        if self.module.ledger().is_refused(Holder::User) { Standing::Refused } else { self.standing.get() }
     }
 
     /// Takes away what a check left behind.
@@ -212,15 +217,18 @@ impl Bench {
         match self.stage.get() {
             Stage::Loaded | Stage::Initialized => self.reset(Stage::Loaded),
             Stage::Token | Stage::Public => self.reset(Stage::Token),
+            // The right PIN follows one that was not.
+            Stage::User if self.owes_a_pin() => self.reset(Stage::Token),
             Stage::User => {}
         }
     }
 
-    /// Destroys the token objects that the suite made, and finalises the module.
+    /// Sets the user's PIN back, destroys the token objects that the suite made, and finalises the module.
     ///
     /// # Errors
     /// What keeps it from knowing that none is left.
     pub fn leave(&self) -> Result<(), Stop> {
+        self.restore_pin()?;
         let may_destroy = self.target.leftovers == Leftovers::Destroy
             && self.target.most.is_none_or(|most| most >= Effect::TokenObjects);
         let swept = if may_destroy && self.target.pin.is_some() { self.sweep() } else { Ok(()) };
@@ -303,7 +311,7 @@ impl Bench {
             return Ok(Stage::User);
         }
         let pin = self.pin()?;
-        if self.standing.get() == Standing::Refused {
+        if self.standing() == Standing::Refused {
             return Err(Stop::Skipped("the user PIN is not accepted any more".to_owned()));
         }
         let anchor = self.open_for_good(self.widest())?;

@@ -5,10 +5,13 @@ use cryptoki_sys::*;
 use crate::check::Stop;
 use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
-use crate::rv::Rv;
 use crate::session::Session;
+use crate::tries::Holder;
 
-use super::{Bench, Pin, Standing};
+use super::{Bench, Pin, Stage, reason};
+
+/// Whose tries are counted.
+const HOLDERS: [(Holder, CK_USER_TYPE); 2] = [(Holder::User, CKU_USER), (Holder::So, CKU_SO)];
 
 impl Bench {
     /// The user's PIN.
@@ -30,41 +33,32 @@ impl Bench {
             .ok_or_else(|| Stop::Skipped("no SO PIN was given (--so-pin-file)".to_owned()))
     }
 
-    /// Notes what came of a login, if its PIN is the user's. One that was refused is not tried again.
-    pub fn hear_login(&self, user: CK_USER_TYPE, pin: &[u8], rv: Rv) {
-        let is_right = self.target.pin.as_ref().is_some_and(|right| right.as_slice() == pin);
-        if user != CKU_USER || !is_right {
-            return;
-        }
-        match rv.code {
-            CKR_PIN_INCORRECT | CKR_PIN_LOCKED => self.standing.set(Standing::Refused),
-            CKR_OK => self.standing.set(Standing::Accepted),
-            _ => {}
-        }
+    /// Whether a PIN was tried that is not the right one, which is known and has not followed.
+    pub fn owes_a_pin(&self) -> bool {
+        HOLDERS.into_iter().any(|(holder, _)| self.module.ledger().due(holder).is_some())
     }
 
-    /// Logs the user in and out again behind a try of a wrong PIN, so that the token counts from nothing. `session` is
-    /// public before and after.
+    /// Logs in and out again whoever's last try was not right, so that the token counts from nothing. Nobody is logged in
+    /// before and after. Where the right PIN is not known, there is no further try.
     ///
     /// # Errors
-    /// A failure of `C_Login` or `C_Logout`.
-    pub fn forget_user_tries(&self, session: &Session<'_>) -> Result<(), Stop> {
-        session.login(CKU_USER, &self.pin()?).ok()?;
-        session.logout().ok()
-    }
-
-    /// The same for the SO.
-    ///
-    /// # Errors
-    /// `Skipped`, if the SO's PIN was not given: one wrong try is enough then. A failure of `C_Login` or `C_Logout`.
-    pub fn forget_so_tries(&self) -> Result<(), Stop> {
-        let session = self.session()?;
-        session.login(CKU_SO, &self.so_pin()?).ok()?;
-        session.logout().ok()
+    /// `Skipped`, if the right PIN is refused or cannot be tried.
+    pub fn forget_tries(&self) -> Result<(), Stop> {
+        for (holder, user) in HOLDERS {
+            let Some(pin) = self.module.ledger().due(holder) else { continue };
+            let follows = || {
+                let session = self.open_for_good(self.widest())?;
+                session.login(user, pin).ok()?;
+                session.logout().ok()?;
+                session.close().ok()
+            };
+            follows().map_err(|stop| Stop::Skipped(reason(stop)))?;
+        }
+        Ok(())
     }
 
     /// Sets the user's PIN again after a call of `C_SetPIN` that should have failed, from what it may be now: itself, or
-    /// one of these.
+    /// one of these if more than one PIN may be tried. Else the SO sets it, where the SO's is known.
     ///
     /// # Errors
     /// A failure that says what to do, if it could not be set. The run ends then.
@@ -77,11 +71,25 @@ impl Bench {
                 return Ok(());
             }
         }
-        self.standing.set(Standing::Refused);
+        if self.set_anew(&pin).is_ok() {
+            return Ok(());
+        }
+        self.module.ledger().refuse(Holder::User);
         Err(Stop::graded(
             Severity::High,
             "a refusal, and the user's PIN as it was",
             "CKR_OK, and a PIN that the suite does not know: let the SO set it anew",
         ))
+    }
+
+    fn set_anew(&self, pin: &[u8]) -> Result<(), Stop> {
+        let so_pin = self.so_pin()?;
+        self.reset(Stage::Token);
+        let session = self.session()?;
+        session.login(CKU_SO, &so_pin).ok()?;
+        session.feed(F::C_InitPIN, pin).ok()?;
+        session.logout().ok()?;
+        session.login(CKU_USER, pin).ok()?;
+        session.logout().ok()
     }
 }

@@ -20,6 +20,7 @@ impl Bench {
         self.prepare(Stage::Token).map_err(reason)?;
         let survey = Survey::of(self).map_err(reason)?;
         self.refuse_last_tries(survey.flags)?;
+        self.module.ledger().note_flags(survey.flags);
         let pins = [
             (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
             (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::marks::Effect;
+use crate::tries::Ledger;
 
 /// A PIN, wiped when it goes out of use.
 pub type Pin = Zeroizing<Vec<u8>>;
@@ -64,4 +65,16 @@ pub struct Target {
     pub bad_clients: Vec<(String, String)>,
     /// Environment variables with which the module must not accept the server.
     pub bad_servers: Vec<(String, String)>,
+}
+
+impl Target {
+    /// What counts the tries of its PINs, for all processes of a run whose calls are written to one folder.
+    ///
+    /// # Errors
+    /// A sentence, when there is nowhere to count.
+    pub fn ledger(&self) -> Result<Ledger, String> {
+        let folder = self.calls.as_ref().and_then(|calls| calls.parent());
+        let file = folder.map(|folder| folder.join("tries"));
+        Ledger::new([self.pin.clone(), self.so_pin.clone()], self.tries, file.as_deref())
+    }
 }

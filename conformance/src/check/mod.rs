@@ -252,6 +252,7 @@ const CHAPTERS: &[Chapter] = &[
     Table(checks::login::CHECKS),
     Table(checks::pins::CHECKS),
     Table(checks::objects::CHECKS),
+    Table(checks::lifetimes::CHECKS),
     Table(checks::find::CHECKS),
     Table(checks::attributes::CHECKS),
     Table(checks::keys::CHECKS),

@@ -171,7 +171,7 @@ fn login(bench: &Bench) -> Verdict {
         if rv.was(CKR_OK) {
             session.logout().ok()?;
         }
-        bench.forget_user_tries(&session)?;
+        bench.forget_tries()?;
     }
     let expected = [CKR_ARGUMENTS_BAD, CKR_PIN_LEN_RANGE, CKR_PIN_INCORRECT];
     answers.into_iter().try_for_each(|rv| rv.one_of(&expected))

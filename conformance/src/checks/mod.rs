@@ -18,6 +18,7 @@ pub mod general;
 pub mod interop;
 pub mod keys;
 pub mod lengths;
+pub mod lifetimes;
 pub mod login;
 pub mod mechanism_refusals;
 pub mod mechanism_sizes;

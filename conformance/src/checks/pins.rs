@@ -2,12 +2,12 @@
 
 use cryptoki_sys::*;
 
-use crate::bench::{Bench, Stage};
+use crate::bench::another_pin::{is_set, set_pin as change, try_pin};
+use crate::bench::{Bench, Pin, Stage};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::login::{WRONG, login};
 use crate::marks::Severity;
-use crate::raw::{Arg, Function as F};
-use crate::rv::Rv;
+use crate::raw::Function as F;
 use crate::session::Session;
 
 table! {
@@ -21,6 +21,8 @@ table! {
     "login.set-pin-wrong" Token set_pin_wrong, "5.5.9 C_SetPIN", "a wrong old PIN is CKR_PIN_INCORRECT" => pins critical;
     "login.set-pin-short" Token set_pin_short, "5.5.9 C_SetPIN", "a new PIN that is too short is CKR_PIN_LEN_RANGE" => pins;
     "login.set-pin-long" Token set_pin_long, "5.5.9 C_SetPIN", "a new PIN that is too long is CKR_PIN_LEN_RANGE" => pins;
+    "login.set-pin-other" Token set_pin_other, "5.5.9 C_SetPIN", "another PIN is the PIN when it is set, also when the module starts again, and the old one is none; it is set back" => pins high patience(30);
+    "login.init-pin-other" Token init_pin_other, "5.5.8 C_InitPIN", "another PIN that the SO sets is the user's, also when the module starts again, and the old one is none; it is set back" => pins high patience(30);
     "login.set-pin-read-only" Token set_pin_read_only, "5.5.9 C_SetPIN", "a read-only session sets no PIN" => pins;
 }
 
@@ -101,11 +103,6 @@ fn init_pin_as_user(bench: &Bench) -> Verdict {
     init_pin(&login(bench)?).is(CKR_USER_NOT_LOGGED_IN)
 }
 
-fn change(session: &Session<'_>, old: &[u8], new: &[u8]) -> Rv {
-    let length = |pin: &[u8]| Arg::number(pin.len() as CK_ULONG);
-    session.call(F::C_SetPIN, &[Arg::slice(old), length(old), Arg::slice(new), length(new)])
-}
-
 fn set_pin(bench: &Bench) -> Verdict {
     let pin = bench.pin()?;
     let session = login(bench)?;
@@ -147,6 +144,36 @@ fn set_pin_long(bench: &Bench) -> Verdict {
         return Err(crate::check::Stop::NotOffered);
     }
     refused_pin(bench, &vec![b'1'; most + 1])
+}
+
+/// What holds of a PIN that was set a moment ago in place of another.
+fn is_in_place_of(bench: &Bench, new: &Pin, old: &Pin) -> Verdict {
+    bench.reset(Stage::Loaded);
+    bench.prepare(Stage::Token)?;
+    let session = bench.session()?;
+    // The right one last, so that the token counts no wrong try.
+    let (by_old, by_new) = (try_pin(&session, old), try_pin(&session, new));
+    ensure(!by_old.was(CKR_OK), "CKR_PIN_INCORRECT for the old PIN", "C_Login: CKR_OK with the old PIN")?;
+    ensure(by_new.was(CKR_OK), "CKR_OK for the new PIN", format!("{by_new} with the new PIN"))?;
+    by_old.is(CKR_PIN_INCORRECT)
+}
+
+fn set_pin_other(bench: &Bench) -> Verdict {
+    bench.with_another_pin(|pin, other| {
+        is_set(change(&login(bench)?, pin, other))?;
+        is_in_place_of(bench, other, pin)
+    })
+}
+
+fn init_pin_other(bench: &Bench) -> Verdict {
+    let so_pin = bench.so_pin()?;
+    bench.with_another_pin(|pin, other| {
+        let session = bench.session()?;
+        session.login(CKU_SO, &so_pin).ok()?;
+        is_set(session.feed(F::C_InitPIN, other))?;
+        session.logout().ok()?;
+        is_in_place_of(bench, other, pin)
+    })
 }
 
 fn set_pin_read_only(bench: &Bench) -> Verdict {

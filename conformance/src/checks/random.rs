@@ -24,7 +24,11 @@ pub fn has_source(bench: &Bench) -> Verdict {
     if flags & CKF_RNG == 0 { Err(Stop::NotOffered) } else { Ok(()) }
 }
 
-fn fill(session: &Session<'_>, memory: &mut [u8]) -> Verdict {
+/// Fills memory with random bytes.
+///
+/// # Errors
+/// A failure of `C_GenerateRandom`.
+pub fn fill(session: &Session<'_>, memory: &mut [u8]) -> Verdict {
     let length = Arg::number(memory.len() as CK_ULONG);
     session.call(F::C_GenerateRandom, &[Arg::slice_mut(memory), length]).ok()
 }

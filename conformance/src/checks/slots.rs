@@ -330,8 +330,5 @@ fn init_token_in_use(bench: &Bench) -> Verdict {
     if rv.was(CKR_FUNCTION_NOT_SUPPORTED) {
         return Err(Stop::NotOffered);
     }
-    if rv.was(CKR_PIN_INCORRECT) && bench.target.so_pin.is_some() {
-        bench.forget_so_tries()?;
-    }
     rv.one_of(&[CKR_SESSION_EXISTS, CKR_TOKEN_WRITE_PROTECTED])
 }

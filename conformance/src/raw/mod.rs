@@ -18,6 +18,7 @@ use libloading::Library;
 
 use crate::rv::Rv;
 use crate::trace::Recorder;
+use crate::tries::Ledger;
 pub use host::{in_forked_child, initialize_args, mutex_use};
 
 macro_rules! functions {
@@ -99,6 +100,9 @@ functions! {
     C_WrapKeyAuthenticated C_UnwrapKeyAuthenticated;
 }
 
+/// What a call comes to that is not made. No check sees it in a report: one that meets it was not made either.
+const WITHHELD: CK_RV = CKR_VENDOR_DEFINED | 0x5749_5448;
+
 /// One argument of a call: a number, or the address of memory that outlives the call.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg<'a> {
@@ -176,6 +180,7 @@ pub struct Module {
     newer: Option<&'static CK_FUNCTION_LIST_3_0>,
     newest: Option<&'static CK_FUNCTION_LIST_3_2>,
     recorder: Recorder,
+    ledger: Ledger,
 }
 
 impl Module {
@@ -183,7 +188,7 @@ impl Module {
     ///
     /// # Errors
     /// A sentence, when the file is not a module.
-    pub fn load(path: &Path, recorder: Recorder) -> Result<Self, String> {
+    pub fn load(path: &Path, recorder: Recorder, ledger: Ledger) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers; the user named it in order to run it.
         let library = unsafe { Library::new(path) }
             .map_err(|error| format!("no library that can be loaded here: {error}"))?;
@@ -199,7 +204,7 @@ impl Module {
         let classic = unsafe { list.as_ref() }
             .filter(|_| code == CKR_OK)
             .ok_or_else(|| format!("C_GetFunctionList answers {}", crate::rv::name(code)))?;
-        let mut module = Self { library, classic, newer: None, newest: None, recorder };
+        let mut module = Self { library, classic, newer: None, newest: None, recorder, ledger };
         let newer = module.list_of(3, 0).or_else(|| module.list_of(3, 1));
         // SAFETY: the interface was asked for, and says that it is, version 3.0 or 3.1, which have one list; it lives as
         // the library does.
@@ -289,14 +294,22 @@ impl Module {
     }
 
     /// Calls a function with these arguments, whatever they are. A function that the module lacks answers
-    /// `CKR_FUNCTION_NOT_SUPPORTED`.
+    /// `CKR_FUNCTION_NOT_SUPPORTED`, and a call that would cost a try of a PIN too many [`WITHHELD`]: it is not made.
     pub fn call(&self, function: Function, arguments: &[Arg<'_>]) -> Rv {
-        if self.recorder.is_paused() {
-            return Rv { function, code: self.code_of(function, arguments) };
+        let Ok(one) = self.ledger.begin(function, arguments) else {
+            return Rv { function, code: WITHHELD };
+        };
+        let code = if self.recorder.is_paused() {
+            self.code_of(function, arguments)
+        } else {
+            let record = self.recorder.before(function, arguments);
+            let code = self.code_of(function, arguments);
+            self.recorder.after(function, arguments, record, code);
+            code
+        };
+        if let Some(one) = one {
+            self.ledger.end(one, code);
         }
-        let record = self.recorder.before(function, arguments);
-        let code = self.code_of(function, arguments);
-        self.recorder.after(function, arguments, record, code);
         Rv { function, code }
     }
 
@@ -307,6 +320,11 @@ impl Module {
             Some(address) => unsafe { invoke(address, arguments) },
             None => CKR_FUNCTION_NOT_SUPPORTED,
         }
+    }
+
+    /// The tries of PINs that its calls cost.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The record of its calls.

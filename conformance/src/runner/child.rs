@@ -63,6 +63,10 @@ fn make(bench: &Bench, check: &Check) -> Outcome {
     bench.begin(check);
     let before = start_measuring();
     let outcome = Outcome::of(check, ready.and_then(|()| check.make(bench)));
+    // A call that was not made says nothing of the module.
+    if let Some(why) = bench.module.ledger().take_withheld() {
+        return Outcome::Skipped { why };
+    }
     let grown = peak().saturating_sub(before);
     if grown < GROWTH || matches!(outcome, Outcome::Fail { .. }) {
         return outcome;

@@ -10,6 +10,7 @@
 //! the token. When a module hangs, or shows its token no more, another looks whether it still does in a new process; if
 //! not, or when the run is interrupted, the run ends with what is known so far.
 
+pub mod again;
 pub mod child;
 pub mod process;
 
@@ -22,7 +23,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{Pin, Standing};
+use crate::bench::{Pin, Standing, another_pin};
 use crate::check::{Check, Company, Outcome, by_id};
 use crate::checks::general::CLEAN_END;
 use crate::interrupt::Interrupt;
@@ -240,6 +241,9 @@ impl Runner {
         let incomplete = incomplete.or_else(|| no_login(&findings.reports));
         let incomplete = incomplete
             .map(|why| [Some(why), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; "));
+        let other_pin = another_pin::left_behind(&self.folder).map(str::to_owned);
+        let incomplete =
+            [incomplete, other_pin].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
         let order: HashMap<&str, usize> =
             checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
         let mut reports = findings.reports;

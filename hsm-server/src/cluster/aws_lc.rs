@@ -173,10 +173,10 @@ impl Cipher for AesGcm {
 
     fn decrypt(&self, number: u64, authtext: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, Error> {
         let key = self.0.as_ref().ok_or(Error::Decrypt)?;
-        let mut buffer = Zeroizing::new(sealed.to_vec());
-        let text =
-            key.open_in_place(nonce(number), Aad::from(authtext), &mut buffer).map_err(|_| Error::Decrypt)?;
-        out.get_mut(..text.len()).ok_or(Error::Decrypt)?.copy_from_slice(text);
+        let (text, tag) = sealed.split_last_chunk::<MAX_TAG_LEN>().ok_or(Error::Decrypt)?;
+        let out = out.get_mut(..text.len()).ok_or(Error::Decrypt)?;
+        key.open_separate_gather(nonce(number), Aad::from(authtext), text, tag, out)
+            .map_err(|_| Error::Decrypt)?;
         Ok(text.len())
     }
 }

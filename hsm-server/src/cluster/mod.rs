@@ -16,8 +16,7 @@ mod window;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use minicbor::{Decode, Encode};
-use strongroom_shared::message::SecretBytes;
-use zeroize::Zeroizing;
+use strongroom_shared::{message::SecretBytes, secret::Wiped};
 
 pub use self::document::{Administrator, Document, Member, Membership, Refusal};
 
@@ -40,8 +39,7 @@ pub trait Peers: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unreachable` if none came within `patience`. Whether the call was carried out is unknown then.
-    fn call(&self, node: NodeId, frame: &[u8], patience: Duration)
-    -> Result<Zeroizing<Vec<u8>>, Unreachable>;
+    fn call(&self, node: NodeId, frame: &[u8], patience: Duration) -> Result<Wiped, Unreachable>;
 
     /// Who this node is and who the others are, from now on.
     fn gather(&self, ring: Arc<Ring>);
@@ -78,8 +76,8 @@ pub struct Ring {
 
 impl Ring {
     /// The ring as it crosses the hop.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(Vec::new());
+    pub fn encode(&self) -> Wiped {
+        let mut bytes = Wiped::default();
         let result = minicbor::encode(self, &mut *bytes);
         debug_assert!(result.is_ok(), "writing to memory cannot fail");
         bytes

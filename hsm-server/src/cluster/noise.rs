@@ -13,8 +13,7 @@ use std::{
 };
 
 use snow::{Builder, HandshakeState, StatelessTransportState};
-use strongroom_shared::secret::Secret;
-use zeroize::Zeroizing;
+use strongroom_shared::secret::{Secret, Wiped};
 
 pub use super::aws_lc::{RandomSource, public_key};
 use super::{aws_lc::AwsLc, window::Window};
@@ -157,15 +156,12 @@ impl Session {
     /// `Exhausted`.
     pub fn seal(&self, number: u64, text: &[u8]) -> Result<Vec<u8>, NoiseError> {
         let length = u32::try_from(text.len()).map_err(|_| NoiseError::Exhausted)?;
-        let text = Zeroizing::new([&length.to_be_bytes()[..], text].concat());
-        let mut sealed = Vec::with_capacity(text.len() + TAG * (1 + text.len() / LONGEST));
-        let mut piece = vec![0; LONGEST];
-        for (place, part) in (0..).zip(text.chunks(LONGEST - TAG)) {
-            let written = self
-                .transport
-                .write_message(nonce(number, place)?, part, &mut piece)
-                .map_err(|_| NoiseError::Exhausted)?;
-            sealed.extend_from_slice(piece.get(..written).unwrap_or_default());
+        let text = Wiped::from([&length.to_be_bytes()[..], text].concat());
+        let parts = text.chunks(LONGEST - TAG);
+        let mut sealed = vec![0; text.len() + TAG * parts.len()];
+        for ((place, part), piece) in (0..).zip(parts).zip(sealed.chunks_mut(LONGEST)) {
+            let written = self.transport.write_message(nonce(number, place)?, part, piece);
+            written.map_err(|_| NoiseError::Exhausted)?;
         }
         Ok(sealed)
     }
@@ -174,7 +170,7 @@ impl Session {
     ///
     /// # Errors
     /// `Sealed` or `Replayed`.
-    pub fn open(&self, number: u64, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NoiseError> {
+    pub fn open(&self, number: u64, sealed: &[u8]) -> Result<Wiped, NoiseError> {
         let text = self.open_answer(number, sealed)?;
         // Only what is genuine counts as come.
         let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,21 +181,21 @@ impl Session {
     ///
     /// # Errors
     /// `Sealed`.
-    pub fn open_answer(&self, number: u64, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NoiseError> {
-        let mut text = Zeroizing::new(Vec::with_capacity(sealed.len()));
-        let mut piece = Zeroizing::new(vec![0; LONGEST]);
+    pub fn open_answer(&self, number: u64, sealed: &[u8]) -> Result<Wiped, NoiseError> {
+        let mut text = Wiped::from(vec![0; sealed.len()]);
+        let mut length = 0;
         for (place, part) in (0..).zip(sealed.chunks(LONGEST)) {
             let nonce = nonce(number, place).map_err(|_| NoiseError::Sealed)?;
-            let read =
-                self.transport.read_message(nonce, part, &mut piece).map_err(|_| NoiseError::Sealed)?;
-            text.extend_from_slice(piece.get(..read).unwrap_or_default());
+            let rest = text.get_mut(length..).unwrap_or_default();
+            length += self.transport.read_message(nonce, part, rest).map_err(|_| NoiseError::Sealed)?;
         }
+        text.truncate(length);
         // The length is inside the seal, so pieces cannot be cut off its end.
         let (length, rest) = text.split_first_chunk::<LENGTH>().ok_or(NoiseError::Sealed)?;
         if u32::from_be_bytes(*length) as usize != rest.len() {
             return Err(NoiseError::Sealed);
         }
-        Ok(Zeroizing::new(rest.to_vec()))
+        Ok(rest.into())
     }
 }
 

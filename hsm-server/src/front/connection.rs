@@ -2,7 +2,10 @@
 
 use std::{fmt, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use strongroom_shared::wire::{ALPN, FrameError, HEADER, Header, Kind};
+use strongroom_shared::{
+    secret::{Wiped, wipe},
+    wire::{ALPN, FrameError, HEADER, Header, Kind},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,7 +13,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
-use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     lane::{Client, LaneEnd, Phase},
@@ -148,7 +150,7 @@ async fn linger(mut tcp: TcpStream) {
 
 /// Frames in, replies out, one at a time.
 async fn exchange(lane: &LaneEnd, client: &Client, tls: &mut TlsStream<TcpStream>) -> End {
-    let mut frame = Zeroizing::new(Vec::with_capacity(START));
+    let mut frame = Wiped::from(Vec::with_capacity(START));
     loop {
         let length = match read_frame(lane, client, tls, &mut frame).await {
             Ok(length) => length,
@@ -216,7 +218,7 @@ fn make_room(frame: &mut Vec<u8>, length: usize) {
     if frame.capacity() < length {
         let mut larger = Vec::with_capacity(length);
         larger.extend_from_slice(frame);
-        frame.zeroize();
+        wipe(frame);
         *frame = larger;
     }
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_shared::wire::decode_body;
+use strongroom_shared::{
+    secret::{Wiped, wipe},
+    wire::decode_body,
+};
 use tokio::{
     net,
     runtime::{Builder, LocalOptions},
@@ -21,7 +24,6 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, warn};
-use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Shared, connection,
@@ -345,7 +347,7 @@ impl LaneEnd {
             self.link_tasks.take().iter().for_each(AbortHandle::abort);
             // Their numbers would be other calls' of the next vault.
             self.calls.borrow_mut().abort_all();
-            self.outbox.borrow_mut().zeroize();
+            wipe(&mut self.outbox.borrow_mut());
             self.clients.borrow().values().for_each(|client| client.tell_to_close(NO_VAULT));
         }
     }
@@ -382,7 +384,7 @@ impl LaneEnd {
                     self.shared.gather(Ready::new(generation, &ring));
                 }
                 ToFront::Call { node, patience, frame } => {
-                    let (lane, frame) = (Rc::clone(self), Zeroizing::new(frame.to_vec()));
+                    let (lane, frame) = (Rc::clone(self), Wiped::from(frame));
                     let patience = Duration::from_millis(patience.into());
                     let mut calls = self.calls.borrow_mut();
                     while calls.try_join_next().is_some() {}

@@ -18,7 +18,10 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName},
 };
-use strongroom_shared::wire::{ALPN, HEADER, Header, Kind};
+use strongroom_shared::{
+    secret::Wiped,
+    wire::{ALPN, HEADER, Header, Kind},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -26,7 +29,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::{debug, error};
-use zeroize::Zeroizing;
 
 use super::lane::LaneEnd;
 use crate::{
@@ -181,13 +183,7 @@ impl fmt::Display for CallError {
 }
 
 /// Carries one call there and its reply back, or the reason why there is none.
-pub async fn carry(
-    lane: Rc<LaneEnd>,
-    number: u64,
-    node: NodeId,
-    patience: Duration,
-    frame: Zeroizing<Vec<u8>>,
-) {
+pub async fn carry(lane: Rc<LaneEnd>, number: u64, node: NodeId, patience: Duration, frame: Wiped) {
     let result = timeout(patience, exchange(&lane, node, &frame)).await;
     match result.unwrap_or(Err(CallError::Late(patience))) {
         Ok(reply) => lane.send(number, &ToVault::Answer(&reply)),
@@ -198,7 +194,7 @@ pub async fn carry(
     }
 }
 
-async fn exchange(lane: &LaneEnd, id: NodeId, frame: &[u8]) -> Result<Zeroizing<Vec<u8>>, CallError> {
+async fn exchange(lane: &LaneEnd, id: NodeId, frame: &[u8]) -> Result<Wiped, CallError> {
     let ready = lane.shared().ready();
     let node = ready.nodes.get(&id).ok_or(CallError::Unknown)?;
     let mut stream = match Pool::take(lane, id, ready.number).await {
@@ -212,14 +208,14 @@ async fn exchange(lane: &LaneEnd, id: NodeId, frame: &[u8]) -> Result<Zeroizing<
     Ok(reply)
 }
 
-async fn read_reply(stream: &mut TlsStream<TcpStream>, limit: u32) -> Result<Zeroizing<Vec<u8>>, CallError> {
+async fn read_reply(stream: &mut TlsStream<TcpStream>, limit: u32) -> Result<Wiped, CallError> {
     let mut head = [0; HEADER];
     stream.read_exact(&mut head).await.map_err(CallError::Broken)?;
     let header = Header::decode(&head, limit).map_err(|_| CallError::Nonsense)?;
     if header.kind == Kind::Request {
         return Err(CallError::Nonsense);
     }
-    let mut reply = Zeroizing::new(vec![0; HEADER + header.length as usize]);
+    let mut reply = Wiped::from(vec![0; HEADER + header.length as usize]);
     let (start, body) = reply.split_at_mut_checked(HEADER).ok_or(CallError::Nonsense)?;
     start.copy_from_slice(&head);
     stream.read_exact(body).await.map_err(CallError::Broken)?;

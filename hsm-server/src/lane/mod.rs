@@ -31,7 +31,6 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 use tracing::{debug, error, warn};
-use zeroize::Zeroizing;
 
 pub use self::activity::{Activity, CROWDED, SPIN};
 use self::{
@@ -51,7 +50,7 @@ pub const BATCH: usize = 32;
 const MAX_WORKERS: usize = 16;
 /// How often the door does its housekeeping.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the other nodes of a cluster are greeted.
+/// How often the other nodes of a cluster are greeted, and the shares of keys are looked after.
 const BEAT: Duration = Duration::from_secs(1);
 /// The exit status of a process that gave itself up (EX_SOFTWARE of sysexits.h).
 const SOFTWARE: i32 = 70;
@@ -252,7 +251,7 @@ impl Lane {
             ToVault::Refused { address, certificate, reason } => door.refused(address, certificate, reason),
             // Here the number is a call's.
             ToVault::Answer(frame) => {
-                self.keeper.outbound.answer(connection, Ok(Zeroizing::new(frame.to_vec())));
+                self.keeper.outbound.answer(connection, Ok(frame.into()));
             }
             ToVault::NoAnswer(reason) => {
                 self.keeper.outbound.answer(connection, Err(Unreachable(reason.into())));
@@ -284,7 +283,7 @@ impl Lane {
         let job = Job {
             connection,
             guest: Arc::clone(guest),
-            frame: Zeroizing::new(frame.to_vec()),
+            frame: frame.into(),
             outlet: Arc::clone(&self.outlet),
         };
         workers.push(owner, job);
@@ -352,8 +351,9 @@ impl Keeper {
         let mut node_workers = 0;
         if !config.cluster.ports.is_empty() {
             door.reach(outbound.clone());
-            let greeter = Arc::clone(&door);
+            let (greeter, tender) = (Arc::clone(&door), Arc::clone(&door));
             clocks.push(clock("greeter", BEAT, move || greeter.beat())?);
+            clocks.push(clock("tender", BEAT, move || tender.tend())?);
             // As above: while one makes a key for a node, another signs for it.
             node_workers = (config.lane_count() + 1).clamp(3, MAX_WORKERS);
         }
@@ -416,7 +416,7 @@ impl Keeper {
         for (stop, thread) in clocks {
             drop(stop);
             if thread.join().is_err() {
-                error!("the ticker or the greeter did not end well");
+                error!("the ticker, the greeter or the tender did not end well");
             }
         }
         self.door.close();

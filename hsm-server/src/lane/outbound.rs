@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use zeroize::Zeroizing;
+use strongroom_shared::secret::Wiped;
 
 use super::Outlet;
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// How much longer than the front one waits for the front.
 const GRACE: Duration = Duration::from_millis(100);
 
-type Reply = Result<Zeroizing<Vec<u8>>, Unreachable>;
+type Reply = Result<Wiped, Unreachable>;
 
 /// The way out, over every lane in turn.
 #[derive(Default)]
@@ -52,7 +52,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn tell(outlet: &dyn Outlet, ring: &Arc<Ring>) {
-    let mut message = Zeroizing::new(Vec::new());
+    let mut message = Wiped::default();
     hop::write(&mut message, 0, &ToFront::Ring(&ring.encode()));
     outlet.deliver(&message);
 }
@@ -90,7 +90,7 @@ impl Peers for Outbound {
         let outlet = self.outlet(number).ok_or_else(|| Unreachable("there is no front".into()))?;
         let (caller, reply) = sync_channel(1);
         lock(&self.waiting).insert(number, caller);
-        let mut message = Zeroizing::new(Vec::with_capacity(frame.len() + hop::HEADER + 64));
+        let mut message = Wiped::from(Vec::with_capacity(frame.len() + hop::HEADER + 64));
         let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         hop::write(&mut message, number, &ToFront::Call { node, patience: millis, frame });
         outlet.deliver(&message);
@@ -127,7 +127,7 @@ mod tests {
             while let Some((number, message)) = inbox.next::<ToFront<'_>>().unwrap() {
                 let outbound = lock(&self.0);
                 if let (ToFront::Call { frame, .. }, Some(outbound)) = (message, &*outbound) {
-                    outbound.answer(number, Ok(Zeroizing::new(frame.to_vec())));
+                    outbound.answer(number, Ok(frame.into()));
                 }
             }
         }
@@ -157,6 +157,6 @@ mod tests {
         let silent = outbound.call(NodeId([1; 32]), b"x", Duration::from_millis(20)).unwrap_err();
         assert_eq!(silent.to_string(), "no answer within 20 ms");
         assert!(lock(&outbound.waiting).is_empty());
-        outbound.answer(1, Ok(Zeroizing::default()));
+        outbound.answer(1, Ok(Wiped::default()));
     }
 }

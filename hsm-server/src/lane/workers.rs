@@ -6,8 +6,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use strongroom_shared::secret::{Wiped, wipe};
 use tracing::{debug, error};
-use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Guest, Herald, Outlet,
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Job {
     pub(super) connection: u64,
     pub(super) guest: Arc<Guest>,
-    pub(super) frame: Zeroizing<Vec<u8>>,
+    pub(super) frame: Wiped,
     pub(super) outlet: Arc<dyn Outlet>,
 }
 
@@ -118,7 +118,7 @@ impl Shared {
         let verdict = job.guest.ask(job.connection, &job.frame, &mut out);
         if let Err(fault) = self.door.commit() {
             debug!(client = job.guest.peer.client, %fault, "a reply was not released");
-            out.zeroize();
+            wipe(&mut out);
             hop::write(&mut out, job.connection, &ToFront::Close(super::NOT_WRITTEN));
         } else if let Verdict::Close(reason) = verdict {
             hop::write(&mut out, job.connection, &ToFront::Close(&reason));
@@ -127,6 +127,6 @@ impl Shared {
         self.herald.tell();
         job.guest.busy.store(false, Ordering::Release);
         job.outlet.deliver(&out);
-        out.zeroize();
+        wipe(&mut out);
     }
 }

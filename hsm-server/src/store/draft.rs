@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::Zeroizing;
+use strongroom_shared::secret::Wiped;
 
 use super::{
     error::Error,
@@ -13,7 +13,7 @@ use super::{
 
 /// What becomes of a row.
 pub(super) enum Change {
-    Put(Zeroizing<Vec<u8>>),
+    Put(Wiped),
     Delete,
 }
 
@@ -36,6 +36,7 @@ impl Draft {
             match step {
                 Step::Put(path, plaintext) => draft.put(state, path, plaintext)?,
                 Step::Delete(path) => draft.delete(state, path)?,
+                Step::DeleteIfThere(path) => draft.delete_if_there(state, path)?,
                 Step::CreatePartition(id) => draft.create_partition(state, id, seal::random_key(random))?,
                 Step::DeletePartition(id) => draft.delete_partition(state, id)?,
             }
@@ -43,7 +44,7 @@ impl Draft {
         Ok(draft)
     }
 
-    fn put(&mut self, state: &State, path: Path, plaintext: Zeroizing<Vec<u8>>) -> Result<(), Error> {
+    fn put(&mut self, state: &State, path: Path, plaintext: Wiped) -> Result<(), Error> {
         self.check_partition(state, path)?;
         self.rows.insert(Name::Record(path), Change::Put(plaintext));
         Ok(())
@@ -51,17 +52,29 @@ impl Draft {
 
     fn delete(&mut self, state: &State, path: Path) -> Result<(), Error> {
         self.check_partition(state, path)?;
+        if !self.is_there(state, path) {
+            return Err(Error::Absent(path));
+        }
+        self.remove(state, Name::Record(path));
+        Ok(())
+    }
+
+    fn delete_if_there(&mut self, state: &State, path: Path) -> Result<(), Error> {
+        self.check_partition(state, path)?;
+        if self.is_there(state, path) {
+            self.remove(state, Name::Record(path));
+        }
+        Ok(())
+    }
+
+    /// Whether a record will be there, as far as is drafted.
+    fn is_there(&self, state: &State, path: Path) -> bool {
         let name = Name::Record(path);
-        let there = match self.rows.get(&name) {
+        match self.rows.get(&name) {
             Some(Change::Put(_)) => true,
             Some(Change::Delete) => false,
             None => state.rows.contains_key(&name),
-        };
-        if !there {
-            return Err(Error::Absent(path));
         }
-        self.remove(state, name);
-        Ok(())
     }
 
     /// Whether the partition is there that a path belongs to.
@@ -76,7 +89,7 @@ impl Draft {
         if self.key(state, id).is_some() {
             return Err(Error::PartitionExists(id));
         }
-        self.rows.insert(Name::Key(id), Change::Put(Zeroizing::new(key.expose().to_vec())));
+        self.rows.insert(Name::Key(id), Change::Put(Wiped::from(key.expose().to_vec())));
         self.keys.insert(id, Some(key));
         Ok(())
     }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use strongroom_shared::secret::Secret;
-use zeroize::Zeroizing;
+use strongroom_shared::secret::{Secret, Wiped};
 
 use super::{
     Row,
@@ -107,7 +106,7 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    fn open(&self, name: Name, row: &Row) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fn open(&self, name: Name, row: &Row) -> Result<Wiped, Error> {
         let Some(key) = self.key(&name) else {
             let orphan = name.partition().map_or(name, Name::Key);
             return Err(Error::tampered(orphan, Tampering::Deleted));

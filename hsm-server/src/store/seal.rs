@@ -7,7 +7,7 @@
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 use aws_lc_rs::hmac;
-use strongroom_shared::secret::Secret;
+use strongroom_shared::secret::{Secret, Wiped};
 use zeroize::Zeroizing;
 
 use super::{Random, path::Name};
@@ -69,11 +69,11 @@ pub(super) fn seal(
 }
 
 /// Opens a row. None unless it is exactly what was sealed with this key, at this name, in this version.
-pub(super) fn open(key: &Key, name: Name, version: u64, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn open(key: &Key, name: Name, version: u64, sealed: &[u8]) -> Option<Wiped> {
     let (nonce, rest) = sealed.split_first_chunk::<NONCE>()?;
     let (content, tag) = rest.split_last_chunk::<TAG>()?;
     let associated = associated(name, version);
-    let mut plaintext = Zeroizing::new(content.to_vec());
+    let mut plaintext = Wiped::from(content.to_vec());
     cipher(key, &associated)
         .decrypt_inout_detached(
             &Nonce::from(*nonce),

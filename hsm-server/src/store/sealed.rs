@@ -7,8 +7,7 @@ use std::{
 };
 
 use minicbor::bytes::ByteVec;
-use strongroom_shared::secret::Secret;
-use zeroize::Zeroizing;
+use strongroom_shared::secret::{Secret, Wiped};
 
 use super::{
     Row, Store,
@@ -24,7 +23,7 @@ use super::{
 pub type Random = Box<dyn Fn(&mut [u8]) + Send + Sync>;
 
 /// A record in plaintext and where it stands.
-pub type Record = (Path, Zeroizing<Vec<u8>>);
+pub type Record = (Path, Wiped);
 
 /// Changes that are made together or not at all, in this order.
 #[derive(Default)]
@@ -33,8 +32,9 @@ pub struct Batch {
 }
 
 pub(super) enum Step {
-    Put(Path, Zeroizing<Vec<u8>>),
+    Put(Path, Wiped),
     Delete(Path),
+    DeleteIfThere(Path),
     CreatePartition(PartitionId),
     DeletePartition(PartitionId),
 }
@@ -46,7 +46,7 @@ impl Batch {
     }
 
     /// Writes a record, in the place of the one that is there.
-    pub fn put(&mut self, path: Path, plaintext: Zeroizing<Vec<u8>>) -> &mut Self {
+    pub fn put(&mut self, path: Path, plaintext: Wiped) -> &mut Self {
         self.steps.push(Step::Put(path, plaintext));
         self
     }
@@ -54,6 +54,12 @@ impl Batch {
     /// Deletes a record.
     pub fn delete(&mut self, path: Path) -> &mut Self {
         self.steps.push(Step::Delete(path));
+        self
+    }
+
+    /// Deletes a record, or does nothing if there is none.
+    pub fn delete_if_there(&mut self, path: Path) -> &mut Self {
+        self.steps.push(Step::DeleteIfThere(path));
         self
     }
 
@@ -83,6 +89,7 @@ impl fmt::Debug for Step {
         match self {
             Self::Put(path, plaintext) => write!(f, "put {path} ({} bytes)", plaintext.len()),
             Self::Delete(path) => write!(f, "delete {path}"),
+            Self::DeleteIfThere(path) => write!(f, "delete {path}, if it is there"),
             Self::CreatePartition(id) => write!(f, "create partition {id}"),
             Self::DeletePartition(id) => write!(f, "delete partition {id}"),
         }

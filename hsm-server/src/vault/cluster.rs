@@ -61,7 +61,7 @@ impl NodeRecord {
         let secret = || {
             let mut bytes = Zeroizing::new(vec![0; 32]);
             random.fill(&mut bytes);
-            SecretBytes(bytes)
+            SecretBytes(bytes.into())
         };
         let (identity, sealing) = (secret(), secret());
         let (key, certificate) = certificate(authority, now)?;
@@ -73,7 +73,7 @@ impl NodeRecord {
 fn certificate(authority: &Authority, now: Time) -> Result<(SecretBytes, Vec<u8>), Error> {
     let (key, request) = certificates::request(NODE_NAME)?;
     let issued = authority.issue_node(&request, NODE_NAME, now / 1_000_000, NODE_DAYS)?;
-    Ok((SecretBytes(key), issued.certificate))
+    Ok((SecretBytes(key.into()), issued.certificate))
 }
 
 impl Identity {

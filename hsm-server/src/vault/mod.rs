@@ -535,6 +535,10 @@ impl<P: Platform> Door for Vault<P> {
         self.greet_all();
     }
 
+    fn tend(&self) {
+        self.look_after_shares();
+    }
+
     fn close(&self) {
         let record = AuditRecord {
             time: self.platform.now(),

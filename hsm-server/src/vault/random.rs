@@ -14,7 +14,7 @@ impl<P: Platform> Handle<GenerateRandom> for Vault<P> {
         }
         let mut bytes = Zeroizing::new(vec![0; call.length as usize]);
         self.platform.fill(&mut bytes);
-        Ok(Bytes { bytes: SecretBytes(bytes) })
+        Ok(Bytes { bytes: SecretBytes(bytes.into()) })
     }
 }
 

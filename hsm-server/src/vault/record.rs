@@ -44,6 +44,13 @@ impl Change {
         self
     }
 
+    /// Removes a record, or does nothing if there is none.
+    #[must_use]
+    pub fn delete_if_there(mut self, path: Path) -> Self {
+        self.batch.delete_if_there(path);
+        self
+    }
+
     /// Makes a partition's key, under which its records are sealed.
     #[must_use]
     pub fn create_partition(mut self, id: PartitionId) -> Self {

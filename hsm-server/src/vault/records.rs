@@ -5,9 +5,9 @@ use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
     object::{ObjectId, Template},
+    secret::Wiped,
     wire::decode_body,
 };
-use zeroize::Zeroizing;
 
 use super::error::Error;
 use crate::door::{Admission, ClientId};
@@ -153,10 +153,10 @@ pub struct NodeRecord {
 
 /// A record as bytes, to be sealed. They may hold a key, so the buffer has its length from the first: one that moves
 /// while it grows leaves copies behind.
-pub fn encode<T: Encode<()>>(record: &T) -> Zeroizing<Vec<u8>> {
+pub fn encode<T: Encode<()>>(record: &T) -> Wiped {
     let mut length = Length(0);
     let counted = minicbor::encode(record, &mut length);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    let mut bytes = Wiped::from(Vec::with_capacity(length.0));
     let written = minicbor::encode(record, &mut *bytes);
     debug_assert!(counted.is_ok() && written.is_ok(), "writing to memory cannot fail");
     bytes

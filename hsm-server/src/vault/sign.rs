@@ -176,7 +176,7 @@ impl<P: Platform> Handle<Encrypt> for Vault<P> {
             self.authorize(context, Wish { act: Act::Encrypt, key, mechanism, params, input })?;
         let bytes =
             crypto::encrypt(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
-        Ok(Bytes { bytes: SecretBytes(bytes) })
+        Ok(Bytes { bytes: SecretBytes(bytes.into()) })
     }
 }
 
@@ -187,7 +187,7 @@ impl<P: Platform> Handle<Decrypt> for Vault<P> {
             self.authorize(context, Wish { act: Act::Decrypt, key, mechanism, params, input })?;
         let bytes =
             crypto::decrypt(object.key()?, authorized).map_err(|error| self.undone(context, error))?;
-        Ok(Bytes { bytes: SecretBytes(bytes) })
+        Ok(Bytes { bytes: SecretBytes(bytes.into()) })
     }
 }
 

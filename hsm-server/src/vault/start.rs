@@ -12,8 +12,8 @@ use strongroom_shared::{
     message::{AuditRecord, Outcome, SecretBytes},
     object::ObjectId,
     secret::Secret,
+    secret::Wiped,
 };
-use zeroize::Zeroizing;
 
 use super::{
     Error, Vault,
@@ -121,7 +121,7 @@ pub fn initialise<P: Platform>(
     let store = SealedStore::create(store, root_key, randomness(platform))?;
     let id = new_client(&**platform);
     let client = client_record(id, FIRST_ADMINISTRATOR, None, &administrator, requests.days);
-    let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key) };
+    let record = AuthorityRecord { certificate: pair.certificate.clone(), key: SecretBytes(pair.key.into()) };
     let node = NodeRecord::new(&authority, &**platform, now)?;
     let mut batch = Batch::new();
     batch
@@ -205,7 +205,7 @@ struct Parts {
 }
 
 impl Contents {
-    fn read(records: Vec<(Path, Zeroizing<Vec<u8>>)>) -> Result<Self, Error> {
+    fn read(records: Vec<(Path, Wiped)>) -> Result<Self, Error> {
         let mut contents = Self::default();
         for (path, bytes) in records {
             let partitions = &mut contents.partitions;

@@ -17,9 +17,11 @@ use strongroom_server::store::{
     memory::{Disk, Memory},
     sqlite::Sqlite,
 };
-use strongroom_shared::{object::ObjectId, secret::Secret};
+use strongroom_shared::{
+    object::ObjectId,
+    secret::{Secret, Wiped},
+};
 use tempfile::TempDir;
-use zeroize::Zeroizing;
 
 const ALICE: PartitionId = PartitionId([0xa1; 8]);
 const BOB: PartitionId = PartitionId([0xb0; 8]);
@@ -40,8 +42,8 @@ fn object(partition: PartitionId, number: u8) -> Path {
     Path::Object(partition, ObjectId([number; 16]))
 }
 
-fn text(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(bytes.to_vec())
+fn text(bytes: &[u8]) -> Wiped {
+    bytes.into()
 }
 
 /// Five commits: two partitions, three objects, one of them written twice.
@@ -188,6 +190,7 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     assert!(matches!(refused(|b| b.delete_partition(CAROL)), Error::NoPartition(CAROL)));
     assert!(matches!(refused(|b| b.create_partition(ALICE)), Error::PartitionExists(ALICE)));
     assert!(matches!(refused(|b| b.delete(object(ALICE, 9))), Error::Absent(_)));
+    assert!(matches!(refused(|b| b.delete_if_there(object(CAROL, 1))), Error::NoPartition(CAROL)));
     assert!(matches!(
         refused(|b| b.delete(Path::Client([9; 32])).delete(Path::Client([9; 32]))),
         Error::Absent(_)
@@ -196,6 +199,22 @@ fn a_batch_that_does_not_fit_changes_nothing() {
     assert!(matches!(after_the_end, Error::NoPartition(ALICE)));
     assert_eq!(store.version(), 5);
     assert_eq!(plain(SealedStore::open(memory, key(1), random()).unwrap().1), contents());
+}
+
+#[test]
+fn a_record_that_may_be_there_is_gone_in_either_case() {
+    let memory = Memory::default();
+    let store = SealedStore::create(memory.clone(), key(1), random()).unwrap();
+    fill(&store);
+    let mut batch = Batch::new();
+    batch
+        .delete_if_there(object(ALICE, 1))
+        .delete_if_there(object(ALICE, 1))
+        .delete_if_there(object(ALICE, 9));
+    batch.put(object(ALICE, 8), text(b"drafted")).delete_if_there(object(ALICE, 8));
+    store.commit(batch, &[]).unwrap();
+    let left = contents().into_iter().filter(|(path, _)| *path != object(ALICE, 1));
+    assert_eq!(plain(SealedStore::open(memory, key(1), random()).unwrap().1), left.collect::<Vec<_>>());
 }
 
 #[test]

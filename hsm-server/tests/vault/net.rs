@@ -17,9 +17,9 @@ use strongroom_server::{
 use strongroom_shared::{
     fault::{Fault, FaultCode},
     message::*,
+    secret::Wiped,
     wire::{CallId, HEADER, Header, encode_fault},
 };
-use zeroize::Zeroizing;
 
 use crate::world::{Client, World};
 
@@ -124,18 +124,13 @@ struct Wire {
 }
 
 impl Peers for Wire {
-    fn call(
-        &self,
-        node: NodeId,
-        frame: &[u8],
-        patience: Duration,
-    ) -> Result<Zeroizing<Vec<u8>>, Unreachable> {
+    fn call(&self, node: NodeId, frame: &[u8], patience: Duration) -> Result<Wiped, Unreachable> {
         let unreachable = |text: &str| Unreachable(text.into());
         let ring = lock(&self.ring).clone().ok_or_else(|| unreachable("no ring"))?;
         assert!(ring.nodes.iter().any(|neighbour| neighbour.id == node), "a call to a stranger");
         let double = lock(&self.net.doubles).get(&node).cloned();
         if let Some(double) = double {
-            return Ok(Zeroizing::new(double(&self.name, frame)));
+            return Ok(Wiped::from(double(&self.name, frame)));
         }
         let places = lock(&self.net.places);
         let place = places.get(&node).ok_or_else(|| unreachable("nobody there"))?;
@@ -175,7 +170,7 @@ impl Peers for Wire {
                 let header = Header::decode(frame[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
                 let said = Fault::new(FaultCode::PolicyRefused, "the policy of this key");
                 encode_fault(&mut reply, header.id, header.call, &said);
-                return Ok(Zeroizing::new(reply));
+                return Ok(Wiped::from(reply));
             }
             Mishap::None | Mishap::ReplyLost | Mishap::Twice | Mishap::ReplyAltered | Mishap::DiesAfter => {
                 frame.to_vec()
@@ -184,7 +179,7 @@ impl Peers for Wire {
         let deliver = || deliver(&vault, &ring.certificate, &sent);
         let reply = deliver().map_err(|fault| Unreachable(fault.to_string()))?;
         self.net.deliver_late(node, &vault);
-        Ok(Zeroizing::new(match mishap {
+        Ok(Wiped::from(match mishap {
             Mishap::ReplyLost => return Err(unreachable("the reply was lost")),
             Mishap::Twice => deliver().map_err(|fault| Unreachable(fault.to_string()))?,
             Mishap::ReplyAltered => altered(&reply),

@@ -399,7 +399,7 @@ fn checked(pin: &Pin) -> Answer<Done> {
 }
 
 fn bytes(bytes: Vec<u8>) -> Bytes {
-    Bytes { bytes: SecretBytes(Zeroizing::new(bytes)) }
+    Bytes { bytes: SecretBytes(bytes.into()) }
 }
 
 fn token() -> Token {

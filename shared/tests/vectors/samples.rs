@@ -502,7 +502,7 @@ fn ticket() -> Ticket {
 }
 
 fn bytes() -> Bytes {
-    Bytes { bytes: SecretBytes(Zeroizing::new(b"buy low".to_vec())) }
+    Bytes { bytes: SecretBytes(b"buy low"[..].into()) }
 }
 
 /// An attribute of each shape.

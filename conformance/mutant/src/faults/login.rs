@@ -1,5 +1,7 @@
 //! Chapters 5.5.8 to 5.6.10: PINs that do not count and logins that do not matter.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cryptoki_sys::*;
 
 use super::faults;
@@ -30,11 +32,52 @@ faults! {
     "private-key-without-login" [C_GenerateKey] |call| call.instead_of(&[CKR_USER_NOT_LOGGED_IN], CKR_OK), "5.18.1 C_GenerateKey", "a private key is made without a login", ["login.generate-private"];
     "set-pin-wrong-old" [C_SetPIN] |call| call.instead_of(&[CKR_PIN_INCORRECT], CKR_OK), "5.5.9 C_SetPIN", "a wrong old PIN is answered with CKR_OK", ["login.set-pin-wrong"];
     "set-pin-short" [C_SetPIN] set_pin_short, "5.5.9 C_SetPIN", "a new PIN of any length is accepted", ["login.set-pin-short" "login.set-pin-long"];
+    "set-pin-nothing" [C_SetPIN] |_| CKR_OK, "5.5.9 C_SetPIN", "C_SetPIN only says that it is done", ["login.set-pin-other"];
+    "set-pin-beside" [C_SetPIN C_Login] set_pin_beside, "5.5.9 C_SetPIN", "the old PIN logs in beside the new one", ["login.set-pin-other"];
+    "init-pin-nothing" [C_InitPIN] init_pin_nothing, "5.5.8 C_InitPIN", "C_InitPIN only says that it is done", ["login.init-pin-other"];
+    "set-pin-crashes" [C_SetPIN C_Login] set_pin_crashes, "5.5.9 C_SetPIN", "the process crashes when a user who is logged in has set another PIN", ["login.set-pin-other"];
     "set-pin-read-only" [C_SetPIN] |call| call.instead_of(&[CKR_SESSION_READ_ONLY], CKR_OK), "5.5.9 C_SetPIN", "a read-only session sets a PIN", ["login.set-pin-read-only"];
     "set-pin-fails" [C_SetPIN] |_| CKR_FUNCTION_FAILED, "5.5.9 C_SetPIN", "the PIN cannot be changed", ["login.set-pin"];
     "init-pin-by-user" [C_InitPIN] |call| call.instead_of(&[CKR_USER_NOT_LOGGED_IN], CKR_OK), "5.5.8 C_InitPIN", "the user sets the PIN anew", ["login.init-pin-as-user"];
     "always-authenticate-ignored" [C_GenerateKeyPair C_CreateObject] always_authenticate_ignored, "4.9 CKA_ALWAYS_AUTHENTICATE", "a key that asks for the PIN each time signs without it", ["login.always-authenticate"];
     "always-authenticate-once" [C_Sign C_Login] always_authenticate_once, "4.9 CKA_ALWAYS_AUTHENTICATE", "a key that asks for the PIN each time asks once", ["login.always-authenticate"];
+}
+
+/// The SO is told that the PIN is set, and everybody else what the real module says.
+fn init_pin_nothing(call: &Call<'_>) -> CK_RV {
+    let mut info = CK_SESSION_INFO::default();
+    let _rv = call.aside(F::C_GetSessionInfo, &[call.word(0), memory::address(&mut info)]);
+    if info.state == CKS_RW_SO_FUNCTIONS { CKR_OK } else { call.forward() }
+}
+
+fn set_pin_crashes(call: &Call<'_>) -> CK_RV {
+    static HAS_LOGGED_IN: AtomicBool = AtomicBool::new(false);
+    let rv = call.forward();
+    if call.is(F::C_Login) {
+        HAS_LOGGED_IN.store(true, Ordering::SeqCst);
+    } else if rv == CKR_OK && call.input(1) != call.input(3) && HAS_LOGGED_IN.load(Ordering::SeqCst) {
+        memory::crash();
+    }
+    rv
+}
+
+/// The PIN before the last one is taken for the last one.
+fn set_pin_beside(call: &Call<'_>) -> CK_RV {
+    static CHANGE: Memo<Option<(Vec<u8>, Vec<u8>)>> = Memo::new(None);
+    let mut change = held(&CHANGE);
+    if call.is(F::C_SetPIN) {
+        let rv = call.forward();
+        if rv == CKR_OK {
+            *change = Some((call.input(1), call.input(3)));
+        }
+        return rv;
+    }
+    match change.as_mut() {
+        Some((old, new)) if *old == call.input(2) => {
+            call.with(&[(2, memory::address(new.as_mut_slice())), (3, new.len())])
+        }
+        _ => call.forward(),
+    }
 }
 
 fn count_hidden(call: &Call<'_>) -> CK_RV {

@@ -1,5 +1,7 @@
 //! Chapters 4.1 and 5.7: objects that are made, read, changed, copied and destroyed otherwise than asked.
 
+use std::collections::BTreeSet;
+
 use cryptoki_sys::*;
 
 use super::faults;
@@ -37,10 +39,39 @@ faults! {
     "copy-uncopyable" [C_CopyObject] |call| call.instead_of(&[CKR_ACTION_PROHIBITED], CKR_OK), "4.1.3 Copying objects", "CKA_COPYABLE false is passed over", ["objects.copy-uncopyable"];
     "copy-other-class" [C_CopyObject] |call| call.with_template(2, &mut call.template(2).without(CKA_CLASS)), "4.1.3 Copying objects", "a copy may be asked to be of another class", ["objects.copy-class"];
     "destroy-does-nothing" [C_DestroyObject] |_| CKR_OK, "5.7.3 C_DestroyObject", "C_DestroyObject only says that it is done", ["objects.destroy" "find.token-object"];
+    "destroyed-comes-back" [C_Initialize C_DestroyObject C_FindObjects C_GetAttributeValue] destroyed_comes_back, "5.7.3 C_DestroyObject", "a destroyed object is hidden until the module starts again", ["objects.next-start" "objects.next-process"];
+    "token-object-forgotten" [C_CreateObject] |call| call.with_template(1, &mut call.template(1).and(CKA_TOKEN, &[CK_FALSE])), "4.4 Storage objects", "a token object ends with its session", ["objects.next-start" "objects.next-process" "find.token-object"];
     "destroy-indestructible" [C_DestroyObject] |call| call.instead_of(&[CKR_ACTION_PROHIBITED], CKR_OK), "5.7.3 C_DestroyObject", "CKA_DESTROYABLE false is passed over", ["objects.destroy-indestructible"];
     "handle-reused" [C_DestroyObject C_CreateObject] handle_reused, "5.7.1 C_CreateObject (use after free)", "the handle of a destroyed object is given to the next", ["objects.handle-not-reused"];
     "size-of-nothing" [C_GetObjectSize] |call| call.waved_through(), "5.7.4 C_GetObjectSize", "handles of nothing have a size", ["objects.size-unknown-handle"];
     "size-zero" [C_GetObjectSize] size_zero, "5.7.4 C_GetObjectSize", "an object has no size", ["objects.size"];
+}
+
+fn destroyed_comes_back(call: &Call<'_>) -> CK_RV {
+    static HIDDEN: Memo<BTreeSet<usize>> = Memo::new(BTreeSet::new());
+    let mut hidden = held(&HIDDEN);
+    match call.function {
+        F::C_Initialize => {
+            hidden.clear();
+            call.forward()
+        }
+        F::C_DestroyObject => {
+            hidden.insert(call.word(1));
+            CKR_OK
+        }
+        F::C_FindObjects => loop {
+            let rv = call.forward();
+            let found: Vec<usize> = memory::list(call.word(1), call.pointed(3));
+            let shown: Vec<usize> = found.iter().copied().filter(|object| !hidden.contains(object)).collect();
+            memory::put(call.word(1), &shown);
+            memory::write(call.word(3), shown.len());
+            if rv != CKR_OK || found.is_empty() || !shown.is_empty() {
+                return rv;
+            }
+        },
+        _ if hidden.contains(&call.word(1)) => CKR_OBJECT_HANDLE_INVALID,
+        _ => call.forward(),
+    }
 }
 
 /// Says that a read-only attribute was changed.

@@ -1,6 +1,7 @@
 //! Chapter 5.19: numbers that are not random.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptoki_sys::*;
 
@@ -19,6 +20,57 @@ faults! {
     "random-of-seed" [C_SeedRandom C_GenerateRandom] random_of_seed, "5.19.1 C_SeedRandom", "the seed is all that random bytes depend on", ["random.seed-not-result"];
     "random-seed-general" [C_SeedRandom] |_| CKR_GENERAL_ERROR, "5.19.1 C_SeedRandom", "a seed is CKR_GENERAL_ERROR", ["random.seed"];
     "random-same-after-fork" [C_GenerateRandom] random_same_after_fork, "5.19.2 C_GenerateRandom, fork", "a child process has its parent's random bytes", ["fork.random"];
+    "random-same-each-process" [C_GenerateRandom] same_each_process, "5.19.2 C_GenerateRandom", "every process has the same random bytes", ["random.next-process"];
+    "random-same-each-start" [C_Initialize C_GenerateRandom] same_each_process, "5.19.2 C_GenerateRandom", "the random bytes begin anew with C_Initialize", ["random.next-start" "random.next-process"];
+    "key-same-each-process" [C_GenerateKey] key_each_process, "5.18.1 C_GenerateKey", "the first key that a process makes is always the same", ["random.next-process"];
+    "nonce-same-each-process" [C_Sign] nonce_each_process, "6.3 ECDSA", "the first nonce of a process is always the same", ["random.next-process"];
+}
+
+/// Numbers that only look random: the n-th of every process is the same (SplitMix64).
+fn looks_random(length: usize) -> Vec<u8> {
+    let next = || {
+        let state = STREAM.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    std::iter::repeat_with(next).flat_map(u64::to_ne_bytes).take(length).collect()
+}
+
+static STREAM: AtomicU64 = AtomicU64::new(1);
+
+fn same_each_process(call: &Call<'_>) -> CK_RV {
+    if call.is(F::C_Initialize) {
+        STREAM.store(1, Ordering::SeqCst);
+        return call.forward();
+    }
+    changed(call, |bytes| looks_random(bytes.len()))
+}
+
+/// Brings a key instead of making one.
+fn key_each_process(call: &Call<'_>) -> CK_RV {
+    let template = call.template(2);
+    let length =
+        template.value(CKA_VALUE_LEN).and_then(|length| Some(usize::from_ne_bytes(length.try_into().ok()?)));
+    let Some(length) = length else { return call.forward() };
+    let mut template = template.without(CKA_VALUE_LEN).and(CKA_VALUE, &looks_random(length));
+    let words = [
+        call.word(0),
+        memory::address(template.attributes.as_mut_slice()),
+        template.attributes.len(),
+        call.word(4),
+    ];
+    call.aside(F::C_CreateObject, &words)
+}
+
+/// The first half of a signature shows its nonce.
+fn nonce_each_process(call: &Call<'_>) -> CK_RV {
+    let rv = call.forward();
+    let signature = call.given(3);
+    if rv == CKR_OK && signature.len() == 64 && call.word(3) != 0 {
+        call.give(3, &[looks_random(32), signature.into_iter().skip(32).collect()].concat());
+    }
+    rv
 }
 
 /// Changes random bytes.

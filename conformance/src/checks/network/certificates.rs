@@ -2,7 +2,6 @@
 //! configuration as the process begins, so each is tried in a process of its own with another environment variable
 //! (`--bad-client`, `--bad-server`).
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
@@ -12,7 +11,8 @@ use crate::bench::{Bench, Slots, Target};
 use crate::check::{Stop, Verdict, each, ensure, table};
 use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
-use crate::runner::process::{end, read_lines, tell};
+use crate::runner::again::run_again;
+use crate::runner::process::tell;
 use crate::rv;
 
 table! {
@@ -122,35 +122,12 @@ fn try_each(bench: &Bench, settings: &[(String, String)], option: &str) -> Verdi
     each(
         settings,
         |(name, value)| format!("{name}={value}"),
-        |(name, value)| probe(name, value, desk.limit)?.judge(desk.limit),
+        |(name, value)| {
+            // A few calls, each of which may take that long.
+            let probe: Probe = run_again(&["--probe"], Some((name, value)), desk.limit * 4)?;
+            probe.judge(desk.limit)
+        },
     )
-}
-
-/// Runs this program once more with another environment.
-fn probe(name: &str, value: &str, limit: Duration) -> Result<Probe, Stop> {
-    let failed =
-        |error: &dyn std::fmt::Display| Stop::Skipped(format!("cannot start a child process: {error}"));
-    let mut child = Command::new(std::env::current_exe().map_err(|error| failed(&error))?)
-        .args(std::env::args_os().skip(1))
-        .arg("--probe")
-        .env(name, value)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| failed(&error))?;
-    let lines = read_lines::<Probe>(&mut child).map_err(|error| failed(&error))?;
-    // A few calls, each of which may take that long.
-    let heard = lines.recv_timeout(limit * 4);
-    let ended = end(&mut child, if heard.is_ok() { limit } else { Duration::ZERO });
-    match (heard, ended) {
-        (Ok(probe), Ok(_)) => Ok(probe),
-        (Err(_), Ok(status)) => {
-            let seen = status.map_or_else(|| "no answer".to_owned(), |status| format!("it ended: {status}"));
-            Err(Stop::graded(Severity::High, "return values", seen))
-        }
-        (_, Err(reason)) => Err(failed(&reason)),
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use zeroize::Zeroizing;
+use strongroom_shared::secret::Wiped;
 
 use super::{
     blame::{Abort, Blame, Refusal, Reject, Rejected},
@@ -24,9 +24,9 @@ pub struct Ceremony<T> {
     /// What this end is addressed as.
     address: To,
     round: u8,
-    mailbox: BTreeMap<Party, Zeroizing<Vec<u8>>>,
+    mailbox: BTreeMap<Party, Wiped>,
     /// What faster parties have said of the next round already.
-    early: BTreeMap<Party, Zeroizing<Vec<u8>>>,
+    early: BTreeMap<Party, Wiped>,
     parties: BTreeSet<Party>,
     protocol: Box<dyn Machine<T>>,
 }
@@ -190,7 +190,7 @@ pub(super) struct First<T> {
 }
 
 /// The bodies of a round, by sender.
-pub(super) type Mailbox = BTreeMap<Party, Zeroizing<Vec<u8>>>;
+pub(super) type Mailbox = BTreeMap<Party, Wiped>;
 
 /// One protocol between two rounds, behind the machine.
 pub(super) trait Machine<T>: Send {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use zeroize::{Zeroize, Zeroizing};
+use strongroom_shared::secret::{Wiped, wipe};
 
 use super::party::{CeremonyId, Epoch, KeyId, Party, Setup};
 
@@ -33,7 +33,7 @@ pub struct Outgoing {
     /// Whom it is for.
     pub to: To,
     /// The envelope. It may hold shares: not to be logged or stored.
-    pub bytes: Zeroizing<Vec<u8>>,
+    pub bytes: Wiped,
 }
 
 /// A message as it came in.
@@ -59,7 +59,7 @@ impl fmt::Debug for Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        wipe(&mut self.bytes);
     }
 }
 
@@ -162,21 +162,21 @@ impl Envelope {
         }
     }
 
-    pub fn into_body(mut self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(std::mem::take(&mut *self.body))
+    pub fn into_body(mut self) -> Wiped {
+        std::mem::take(&mut *self.body).into()
     }
 }
 
 impl Drop for Envelope {
     fn drop(&mut self) {
-        self.body.zeroize();
+        wipe(&mut self.body);
     }
 }
 
 /// What a protocol wants to say.
 pub(super) struct Letter {
     pub to: To,
-    pub body: Zeroizing<Vec<u8>>,
+    pub body: Wiped,
 }
 
 /// The encoding of public things.
@@ -187,8 +187,8 @@ pub(super) fn encode(value: &impl Encode<()>) -> Vec<u8> {
 }
 
 /// The encoding of something that holds up to `secret` bytes of secrets: the buffer does not move while it grows.
-pub(super) fn encode_secret(value: &impl Encode<()>, secret: usize) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(secret + SLACK));
+pub(super) fn encode_secret(value: &impl Encode<()>, secret: usize) -> Wiped {
+    let mut bytes = Wiped::from(Vec::with_capacity(secret + SLACK));
     write(&mut bytes, value);
     bytes
 }

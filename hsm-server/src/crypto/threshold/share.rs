@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use zeroize::Zeroizing;
+use strongroom_shared::secret::Wiped;
 
 use super::{
     blame::Refusal,
@@ -185,7 +185,7 @@ impl Share {
     ///
     /// # Errors
     /// The library cannot write its state.
-    pub fn to_secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    pub fn to_secret_bytes(&self) -> Result<Wiped, Refusal> {
         let secret = self.secret.to_secret_bytes()?;
         let length = secret.len();
         let stored = Stored {

@@ -29,7 +29,7 @@ use super::{
     },
     certificate::{self, sha256},
     import::Whole,
-    keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord},
+    keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord, erase_active},
     proof::{self, Proof},
     words::{Account, Warrant},
 };
@@ -166,10 +166,7 @@ impl<P: Platform> Vault<P> {
             order: pending.order.clone(),
             made: Some(self.platform.now()),
         };
-        let mut change = Change::new();
-        for path in partition.shared.active_rows(partition.id, id) {
-            change = change.delete(path);
-        }
+        let mut change = erase_active(Change::new(), partition.id, id);
         for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
             change = change.delete(Path::Pending(partition.id, id, waiting));
         }
@@ -265,9 +262,7 @@ impl<P: Platform> Vault<P> {
             self.check_leave(&view, read, warrant)?;
         }
         let former = self.replaced(partition, read, Some(&active))?.ok_or(FaultCode::Internal)?;
-        let mut rows = partition.shared.rows(partition.id, *id);
-        rows.retain(|row| !matches!(row, Path::Former(..)));
-        let change = rows.into_iter().fold(Change::new(), Change::delete);
+        let change = partition.shared.erase(Change::new(), partition.id, *id);
         let change = change.put(Path::Former(partition.id, *id), &former);
         let change = change.delete(Path::Object(partition.id, *id));
         let (children, change) = partition.leave_children(*id, change);

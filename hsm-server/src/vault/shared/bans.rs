@@ -6,7 +6,10 @@
 //! the one that declared it. Descendants have their master's state with the other nodes, so a ban over one of the family is
 //! a ban over all of it.
 
-use std::{collections::BTreeSet, sync::PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
@@ -91,18 +94,16 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        going: &Going,
+        (going, shared): (&Going, &SharedKey),
         against: Party,
     ) -> Result<SignedBan, Error> {
-        let About { partition, object, .. } = &going.about;
-        let (Some(shared), Some(identity)) = (partition.shared.family(*object), self.cluster.identity())
-        else {
-            return Err(FaultCode::Internal.into());
-        };
+        let About { partition, .. } = &going.about;
+        let identity = self.cluster.identity().ok_or(FaultCode::Internal)?;
+        // Of the shares that signed, whatever the key's are by now.
         let public = shared.share.public();
         let ban = Ban { key: public.key(), epoch: public.epoch(), reporter: going.me, against };
         let signed = SignedBan::new(ban, view.document.membership().cluster, &identity);
-        self.keep_bans(context, partition, &shared, vec![signed.clone()])?;
+        self.keep_bans(context, partition, shared, vec![signed.clone()])?;
         Ok(signed)
     }
 
@@ -168,7 +169,16 @@ impl<P: Platform> Vault<P> {
         partition: &Partition,
         shared: &SharedKey,
     ) -> Result<(), Error> {
+        if shared.has_kept_bans() {
+            return Ok(());
+        }
         let object = shared.id();
+        // So that none is written beside a share that has been replaced meanwhile: its bans have ended with it.
+        let _turn = partition.object_turn();
+        let active = partition.shared.key(object);
+        if active.is_none_or(|active| !std::ptr::eq(Arc::as_ptr(&active), shared)) {
+            return Ok(());
+        }
         shared.keep_bans(|bans| {
             self.change(context, Change::new().put(Path::Bans(partition.id, object), bans)).inspect_err(|error| {
                 tracing::error!(key = %object, %error, "a ban is not on disk: this key signs nothing until it is");

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -13,6 +13,7 @@ use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
 use super::{
     super::Error,
+    keys::SharedKey,
     lately::Lately,
     party::About,
     plan::Plan,
@@ -25,17 +26,28 @@ use crate::{
 };
 
 const SECOND: Time = 1_000_000;
+const HOUR: Time = 3600 * SECOND;
+/// How many proofs of a key's shares one coordinator may have a node sign in an hour. One that begins them itself tries
+/// six times, and signs at most two for each.
+const PROOFS: u8 = 12;
+
 /// What a node does about the shares of a key from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Chore {
-    /// It begins a refresh or a proof by itself.
+    /// It looks whether it is to begin a refresh, or asks the others for the proof of a key's shares.
     Begin,
+    /// It has the shares of a key prove that they sign.
+    Prove,
+    /// It begins a refresh by the schedule that has not come about.
+    Refresh,
     /// It takes part in a refresh by the schedule, whoever begins it.
     Scheduled,
     /// It asks the others how far they are.
     Ask,
     /// It asks the others for the certificate of a share that has waited for long.
     Wait,
+    /// It puts on record that it does not believe what others say of the key.
+    Tell,
 }
 
 impl Chore {
@@ -43,8 +55,8 @@ impl Chore {
     const fn pause(self) -> Time {
         match self {
             Self::Begin | Self::Wait => 15 * SECOND,
-            Self::Ask => 600 * SECOND,
-            Self::Scheduled => 3600 * SECOND,
+            Self::Ask | Self::Prove | Self::Refresh => 600 * SECOND,
+            Self::Scheduled | Self::Tell => HOUR,
         }
     }
 }
@@ -112,8 +124,8 @@ pub struct Going {
 
 /// The state of a ceremony.
 pub enum Work {
-    /// A signature.
-    Signing(Ceremony<Held>),
+    /// A signature, and the shares that sign: those of its key, or of the master that it descends from.
+    Signing(Ceremony<Held>, Arc<SharedKey>),
     /// New shares, and what becomes of them.
     Making(Ceremony<Outcome>, Box<Plan>),
 }
@@ -131,6 +143,9 @@ struct Table {
     begun: HashMap<NodeId, Lately<CeremonyId, ()>>,
     /// When keys are looked after again.
     turns: HashMap<(Chore, ObjectId), Time>,
+    refreshed: Option<ObjectId>,
+    /// How many proofs of a key's shares a coordinator has begun, and until when that counts.
+    proofs: HashMap<(NodeId, ObjectId), (u8, Time)>,
 }
 
 struct Entry {
@@ -247,5 +262,30 @@ impl Ceremonies {
         }
         table.turns.insert((chore, key), now.saturating_add(chore.pause()));
         true
+    }
+
+    /// Something was done about a key's shares, and has taken its time: the pause begins now.
+    pub fn rest(&self, chore: Chore, key: ObjectId, now: Time) {
+        self.table().turns.insert((chore, key), now.saturating_add(chore.pause()));
+    }
+
+    /// The key that this node refreshed last by the schedule.
+    pub fn refreshed(&self) -> Option<ObjectId> {
+        self.table().refreshed
+    }
+
+    /// This one is refreshed by the schedule now.
+    pub fn refresh(&self, key: ObjectId) {
+        self.table().refreshed = Some(key);
+    }
+
+    /// Whether a coordinator may have this node sign another proof of a key's shares.
+    pub fn may_prove(&self, coordinator: NodeId, key: ObjectId, now: Time) -> bool {
+        let mut table = self.table();
+        table.proofs.retain(|_, (_, until)| now < *until);
+        let (begun, _) = table.proofs.entry((coordinator, key)).or_insert((0, now.saturating_add(HOUR)));
+        let may = *begun < PROOFS;
+        *begun = begun.saturating_add(1);
+        may
     }
 }

@@ -207,11 +207,9 @@ impl<P: Platform> Vault<P> {
         let membership = view.document.membership();
         let own = Own { shared: partition.shared.key(id), partition: &partition, node: identity.public() };
         let banned = self.hear_of_bans(context, &own, &old, &renewal.bans)?;
-        if let Some(shared) = own.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch()) {
-            let untold = shared.unknown_to(&renewal.bans);
-            if !untold.is_empty() {
-                return Ok(Renewing::Behind(untold));
-            }
+        let untold = own.unknown_to(&renewal.bans, &old);
+        if !untold.is_empty() {
+            return Ok(Renewing::Behind(untold));
         }
         let (act, by) = self.check_order(view, &renewal, &old, &own, banned)?;
         let to = Move::of(&act, &old)?;
@@ -220,6 +218,14 @@ impl<P: Platform> Vault<P> {
             return Err(forbidden("the coordinator means another act than the one that was ordered"));
         }
         let parties = to.parties(&old, &renewal.dealers, membership)?;
+        if let Some(shared) = own.shared_of(&old) {
+            // One that was put back to an old copy may have forgotten that it takes two to order this.
+            self.hear_before(view, shared, &parties, &coordinator)?;
+            let untold = own.unknown_to(&renewal.bans, &old);
+            if !untold.is_empty() {
+                return Ok(Renewing::Behind(untold));
+            }
+        }
         let me = parties.iter().find(|(_, member)| member.identity == own.node).map(|(party, _)| *party);
         let setup = setup(me.ok_or_else(|| forbidden("this node has no part in it"))?);
         if setup.key != old.public.key() {
@@ -266,7 +272,7 @@ impl<P: Platform> Vault<P> {
         old: &Old,
         bans: &[SignedBan],
     ) -> Result<bool, Error> {
-        match own.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch()) {
+        match own.shared_of(old) {
             Some(shared) => {
                 self.learn(context, own.partition, shared, bans)?;
                 Ok(!shared.bans().is_empty())
@@ -346,6 +352,16 @@ fn detail(
 }
 
 impl Own<'_> {
+    /// The key, if the share here is one of those that there are.
+    fn shared_of(&self, old: &Old) -> Option<&Arc<SharedKey>> {
+        self.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch())
+    }
+
+    /// The bans that whoever told these does not know.
+    fn unknown_to(&self, told: &[SignedBan], old: &Old) -> Vec<SignedBan> {
+        self.shared_of(old).map(|shared| shared.unknown_to(told)).unwrap_or_default()
+    }
+
     /// Whether the shares that there are, as the coordinator says, are those that this node knows. Whoever holds a share
     /// compares, whether it deals or not: the certificate alone says only what the nodes that it names say. One that
     /// is to get a share again, or knows that it has lost this one, has an older share of the same key.

@@ -51,8 +51,8 @@ impl<P: Platform> Vault<P> {
         if partition.shared.key(id).is_none() {
             // One that waits must not come to life when its certificate arrives late.
             if destruction == Destruction::Do && partition.shared.holds(id) {
-                let rows = partition.shared.rows(partition.id, id);
-                self.change(context, rows.into_iter().fold(Change::new(), Change::delete))?;
+                let change = partition.shared.erase(Change::new(), partition.id, id);
+                self.change(context, change)?;
                 partition.shared.remove(id);
             }
             return Ok(());
@@ -72,8 +72,7 @@ impl<P: Platform> Vault<P> {
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
-                let rows = partition.shared.rows(partition.id, id).into_iter();
-                let change = rows.fold(Change::new(), Change::delete);
+                let change = partition.shared.erase(Change::new(), partition.id, id);
                 // Those that wait must not come to life without it.
                 let forget =
                     |change: Change, child: &ObjectId| change.delete(Path::Child(partition.id, *child));

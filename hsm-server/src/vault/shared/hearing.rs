@@ -186,12 +186,12 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Hears what the other holders of a key know, as far as that is still to be done, before this node signs with
-    /// `parties`. A coordinator tells its bans itself.
+    /// `parties`, or lets the shares become others. A coordinator tells its bans itself.
     ///
     /// # Errors
     /// `QuorumMissing`: one of those with whom it is to sign has not said which bans it knows since this node was
     /// started.
-    pub(super) fn hear_before_signing(
+    pub(super) fn hear_before(
         &self,
         view: &View,
         shared: &SharedKey,
@@ -203,6 +203,9 @@ impl<P: Platform> Vault<P> {
         let other = |member: &Member| member.id != me && member.id != coordinator.node;
         let signs = |member: &Member| parties.values().any(|party| party.id == member.id);
         let mut members: Vec<Member> = shared.members(view.document.membership()).into_values().collect();
+        // Who only gets a share knows of no ban.
+        let needed: Vec<Member> =
+            members.iter().filter(|member| other(member) && signs(member)).cloned().collect();
         members.retain(|member| {
             let mut state = hearing.state();
             let due =
@@ -222,7 +225,7 @@ impl<P: Platform> Vault<P> {
                 }
             }
         });
-        match parties.values().find(|member| other(member) && !hearing.has_heard(member.id)) {
+        match needed.iter().find(|member| !hearing.has_heard(member.id)) {
             None => Ok(()),
             Some(silent) => Err(Error::caller(
                 FaultCode::QuorumMissing,

@@ -290,6 +290,12 @@ impl std::fmt::Debug for SharedKeys {
     }
 }
 
+/// Has the store hold nothing of a key's active share any more.
+pub fn erase_active(change: Change, partition: PartitionId, id: ObjectId) -> Change {
+    let rows = [Path::Share(partition, id), Path::Bans(partition, id), Path::Standing(partition, id)];
+    rows.into_iter().fold(change, Change::delete_if_there)
+}
+
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -411,25 +417,11 @@ impl SharedKeys {
         self.children.wipe(id);
     }
 
-    /// The rows of the store that belong to an active share.
-    pub fn active_rows(&self, partition: PartitionId, id: ObjectId) -> Vec<Path> {
-        let Some(key) = self.key(id) else { return Vec::new() };
-        let bans = key.bans.read().unwrap_or_else(PoisonError::into_inner).known.is_empty();
-        let standing = key.standing() == StandingRecord::default();
-        let rows = [
-            (true, Path::Share(partition, id)),
-            (!bans, Path::Bans(partition, id)),
-            (!standing, Path::Standing(partition, id)),
-        ];
-        rows.into_iter().filter(|(there, _)| *there).map(|(_, path)| path).collect()
-    }
-
-    /// The rows of the store that belong to a key.
-    pub fn rows(&self, partition: PartitionId, id: ObjectId) -> Vec<Path> {
-        let mut rows = self.active_rows(partition, id);
-        rows.extend(self.waiting(id).into_iter().map(|epoch| Path::Pending(partition, id, epoch)));
-        rows.extend(self.former(id).map(|_| Path::Former(partition, id)));
-        rows
+    /// Has the store hold nothing of a key any more.
+    pub fn erase(&self, change: Change, partition: PartitionId, id: ObjectId) -> Change {
+        let waiting = self.waiting(id).into_iter().map(|epoch| Path::Pending(partition, id, epoch));
+        let change = waiting.fold(erase_active(change, partition, id), Change::delete_if_there);
+        change.delete_if_there(Path::Former(partition, id))
     }
 
     /// What is to be removed from the store with all of them.
@@ -438,7 +430,7 @@ impl SharedKeys {
         let mut ids: BTreeSet<ObjectId> = self.read().keys().copied().collect();
         ids.extend(pending.keys().map(|(id, _)| *id));
         ids.extend(self.all_former());
-        let change = ids.into_iter().flat_map(|id| self.rows(partition, id)).fold(change, Change::delete);
+        let change = ids.into_iter().fold(change, |change, id| self.erase(change, partition, id));
         self.children.forget(change, partition)
     }
 

@@ -80,7 +80,7 @@ impl<P: Platform> Vault<P> {
         to: Option<Party>,
         text: &[u8],
     ) -> Result<Content, Error> {
-        let text = SecretBytes(text.to_vec().into());
+        let text = SecretBytes(text.into());
         let coordinator = going.coordinator.node;
         let Some((to, receiver)) = to.and_then(|to| Some((to, going.parties.get(&to)?))) else {
             return Ok(Content::Plain(text));

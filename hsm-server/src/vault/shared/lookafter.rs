@@ -1,5 +1,5 @@
-//! What a node does about the shares of its keys by itself, when it greets the others: it finishes what a crash or a
-//! silent node has left.
+//! What a node does about the shares of its keys by itself, once a second, while others greet and sign: it finishes what
+//! a crash or a silent node has left.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -35,10 +35,9 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 impl<P: Platform> Vault<P> {
     /// Asks the others for the certificates of the shares that wait here, and whether they have gone on without this
     /// node; has new shares show that they sign, so that those before them can be erased.
-    pub(in super::super) fn look_after_shares(&self, view: &View) {
-        if view.own.is_none() {
-            return;
-        }
+    pub(in super::super) fn look_after_shares(&self) {
+        let Some(view) = self.cluster.view().filter(|view| view.own.is_some()) else { return };
+        let view = &*view;
         let partitions: Vec<_> = {
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
             partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
@@ -92,10 +91,12 @@ impl<P: Platform> Vault<P> {
                     let later = reached(&account).filter(|(reached, _)| reached.0 >= epoch);
                     let Some((_, warrant)) = later else { continue };
                     let peer = peer(member);
-                    match self.activate(&mut self.about_shares(&peer, CallId::GenerateShared), &warrant) {
+                    let mut context = self.about_shares(&peer, CallId::GenerateShared);
+                    match self.activate(&mut context, &warrant) {
                         Ok(()) => return Ok(()),
                         Err(error) => {
                             tracing::warn!(key = %id, node = member.name, %error, "its certificate is not taken");
+                            self.tell_of(&mut context, id, &error);
                         }
                     }
                 }
@@ -129,8 +130,16 @@ impl<P: Platform> Vault<P> {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(key = %id, node = member.name, epoch = epoch.0, %error, "its later shares are not taken");
+                    self.tell_of(&mut context, id, &error);
                 }
             }
+        }
+    }
+
+    /// Puts on record what another node would have this one believe of a key, though not over and over.
+    fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
+        if self.cluster.ceremonies.is_turn(Chore::Tell, id, self.platform.uptime()) {
+            self.record_failure(context, error);
         }
     }
 

@@ -83,12 +83,13 @@ pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String
 }
 
 impl<P: Platform> Vault<P> {
-    /// Takes part in a ceremony.
+    /// Takes part in a ceremony. `checked` is its mandate, if that was checked already.
     pub(in super::super) fn begin_ceremony(
         &self,
         context: &mut Context<'_>,
         coordinator: Coordinator,
         begin: Begin,
+        checked: Option<&CheckedMandate>,
     ) -> Result<Progress, Error> {
         let view = self.cluster.view().filter(|view| view.own.is_some());
         let view = view.ok_or_else(|| forbidden("this server is in no cluster"))?;
@@ -96,7 +97,7 @@ impl<P: Platform> Vault<P> {
         let setup = |me| Setup { key, id, epoch, me };
         let begun = match task {
             Task::Sign { mandated, signers, bans } => {
-                let (mandate, shared) = self.shared_key(context, &mandated, key)?;
+                let (mandate, shared) = self.shared_key(context, (&mandated, checked), key)?;
                 let family = &shared.family;
                 family.check_current()?;
                 if family.epoch() != epoch {
@@ -162,11 +163,14 @@ impl<P: Platform> Vault<P> {
     fn shared_key(
         &self,
         context: &mut Context<'_>,
-        mandated: &Mandated,
+        (mandated, checked): (&Mandated, Option<&CheckedMandate>),
         key: threshold::KeyId,
     ) -> Result<(CheckedMandate, SigningKey), Error> {
         context.call = CallId::SignShared;
-        let mandate = self.check_mandate(mandated, CallId::Sign)?;
+        let mandate = match checked {
+            Some(mandate) => mandate.clone(),
+            None => self.check_mandate(mandated, CallId::Sign)?,
+        };
         context.subject.clone_from(&mandate.partition.rules().record.name);
         let wanted: Sign = meant(&mandate)?;
         (context.object, context.mechanism) = (Some(wanted.key), Some(wanted.mechanism));
@@ -252,7 +256,7 @@ impl<P: Platform> Vault<P> {
         if parties.len() != signers.len() {
             return Err(forbidden("one of the signers is no member of the cluster"));
         }
-        self.hear_before_signing(view, &shared.family, &parties, &coordinator)?;
+        self.hear_before(view, &shared.family, &parties, &coordinator)?;
         if !shared.family.may_sign(&signers) {
             return Err(forbidden(
                 "another node knows that two of the signers must not sign together any more",
@@ -266,7 +270,7 @@ impl<P: Platform> Vault<P> {
             let (about, input) = self.allow(context, mandate, shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
             let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
-            Ok((about, Work::Signing(ceremony), outgoing))
+            Ok((about, Work::Signing(ceremony, Arc::clone(&shared.family)), outgoing))
         })
     }
 
@@ -338,9 +342,9 @@ impl<P: Platform> Vault<P> {
         let outgoing = match going.work.take() {
             // It has ended, and hands out the rest.
             None => Vec::new(),
-            Some(Work::Signing(ceremony)) => match ceremony.step(incoming) {
+            Some(Work::Signing(ceremony, family)) => match ceremony.step(incoming) {
                 Step::Continue(ceremony, outgoing) => {
-                    going.work = Some(Work::Signing(ceremony));
+                    going.work = Some(Work::Signing(ceremony, family));
                     outgoing
                 }
                 Step::Done(held, mut outgoing) => {
@@ -351,11 +355,11 @@ impl<P: Platform> Vault<P> {
                     outgoing
                 }
                 Step::Abort(abort) => {
-                    self.abort(context, view, going, abort)?;
+                    self.abort(context, view, going, abort, Some(&family))?;
                     Vec::new()
                 }
                 Step::Refused(ceremony, rejected) => {
-                    going.work = Some(Work::Signing(ceremony));
+                    going.work = Some(Work::Signing(ceremony, family));
                     return Err(Error::caller(FaultCode::Malformed, rejected.to_string()));
                 }
             },
@@ -369,7 +373,7 @@ impl<P: Platform> Vault<P> {
                     outgoing
                 }
                 Step::Abort(abort) => {
-                    self.abort(context, view, going, without_ban(abort))?;
+                    self.abort(context, view, going, abort, None)?;
                     Vec::new()
                 }
                 Step::Refused(ceremony, rejected) => {
@@ -381,26 +385,32 @@ impl<P: Platform> Vault<P> {
         self.post(view, id, going, outgoing)
     }
 
-    /// Puts on record who broke a ceremony, and bans a pair for good where that is called for.
+    /// Puts on record who broke a ceremony, and bans a pair for good where that is called for: where shares `sign`. Those
+    /// that were to be made and are not give nothing away, so whoever spoilt them is only to be blamed.
     fn abort(
         &self,
         context: &mut Context<'_>,
         view: &View,
         going: &mut Going,
         abort: Abort,
+        sign: Option<&Arc<SharedKey>>,
     ) -> Result<(), Error> {
         let reason = abort.to_string();
         tracing::warn!(ceremony = going.about.detail, reason, "a ceremony was broken off");
         let mut verdict = Verdict::of(reason.clone());
-        match abort.blame {
-            Blame::Culprits(parties) => verdict.culprits = parties,
-            Blame::Suspect(parties) => verdict.suspects = parties,
-            Blame::Recoverable => {}
+        match (abort.blame, sign) {
+            (Blame::Culprits(parties), _) => verdict.culprits = parties,
+            (Blame::Suspect(parties), _) => verdict.suspects = parties,
+            (Blame::Recoverable, _) => {}
             // Kept before anybody is told.
-            Blame::Ban(against) => verdict.ban = Some(self.declare_ban(context, view, going, against)?),
+            (Blame::Ban(against), Some(shared)) => {
+                verdict.ban = Some(self.declare_ban(context, view, (going, shared), against)?);
+            }
+            (Blame::Ban(against), None) => verdict.suspects = BTreeSet::from([against]),
         }
         context.detail = format!("{}: {reason}", going.about.detail);
-        self.log.append(self.record_of(context, Outcome::Failed))?;
+        // On disk before anybody is told.
+        self.log.commit(self.log.append(self.record_of(context, Outcome::Failed))?)?;
         context.recorded = true;
         going.end = Some(End::Aborted(verdict));
         Ok(())
@@ -429,14 +439,6 @@ impl<P: Platform> Vault<P> {
     /// How many bytes of letters go into one frame: half of it, because one letter more may follow.
     pub(super) const fn portion(&self) -> usize {
         self.settings.frame_bytes as usize / 2
-    }
-}
-
-/// Shares that were to be made and are not give nothing away: whoever spoilt them is to be blamed, and no pair banned.
-fn without_ban(abort: Abort) -> Abort {
-    match abort.blame {
-        Blame::Ban(party) => Abort { blame: Blame::Suspect(BTreeSet::from([party])), ..abort },
-        Blame::Culprits(_) | Blame::Recoverable | Blame::Suspect(_) => abort,
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     },
     ceremonies::{Chore, Coordinator, Going, Kind, Work},
     certificate::{self, sha256},
-    generate::ACTIVATION,
+    generate::{ACTIVATION, FIRST},
     keys::SharedKey,
     lookafter::PATIENCE,
     party::{About, digits, forbidden, names, refusal},
@@ -159,17 +159,34 @@ impl<P: Platform> Vault<P> {
         if subject.claim != claim || setup.epoch != subject.public.epoch() {
             return Err(forbidden("the coordinator means other shares than those that are active here"));
         }
+        // Whoever has erased what these shares replace knows that they sign, and the first of a key replace nothing.
         if !shared.standing().proofs.is_empty() {
             return Err(forbidden("these shares have shown that they sign"));
+        }
+        if setup.epoch == FIRST {
+            return Err(forbidden("these are the first shares of their key: they have nothing to show"));
         }
         if !shared.may_sign(&signers) {
             return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
         }
         let members = shared.members(view.document.membership());
+        if members.values().all(|member| member.id != coordinator.node) {
+            return Err(forbidden("the coordinator holds no share of this key"));
+        }
         let parties: BTreeMap<Party, Member> =
             members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
         if parties.len() != signers.len() {
             return Err(forbidden("one of the signers is no member of the cluster"));
+        }
+        self.hear_before(view, &shared, &parties, &coordinator)?;
+        if !shared.may_sign(&signers) {
+            return Err(forbidden(
+                "another node knows that two of the signers must not sign together any more",
+            ));
+        }
+        let now = self.platform.uptime();
+        if !self.cluster.ceremonies.may_prove(coordinator.node, id, now) {
+            return Err(forbidden("this node has had these shares show often enough lately that they sign"));
         }
         let about = About {
             partition,
@@ -189,7 +206,7 @@ impl<P: Platform> Vault<P> {
             let signing = Signing { input: self.proof_input(&subject, &signers)?, signers };
             let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
             let (ceremony, outgoing) = begun?;
-            Ok((about, Work::Signing(ceremony), outgoing))
+            Ok((about, Work::Signing(ceremony, Arc::clone(&shared)), outgoing))
         })
     }
 
@@ -359,8 +376,14 @@ impl<P: Platform> Vault<P> {
         if early || !self.all_well(view, &shared) {
             return Ok(());
         }
+        if !self.cluster.ceremonies.is_turn(Chore::Prove, id, now) {
+            return Ok(());
+        }
         let mut context = self.about_shares(&peer, CallId::RenewShares);
-        self.prove_shares(&mut context, view, (name, partition), id)
+        (context.subject, context.object) = (name.into(), Some(id));
+        let proven = self.prove_shares(&mut context, view, (name, partition), id);
+        self.cluster.ceremonies.rest(Chore::Prove, id, self.platform.uptime());
+        proven.inspect_err(|error| self.record_failure(&mut context, error))
     }
 
     /// Whether everybody who holds a share of a key is there.

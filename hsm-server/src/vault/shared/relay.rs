@@ -16,6 +16,7 @@ use super::{
     super::{
         Context, Error, Vault,
         cluster::View,
+        mandates::CheckedMandate,
         nodes::{Answer, NodeError, Question},
     },
     bans::SignedBan,
@@ -96,6 +97,8 @@ pub struct Relay<'a, P: Platform> {
     parties: BTreeMap<Party, Member>,
     own: Option<Party>,
     lead: Lead,
+    /// What the application wants, if this node has checked its word.
+    mandate: Option<&'a CheckedMandate>,
     until: Time,
     patience: Duration,
     begun: BTreeSet<Party>,
@@ -131,6 +134,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             parties,
             own,
             lead,
+            mandate: None,
             until,
             patience,
             begun: BTreeSet::new(),
@@ -141,6 +145,12 @@ impl<'a, P: Platform> Relay<'a, P> {
             ends: BTreeMap::new(),
             collected: Vec::new(),
         })
+    }
+
+    /// A ceremony that this mandate is for, which this node has checked: its own part need not check it again.
+    pub const fn of(mut self, mandate: &'a CheckedMandate) -> Self {
+        self.mandate = Some(mandate);
+        self
     }
 
     /// How it ended at each party.
@@ -287,7 +297,9 @@ impl<'a, P: Platform> Relay<'a, P> {
 
     fn own_part(&self, context: &mut Context<'_>, question: Question) -> Result<Progress, Error> {
         match question {
-            Question::Begin(begin) => self.vault.begin_ceremony(context, self.coordinator.clone(), begin),
+            Question::Begin(begin) => {
+                self.vault.begin_ceremony(context, self.coordinator.clone(), begin, self.mandate)
+            }
             Question::Step { id, parcels } => self.own_step(context, id, parcels),
             Question::Vouch
             | Question::MayDerive(_)

@@ -1,10 +1,12 @@
 //! Refreshes by the schedule: nobody orders them, so every node holds them against its own clock and its own setting,
 //! and a bad one cannot have the others make shares all day.
 
+use std::sync::{Arc, PoisonError};
+
 use strongroom_shared::{object::ObjectId, wire::CallId};
 
 use super::{
-    super::{Error, Vault, cluster::View},
+    super::{Error, Vault, cluster::View, partition::Partition},
     ceremonies::Chore,
     certificate::sha256,
     keys::SharedKey,
@@ -20,7 +22,7 @@ const HOUR: Time = 3600 * 1_000_000;
 
 /// When a node begins the refresh of shares that became active at `made`: after as many hours as are set, and up to a
 /// quarter more, another time at each node and for each key.
-fn due(made: Time, hours: u64, node: &[u8; 32], key: ObjectId, epoch: u64) -> Time {
+fn due_at(made: Time, hours: u64, node: &[u8; 32], key: ObjectId, epoch: u64) -> Time {
     let period = HOUR.saturating_mul(hours);
     let mix = sha256(&[&node[..], &key.0, &epoch.to_be_bytes()].concat());
     let share = u64::from(u16::from_be_bytes([mix[0], mix[1]]));
@@ -58,34 +60,42 @@ impl<P: Platform> Vault<P> {
         let (Some(identity), true) = (self.cluster.identity(), hours > 0) else { return Ok(()) };
         let (node, now) = (identity.public(), self.platform.now());
         let partitions: Vec<_> = {
-            let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            partitions
-                .iter()
-                .map(|(name, partition)| (name.clone(), std::sync::Arc::clone(partition)))
-                .collect()
+            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
         };
-        for (name, partition) in partitions {
-            for (id, shared) in partition.shared.keys() {
-                if now < due(shared.made, hours, &node, id, shared.epoch().0) {
-                    continue;
-                }
-                if !self.cluster.ceremonies.is_turn(Chore::Begin, id, self.platform.uptime()) {
-                    continue;
-                }
-                if !shared.bans().is_empty() || shared.check_current().is_err() {
-                    tracing::warn!(key = %id, "not refreshed by the schedule: an administrator has to act, see `hsmctl key`");
-                    continue;
-                }
-                if !self.all_well(view, &shared) {
-                    tracing::warn!(key = %id, "not refreshed by the schedule: not every node that holds a share is there");
-                    continue;
-                }
-                let peer = self.own_peer(view)?;
-                let mut context = self.about_shares(&peer, CallId::RenewShares);
-                let subject = Subject { name: &name, partition: &partition, id };
-                self.renew_shares(&mut context, view, subject, None, &OrderedAct::Refresh)?;
-                return Ok(());
+        let of_partition = |(name, partition): (String, Arc<Partition>)| {
+            let keys = partition.shared.keys().into_iter();
+            keys.map(|(id, shared)| (id, shared, name.clone(), Arc::clone(&partition))).collect::<Vec<_>>()
+        };
+        let mut due: Vec<_> = partitions.into_iter().flat_map(of_partition).collect();
+        due.retain(|(id, shared, ..)| now >= due_at(shared.made, hours, &node, *id, shared.epoch().0));
+        // Each in its turn: one that never comes about keeps no other one waiting.
+        let last = self.cluster.ceremonies.refreshed();
+        due.sort_by_key(|(id, ..)| (Some(*id) <= last, *id));
+        for (id, shared, name, partition) in due {
+            let is_turn = |chore| self.cluster.ceremonies.is_turn(chore, id, self.platform.uptime());
+            if !is_turn(Chore::Begin) {
+                continue;
             }
+            if !shared.bans().is_empty() || shared.check_current().is_err() {
+                tracing::warn!(key = %id, "not refreshed by the schedule: an administrator has to act, see `hsmctl key`");
+                continue;
+            }
+            if !self.all_well(view, &shared) {
+                tracing::warn!(key = %id, "not refreshed by the schedule: not every node that holds a share is there");
+                continue;
+            }
+            if !is_turn(Chore::Refresh) {
+                continue;
+            }
+            self.cluster.ceremonies.refresh(id);
+            let peer = self.own_peer(view)?;
+            let mut context = self.about_shares(&peer, CallId::RenewShares);
+            (context.subject, context.object) = (name.clone(), Some(id));
+            let subject = Subject { name: &name, partition: &partition, id };
+            let renewed = self.renew_shares(&mut context, view, subject, None, &OrderedAct::Refresh);
+            self.cluster.ceremonies.rest(Chore::Refresh, id, self.platform.uptime());
+            return renewed.map(drop).inspect_err(|error| self.record_failure(&mut context, error));
         }
         Ok(())
     }
@@ -97,10 +107,13 @@ mod tests {
 
     #[test]
     fn nodes_begin_after_the_time_that_is_set_and_not_all_at_once() {
-        let times: Vec<Time> = (0..16).map(|node| due(5, 24, &[node; 32], ObjectId([1; 16]), 3)).collect();
+        let times: Vec<Time> = (0..16).map(|node| due_at(5, 24, &[node; 32], ObjectId([1; 16]), 3)).collect();
         assert!(times.iter().all(|time| (5 + 24 * HOUR..=5 + 30 * HOUR).contains(time)), "{times:?}");
         let apart: std::collections::BTreeSet<Time> = times.iter().map(|time| time / 60_000_000).collect();
         assert!(apart.len() > 10, "{times:?}");
-        assert_ne!(due(5, 24, &[1; 32], ObjectId([1; 16]), 3), due(5, 24, &[1; 32], ObjectId([1; 16]), 4));
+        assert_ne!(
+            due_at(5, 24, &[1; 32], ObjectId([1; 16]), 3),
+            due_at(5, 24, &[1; 32], ObjectId([1; 16]), 4)
+        );
     }
 }

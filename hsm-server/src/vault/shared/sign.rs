@@ -144,7 +144,8 @@ impl<P: Platform> Vault<P> {
             SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 => Lead::Together,
             SchemeId::Ed25519 | SchemeId::Bip340 => Lead::First,
         };
-        let mut relay = Relay::new(self, view, parties, (until, PATIENCE), lead).map_err(Trouble::Own)?;
+        let mut relay =
+            Relay::new(self, view, parties, (until, PATIENCE), lead).map_err(Trouble::Own)?.of(mandate);
         if !signers.contains(&me) {
             // Whoever has others sign checks and records the same as if it signed.
             let detail = |client: &str| format!("others sign, for client {client}");

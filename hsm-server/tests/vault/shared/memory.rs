@@ -22,8 +22,7 @@ use strongroom_server::{
     door::Door,
     store::{Path, SealedStore},
 };
-use strongroom_shared::secret::Secret;
-use zeroize::Zeroizing;
+use strongroom_shared::secret::{Secret, Wiped};
 
 use super::*;
 
@@ -82,7 +81,7 @@ struct Watched {
 }
 
 impl Peers for Watched {
-    fn call(&self, node: NodeId, frame: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Unreachable> {
+    fn call(&self, node: NodeId, frame: &[u8], _: Duration) -> Result<Wiped, Unreachable> {
         let certificate = self.ring.lock().unwrap().as_ref().unwrap().certificate.clone();
         let port = self.places.get().unwrap()[&node];
         exchange(self.gate, 0, &[]);
@@ -90,7 +89,7 @@ impl Peers for Watched {
             minicbor::bytes::ByteVec::from(certificate),
             minicbor::bytes::ByteVec::from(frame.to_vec()),
         ));
-        Ok(Zeroizing::new(exchange(port, Ask::Deliver as u8, &asked.unwrap())))
+        Ok(Wiped::from(exchange(port, Ask::Deliver as u8, &asked.unwrap())))
     }
 
     fn gather(&self, ring: Arc<Ring>) {
@@ -149,6 +148,7 @@ fn answer(mut stream: TcpStream, house: &House, peers: &Watched, kept: &Mutex<Ve
         Ask::Beat => {
             node.world.platform.pass(20_000_000);
             node.vault.beat();
+            node.vault.tend();
             Vec::new()
         }
         Ask::Generate => {

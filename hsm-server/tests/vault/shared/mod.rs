@@ -134,6 +134,7 @@ impl House {
             self.nodes.iter().for_each(|node| {
                 use strongroom_server::door::Door;
                 node.vault.beat();
+                node.vault.tend();
             });
         }
     }

@@ -297,3 +297,73 @@ fn whoever_spoils_a_refresh_is_named_and_the_shares_are_as_they_were() {
     scene.house.beat();
     scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
 }
+
+#[test]
+fn one_bad_node_does_not_have_the_others_sign_proofs_all_day() {
+    let mut scene = Scene::new();
+    let proof = |scene: &Scene, talk: &Talk<'_>, attempt: u8| {
+        let question = Question::Certificate { partition: "trading".into(), key: scene.key };
+        let Ok(Reply::Certificate(account)) = talk.ask(&question) else { panic!() };
+        let whole: Certificate = minicbor::decode(&account.certificate.unwrap()).unwrap();
+        let task =
+            Task::Prove { signers: [1, 3].map(party).into(), claim: openssl::sha::sha256(&whole.claim) };
+        let (id, key, epoch) = (CeremonyId([attempt; 32]), KeyId(scene.key.0), scene.share.public().epoch());
+        talk.ask(&Question::Begin(Begin { id, key, epoch, task, parcels: Vec::new() }))
+    };
+    let talks = scene.talks();
+    let fault = proof(&scene, &talks[0], 100).unwrap_err();
+    assert!(fault.detail.contains("nothing to show"), "{fault}");
+    // Others replace them, and the bad node never says that they sign.
+    let begin = scene.begin(101, signed(&scene.order(), &[ANN]));
+    let share = scene.double.refresh(&talks, &scene.share, &begin);
+    drop(talks);
+    scene.share = share;
+    let talks = scene.talks();
+    let signed =
+        |from: u8| (from..from + 40).filter(|attempt| proof(&scene, &talks[0], *attempt).is_ok()).count();
+    assert_eq!(signed(110), 12);
+    let fault = proof(&scene, &talks[0], 150).unwrap_err();
+    assert!(fault.detail.contains("often enough"), "{fault}");
+    drop(talks);
+    // An hour later, in another session.
+    scene.house.nodes[0].world.platform.pass(3_600_000_000);
+    let talk = &scene.talks()[0];
+    assert!(proof(&scene, talk, 151).is_ok());
+}
+
+#[test]
+fn a_node_put_back_to_an_old_copy_hears_of_bans_before_it_lets_one_administrator_end_them() {
+    let mut scene = Scene::new();
+    let world = &scene.house.nodes[0].world;
+    let (store, sink) = (world.store.copy(), world.sink.copy());
+    // Both honest nodes hear of a ban, and one of them is put back to a copy from before.
+    let ban = scene.double.ban(KeyId(scene.key.0), Epoch(0), party(1));
+    let order = scene.order();
+    let told = |begin: &Begin| changed(begin, |renewal| renewal.bans = vec![ban.clone()]);
+    for talk in &scene.talks() {
+        let fault = talk.ask(&Question::Begin(told(&scene.begin(81, signed(&order, &[ANN]))))).unwrap_err();
+        assert!(fault.detail.contains("it takes 2"), "{fault}");
+    }
+    let world = &mut scene.house.nodes[0].world;
+    (world.store, world.sink) = (store, sink);
+    scene.house.restart(0);
+    let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    // The bad node is silent about it.
+    let silent = scene.begin(82, signed(&order, &[ANN]));
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(silent)) else { panic!() };
+    assert!(matches!(progress.end, Some(End::Behind(bans)) if bans == [ban.clone()]));
+    let fault = talk.ask(&Question::Begin(told(&scene.begin(83, signed(&order, &[ANN]))))).unwrap_err();
+    assert!(fault.detail.contains("it takes 2"), "{fault}");
+    // Whoever has not told yet what it knows is waited for.
+    drop(talk);
+    scene.house.restart(1);
+    scene.house.cut_off(&["a"]);
+    let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
+    let both = told(&scene.begin(84, signed(&order, &[ANN, BOB])));
+    let fault = talk.ask(&Question::Begin(both.clone())).unwrap_err();
+    assert!(fault.detail.contains("node a has not told"), "{fault}");
+    drop(talk);
+    scene.house.clear_up();
+    let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
+    assert!(talk.ask(&Question::Begin(Begin { id: CeremonyId([85; 32]), ..both })).is_ok());
+}

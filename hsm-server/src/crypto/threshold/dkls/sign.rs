@@ -15,7 +15,6 @@ use dkls23::protocols::{
 };
 use elliptic_curve::{FieldBytes, ops::Reduce, scalar::IsHigh};
 use minicbor::{Decode, Encode};
-use zeroize::Zeroizing;
 
 use super::{Curve, SForm, abort, index, party, read, write};
 use crate::crypto::threshold::{
@@ -70,7 +69,7 @@ impl<C: Curve> Common<C> {
 
     fn letter(&self, to: PartyIndex, body: Option<Vec<u8>>) -> Result<Letter, Abort> {
         let body = body.ok_or_else(|| Abort::new(Blame::Recoverable, "a message could not be written"))?;
-        Ok(Letter { to: To::Party(party(to, self.me)), body: Zeroizing::new(body) })
+        Ok(Letter { to: To::Party(party(to, self.me)), body: body.into() })
     }
 }
 
@@ -164,7 +163,7 @@ impl<C: Curve> Machine<Held> for RoundTwo<C> {
             u: *Weierstrass::<C>::scalar_bytes(&broadcast.u),
             w: *Weierstrass::<C>::scalar_bytes(&broadcast.w),
         };
-        let letter = Letter { to: To::Coordinator, body: Zeroizing::new(encode(&partial)) };
+        let letter = Letter { to: To::Coordinator, body: encode(&partial).into() };
         Ok(Turn::Done(Held::new(&common.terms, LAST, common.me, letter)))
     }
 }

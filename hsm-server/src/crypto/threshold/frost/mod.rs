@@ -5,6 +5,7 @@
 //! ends with the tweak of BIP 341 for a key without scripts: the public key is what comes out after it.
 
 mod generate;
+mod lately;
 mod renew;
 mod sign;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use frost_core::{
 use k256::Secp256k1;
 use zeroize::Zeroizing;
 
-use self::{generate::Generating, renew::Renewing};
+use self::{generate::Generating, lately::Lately, renew::Renewing};
 use super::{
     blame::{Abort, Blame, Refusal},
     ceremony::First,
@@ -68,6 +69,8 @@ pub struct Secret<S: Suite> {
     package: KeyPackage<S>,
     /// What it verifies signature shares with.
     public: PublicKeyPackage<S>,
+    /// The commitments that it read of late.
+    lately: Lately<S>,
 }
 
 impl<S: Suite> Secret<S> {
@@ -75,7 +78,7 @@ impl<S: Suite> Secret<S> {
     fn new(public: &PublicShares, me: Party, scalar: &[u8]) -> Result<Self, Refusal> {
         let package = key_package(public, me, scalar).map_err(|_| Refusal::Share)?;
         let public = public_package(public).map_err(|_| Refusal::Point)?;
-        Ok(Self { package, public })
+        Ok(Self { package, public, lately: Lately::default() })
     }
 
     fn scalar_bytes(&self) -> Zeroizing<Vec<u8>> {

@@ -13,9 +13,8 @@ use frost_core::{
 };
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use rand_core::OsRng;
-use zeroize::Zeroizing;
 
-use super::{Secret, Suite, abort, garbage, identifier};
+use super::{Lately, Secret, Suite, abort, garbage, identifier};
 use crate::crypto::threshold::{
     blame::{Abort, Blame, Refusal},
     ceremony::{First, Machine, Mailbox, Turn},
@@ -46,7 +45,7 @@ pub fn begin_with<S: Suite>(
     terms: Terms,
 ) -> Result<First<Held>, Refusal> {
     let own = nonces.commitments().serialize().map_err(|_| Refusal::Internal)?;
-    let letter = Letter { to: To::All, body: Zeroizing::new(own.clone()) };
+    let letter = Letter { to: To::All, body: own.clone().into() };
     let protocol = Committed {
         terms,
         me,
@@ -78,27 +77,35 @@ impl<S: Suite> Machine<Held> for Committed<S> {
     fn advance(self: Box<Self>, mailbox: Mailbox) -> Result<Turn<Held>, Abort> {
         let mut commitments: BTreeMap<Party, ByteVec> =
             mailbox.iter().map(|(party, bytes)| (*party, bytes.to_vec().into())).collect();
-        let mut read = read(&commitments)?;
         // The own ones need not be read to be known.
+        self.secret.lately.keep(&self.own, *self.nonces.commitments());
         commitments.insert(self.me, self.own.clone().into());
-        let me = identifier(self.me).map_err(|_| garbage(self.me))?;
-        read.insert(me, *self.nonces.commitments());
+        let read = read(&commitments, &self.secret.lately)?;
+        // In case that it is this party that combines.
+        for (party, bytes) in &commitments {
+            let identifier = identifier::<S>(*party).map_err(|_| garbage(*party))?;
+            read.get(&identifier).into_iter().for_each(|known| self.secret.lately.keep(bytes, *known));
+        }
         let package = SigningPackage::new(read, &self.message);
         let share = round2::sign(&package, &self.nonces, &self.secret.package)
             .map_err(|error| abort(&error, self.signers.iter().copied(), self.me))?;
         let partial = Partial { commitments, share: share.serialize().into() };
-        let letter = Letter { to: To::Coordinator, body: Zeroizing::new(encode(&partial)) };
+        let letter = Letter { to: To::Coordinator, body: encode(&partial).into() };
         Ok(Turn::Done(Held::new(&self.terms, LAST, self.me, letter)))
     }
 }
 
-/// The signers' commitments, as the library has them.
+/// The signers' commitments, as the library has them: those of `lately` are known already.
 fn read<S: Suite>(
     commitments: &BTreeMap<Party, ByteVec>,
+    lately: &Lately<S>,
 ) -> Result<BTreeMap<Identifier<S>, SigningCommitments<S>>, Abort> {
     let mut read = BTreeMap::new();
     for (party, bytes) in commitments {
-        let commitment = SigningCommitments::<S>::deserialize(bytes).map_err(|_| garbage(*party))?;
+        let commitment = match lately.take(bytes) {
+            Some(known) => known,
+            None => SigningCommitments::<S>::deserialize(bytes).map_err(|_| garbage(*party))?,
+        };
         // One encoding only, or two parties could read the same from different bytes.
         if commitment.serialize().ok().as_ref() != Some(&**bytes) {
             return Err(garbage(*party));
@@ -147,7 +154,7 @@ impl<S: Suite> Machine<Vec<u8>> for Combining<S> {
             partials.insert(*party, decode(bytes).ok_or_else(|| garbage(*party))?);
         }
         let commitments = self.agreed(&partials)?;
-        let package = SigningPackage::new(read(&commitments)?, &self.message);
+        let package = SigningPackage::new(read(&commitments, &self.secret.lately)?, &self.message);
         let mut shares = BTreeMap::new();
         for (party, partial) in &partials {
             let share = SignatureShare::<S>::deserialize(&partial.share).map_err(|_| garbage(*party))?;

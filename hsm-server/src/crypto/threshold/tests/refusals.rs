@@ -119,7 +119,7 @@ fn a_message_that_is_not_for_this_round_of_this_ceremony_changes_nothing() {
         envelope::Terms { id: envelope.id, epoch: envelope.epoch, digest: envelope.terms }
     };
     let sealed = |terms: envelope::Terms, round: u8, to: To| {
-        let letter = envelope::Letter { to, body: Zeroizing::new(vec![1]) };
+        let letter = envelope::Letter { to, body: vec![1].into() };
         let bytes = Envelope::seal(&terms, round, party(2), letter).bytes.to_vec();
         Flight { bytes, ..good.clone() }
     };
