@@ -9,6 +9,7 @@
 
 mod administrators;
 mod chaos;
+mod ecdsa;
 mod outage;
 mod process;
 mod renewal;
