@@ -85,32 +85,14 @@ pub fn refresh(share: &Share, setup: &Setup) -> Result<Started<Outcome>, Refusal
     share.public().scheme().row().renew(setup, Plan::Refresh(share))
 }
 
-/// Begins to move the shares of a key to another committee.
+/// Begins to move the shares of a key to another committee; or to the same one, to give a share again to one who is no
+/// dealer because it has lost its own.
 ///
 /// # Errors
 /// The dealers are too few or not of the old committee, the share is not the dealer's own, or the epoch is not
 /// a later one.
 pub fn reshare(resharing: &Resharing<'_>, setup: &Setup) -> Result<Started<Outcome>, Refusal> {
     resharing.old.scheme().row().renew(setup, Plan::Reshare(resharing))
-}
-
-/// Begins to give `lost` a share again, out of those of `helpers`: all members together, the one without a share too.
-///
-/// # Errors
-/// As [`reshare`]; also if `lost` is among the helpers.
-pub fn repair(
-    old: &PublicShares,
-    share: Option<&Share>,
-    lost: Party,
-    helpers: &BTreeSet<Party>,
-    setup: &Setup,
-) -> Result<Started<Outcome>, Refusal> {
-    if helpers.contains(&lost) {
-        return Err(Refusal::Dealers);
-    }
-    let dealers = helpers.iter().map(|party| (*party, *party)).collect();
-    let share = share.filter(|_| helpers.contains(&setup.me));
-    reshare(&Resharing { old, share, dealers, committee: old.committee() }, setup)
 }
 
 /// Begins to turn a private key into shares. The dealer knows the key, and is to forget it.

@@ -11,7 +11,7 @@
 //! | ceremony | begins with | ends with |
 //! |---|---|---|
 //! | generation | [`generate_key`] | [`Outcome`] |
-//! | refresh, reshare, repair, import | [`refresh`], [`reshare`], [`repair`], [`import`] | [`Outcome`] |
+//! | refresh, reshare, repair, import | [`refresh`], [`reshare`], [`import`] | [`Outcome`] |
 //! | signing, at each signer | [`sign`] | [`Held`], to be released |
 //! | combining, at the coordinator | [`combine`] | the verified signature |
 //!
@@ -39,7 +39,7 @@ pub use self::{
     blame::{Abort, Blame, Refusal, Reject, Rejected},
     ceremony::{Ceremony, Started, Step},
     envelope::{Incoming, MAX_LENGTH, Outgoing, To},
-    lifecycle::{Importing, Resharing, generate_key, import, public_key_of, refresh, repair, reshare},
+    lifecycle::{Importing, Resharing, generate_key, import, public_key_of, refresh, reshare},
     party::{CeremonyId, Committee, Epoch, KeyId, Party, Setup},
     scheme::SchemeId,
     share::{Outcome, PublicShares, Ready, Share},

@@ -47,15 +47,7 @@ impl<P: Platform> Vault<P> {
                     self.cluster.links.vouched(member.id);
                     self.hear_again(view, member, bans)?;
                 }
-                Answer::Progress(_)
-                | Answer::Certificate(_)
-                | Answer::Done
-                | Answer::Bans(_)
-                | Answer::Refused(_)
-                | Answer::Agreed(_)
-                | Answer::Descendant(_) => {
-                    return Err(NodeError::Malformed("the answer to another question".into()));
-                }
+                other => return Err(other.strange()),
             }
         }
         Ok(())

@@ -150,6 +150,26 @@ pub enum Answer {
     Descendant(#[n(0)] Option<ByteVec>),
 }
 
+impl Answer {
+    /// That this is no answer to what was asked.
+    pub fn strange(&self) -> NodeError {
+        NodeError::Malformed(format!("the answer to another question: {}", self.name()))
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Vouched { .. } => "who it is",
+            Self::Progress(_) => "how far it has come",
+            Self::Certificate(_) => "the certificate of shares",
+            Self::Done => "that it is done",
+            Self::Bans(_) => "the bans that it knows",
+            Self::Refused(_) => "a refusal",
+            Self::Agreed(_) => "that it agrees",
+            Self::Descendant(_) => "the certificate of a descendant",
+        }
+    }
+}
+
 /// Why another node did not do what it was asked.
 #[derive(Debug)]
 pub enum NodeError {

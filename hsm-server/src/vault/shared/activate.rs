@@ -8,12 +8,10 @@
 use std::sync::{Arc, PoisonError};
 
 use pkcs11_sys::CKA_PUBLIC_KEY_INFO;
-use strongroom_identity::is_whole;
 use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
     object::{ObjectId, Template},
-    shares::{Certificate, Claim},
     wire::CallId,
 };
 
@@ -25,9 +23,9 @@ use super::{
         nodes::Question,
         partition::Partition,
         record::Change,
-        records::{ObjectRecord, decode, encode},
+        records::{ObjectRecord, encode},
     },
-    certificate::{self, sha256},
+    certificate::{Certified, sha256},
     import::Whole,
     keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord, erase_active},
     proof::{self, Proof},
@@ -35,7 +33,7 @@ use super::{
 };
 use crate::{
     cluster::order::{Order, OrderedAct, Seat},
-    crypto::threshold::{Epoch, KeyId, PublicShares},
+    crypto::threshold::Epoch,
     platform::Platform,
     store::Path,
 };
@@ -56,39 +54,8 @@ impl Warrant {
 /// all have signed whom it names says nothing.
 pub(super) fn reached(account: &Account) -> Option<(Epoch, Warrant)> {
     let certificate = account.certificate.as_ref()?.to_vec();
-    let read = Read::of(&certificate).ok().filter(|read| is_whole(&read.whole, &read.claim.seats))?;
-    Some((read.epoch, Warrant { certificate, order: account.order.clone() }))
-}
-
-/// A certificate that has been read, and is not believed yet.
-struct Read {
-    whole: Certificate,
-    claim: Claim,
-    id: ObjectId,
-    epoch: Epoch,
-    public: PublicShares,
-}
-
-impl Read {
-    fn of(certificate: &[u8]) -> Result<Self, Error> {
-        let whole: Certificate = decode(certificate)?;
-        let claim = decode(&whole.claim)?;
-        let ready = certificate::ready(&claim).map_err(|error| forged(error.to_string()))?;
-        let KeyId(id) = ready.shares().key();
-        let public = ready.shares().clone();
-        Ok(Self { id: ObjectId(id), epoch: public.epoch(), public, claim, whole })
-    }
-
-    /// Whether these are shares of the key of which this node holds one.
-    ///
-    /// # Errors
-    /// `Forbidden`: somebody would put another key in its place.
-    fn check_same_key(&self, own: &SharedKey) -> Result<(), Error> {
-        match own.is_same_key(&self.public) {
-            true => Ok(()),
-            false => Err(forged("this certificate is of another public key than the share here")),
-        }
-    }
+    let read = Certified::read(&certificate).ok()?;
+    Some((read.epoch(), Warrant { certificate, order: account.order.clone() }))
 }
 
 fn forged(text: impl Into<String>) -> Error {
@@ -113,18 +80,18 @@ impl<P: Platform> Vault<P> {
         warrant: &Warrant,
         proofs: &[Proof],
     ) -> Result<(), Error> {
-        let read = Read::of(&warrant.certificate)?;
+        let read = Certified::read(&warrant.certificate)?;
         context.call =
-            if read.epoch == super::generate::FIRST { CallId::GenerateShared } else { CallId::RenewShares };
+            if read.epoch() == super::generate::FIRST { CallId::GenerateShared } else { CallId::RenewShares };
         let partition = self.partition_named(&read.claim.partition).ok_or(FaultCode::Forbidden)?;
-        (context.subject, context.object) = (read.claim.partition.clone(), Some(read.id));
+        (context.subject, context.object) = (read.claim.partition.clone(), Some(read.id()));
         let _turn = partition.object_turn();
-        let active = partition.shared.key(read.id);
-        if active.as_ref().is_some_and(|active| active.epoch() >= read.epoch) {
+        let active = partition.shared.key(read.id());
+        if active.as_ref().is_some_and(|active| active.epoch() >= read.epoch()) {
             // It came before.
             return Ok(());
         }
-        let pending = partition.shared.pending().get(&(read.id, read.epoch.0)).cloned();
+        let pending = partition.shared.pending().get(&(read.id(), read.epoch().0)).cloned();
         match pending.filter(|pending| pending.claim == read.whole.claim) {
             Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
             None => self.give_way(context, &partition, &read, (warrant, proofs), active),
@@ -136,17 +103,13 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        read: &Read,
+        read: &Certified,
         warrant: &Warrant,
         pending: &PendingRecord,
     ) -> Result<(), Error> {
-        let Read { whole, claim, id, epoch, .. } = read;
-        let id = *id;
-        if !is_whole(whole, &claim.seats) {
-            return Err(forged("not all nodes have signed the share that waits here"));
-        }
+        let (claim, id, epoch) = (&read.claim, read.id(), read.epoch());
         let before = partition.shared.key(id);
-        if before.is_none() && *epoch == super::generate::FIRST && partition.keyring.has(id) {
+        if before.is_none() && epoch == super::generate::FIRST && partition.keyring.has(id) {
             return Err(forged("an object here has the id of the new key"));
         }
         if let Some(before) = &before {
@@ -209,17 +172,17 @@ impl<P: Platform> Vault<P> {
     fn replaced(
         &self,
         partition: &Partition,
-        read: &Read,
+        read: &Certified,
         before: Option<&SharedKey>,
     ) -> Result<Option<FormerRecord>, Error> {
         let successor = encode(&read.whole).to_vec();
-        let kept = partition.shared.former(read.id);
+        let kept = partition.shared.former(read.id());
         let share = match (before, kept) {
             // The one between them has shown nothing.
             (Some(before), Some(kept)) if before.standing().proofs.is_empty() => kept.share.clone(),
             (Some(before), _) => before.record()?.share,
-            (None, _) if partition.keyring.has(read.id) => {
-                SecretBytes(encode(&Whole::check(partition, read.id, &read.public)?))
+            (None, _) if partition.keyring.has(read.id()) => {
+                SecretBytes(encode(&Whole::check(partition, read.id(), &read.public)?))
             }
             (None, _) => return Ok(None),
         };
@@ -232,26 +195,26 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        read: &Read,
+        read: &Certified,
         (warrant, proofs): (&Warrant, &[Proof]),
         active: Option<Arc<SharedKey>>,
     ) -> Result<(), Error> {
-        let Read { whole, claim, id, epoch, .. } = read;
+        let (claim, id, epoch) = (&read.claim, read.id(), read.epoch());
         let (view, identity) = (self.cluster.view(), self.cluster.identity());
         let (Some(view), Some(identity), Some(active)) = (view, identity, active) else {
             return Err(forged("no share waits here for this certificate"));
         };
-        if !is_whole(whole, &claim.seats) || claim.cluster != view.document.membership().cluster.0 {
-            return Err(forged("not all nodes have signed the shares of this certificate"));
+        if claim.cluster != view.document.membership().cluster.0 {
+            return Err(forged("these shares are another cluster's"));
         }
         read.check_same_key(&active)?;
         if claim.seats.contains(&identity.public()) {
             let mut standing = active.standing();
-            if standing.missed.is_none_or(|missed| missed < *epoch) {
-                standing.missed = Some(*epoch);
+            if standing.missed.is_none_or(|missed| missed < epoch) {
+                standing.missed = Some(epoch);
                 tracing::error!(key = %id, epoch = epoch.0, "this node has lost its share of this key: it was put back to an old copy");
                 context.detail = format!("this node has lost its share of epoch {}", epoch.0);
-                self.change(context, Change::new().put(Path::Standing(partition.id, *id), &standing))?;
+                self.change(context, Change::new().put(Path::Standing(partition.id, id), &standing))?;
                 active.set_standing(standing);
             }
             return active.check_current();
@@ -262,10 +225,10 @@ impl<P: Platform> Vault<P> {
             self.check_leave(&view, read, warrant)?;
         }
         let former = self.replaced(partition, read, Some(&active))?.ok_or(FaultCode::Internal)?;
-        let change = partition.shared.erase(Change::new(), partition.id, *id);
-        let change = change.put(Path::Former(partition.id, *id), &former);
-        let change = change.delete(Path::Object(partition.id, *id));
-        let (children, change) = partition.leave_children(*id, change);
+        let change = partition.shared.erase(Change::new(), partition.id, id);
+        let change = change.put(Path::Former(partition.id, id), &former);
+        let change = change.delete(Path::Object(partition.id, id));
+        let (children, change) = partition.leave_children(id, change);
         context.detail = format!(
             "other nodes hold the shares of epoch {}, this one none any more{}",
             epoch.0,
@@ -277,21 +240,21 @@ impl<P: Platform> Vault<P> {
             partition.keyring.remove(child);
             partition.shared.children.remove(child);
         }
-        partition.keyring.remove(*id);
-        partition.shared.remove(*id);
-        partition.shared.replace(*id, former);
+        partition.keyring.remove(id);
+        partition.shared.remove(id);
+        partition.shared.replace(id, former);
         Ok(())
     }
 
     /// Whether administrators have ordered that the shares move to those who have signed this certificate.
-    fn check_leave(&self, view: &View, read: &Read, warrant: &Warrant) -> Result<(), Error> {
+    fn check_leave(&self, view: &View, read: &Certified, warrant: &Warrant) -> Result<(), Error> {
         let signed = warrant.order.as_ref().ok_or_else(|| forged("nobody ordered these shares"))?;
         let judged = signed.judge(view.document.membership(), 1);
         let (order, _) = judged.map_err(|refusal| forged(refusal.to_string()))?;
-        let named = order.partition == read.claim.partition && order.key == read.id;
+        let named = order.partition == read.claim.partition && order.key == read.id();
         let seats: Vec<Seat> = read.claim.seats.iter().copied().map(Seat).collect();
         let moved = matches!(&order.act, OrderedAct::Reshare { seats: ordered, .. } if *ordered == seats);
-        let of_it = read.claim.mandate == sha256(&signed.text) && order.epoch < read.epoch.0;
+        let of_it = read.claim.mandate == sha256(&signed.text) && order.epoch < read.epoch().0;
         if named && moved && of_it {
             return Ok(());
         }

@@ -1,26 +1,89 @@
 //! The certificate of a key's shares, as a node makes and reads it. Without it no share is used.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::{
     digest::{SHA256, digest},
     signature::{ED25519, UnparsedPublicKey},
 };
+use strongroom_identity::is_whole;
 use strongroom_shared::{
     object::ObjectId,
     shares::{Certificate, Claim, Signed},
 };
 
 use super::{
-    super::{cluster::Identity, records::encode},
+    super::{
+        Error,
+        cluster::Identity,
+        records::{decode, encode},
+    },
+    keys::SharedKey,
+    party::forbidden,
     words::Statement,
 };
-use crate::crypto::threshold::{KeyId, Ready, Refusal};
+use crate::crypto::threshold::{Epoch, KeyId, PublicShares, Ready};
 
-/// What the ceremony ended with that a claim is of.
-///
-/// # Errors
-/// It is not what a ceremony ends with.
-pub fn ready(claim: &Claim) -> Result<Ready, Refusal> {
-    Ready::from_bytes(&claim.ready)
+/// A certificate that every node has signed whom it names, each at one seat. That is all that it says by itself: whoever
+/// likes can name nodes of their own. So whoever holds a share believes it of the same key only, and as far as the share,
+/// administrators' order or proof goes that comes with it.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// The claim, encoded, and who signed it.
+    pub whole: Certificate,
+    /// The claim.
+    pub claim: Claim,
+    /// Everybody's public shares.
+    pub public: PublicShares,
+}
+
+impl Certified {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// `Malformed` or `Forbidden`: it is none, or not everybody has signed it.
+    pub fn read(certificate: &[u8]) -> Result<Self, Error> {
+        let whole: Certificate = decode(certificate)?;
+        let claim: Claim = decode(&whole.claim)?;
+        if !is_whole(&whole, &claim.seats) {
+            return Err(forbidden("not all nodes have signed these shares that the certificate names"));
+        }
+        if claim.seats.iter().collect::<BTreeSet<_>>().len() != claim.seats.len() {
+            return Err(forbidden("a node sits at two seats of these shares"));
+        }
+        let ready = Ready::from_bytes(&claim.ready).map_err(|error| forbidden(error.to_string()))?;
+        Ok(Self { public: ready.shares().clone(), claim, whole })
+    }
+
+    /// The private key's object.
+    pub fn id(&self) -> ObjectId {
+        ObjectId(self.public.key().0)
+    }
+
+    /// The epoch of the shares.
+    pub fn epoch(&self) -> Epoch {
+        self.public.epoch()
+    }
+
+    /// Whether these are shares of the key of which this node holds one.
+    ///
+    /// # Errors
+    /// `Forbidden`: somebody would put another key in its place.
+    pub fn check_same_key(&self, own: &SharedKey) -> Result<(), Error> {
+        match own.is_same_key(&self.public) {
+            true => Ok(()),
+            false => Err(forbidden("the certificate is of another public key than the share here")),
+        }
+    }
+
+    /// Whether this is what the share here was made active by, to the last byte.
+    ///
+    /// # Errors
+    /// What is kept here cannot be read.
+    pub fn is_own(&self, own: &SharedKey) -> Result<bool, Error> {
+        let certificate: Certificate = decode(&own.certificate)?;
+        Ok(certificate.claim == self.whole.claim)
+    }
 }
 
 /// A claim, signed by this node.

@@ -8,22 +8,17 @@ use std::{
 };
 
 use pkcs11_sys::{CKA_CLASS, CKA_KEY_TYPE, CKO_PRIVATE_KEY};
-use strongroom_identity::is_whole;
 use strongroom_shared::{
     fault::FaultCode,
     object::{ObjectId, Shares, Template},
-    shares::{Certificate, Claim},
     wire::CallId,
 };
 
 use super::{
-    super::{
-        Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition,
-        records::decode,
-    },
+    super::{Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition},
     bans::SignedBan,
     ceremonies::{Chore, Coordinator, Going, Kind, Work},
-    certificate::{self, sha256},
+    certificate::{Certified, sha256},
     draft::Draft,
     keys::SharedKey,
     party::{About, digits, forbidden, names, refusal},
@@ -35,7 +30,7 @@ use crate::{
         Member, Membership,
         order::{Order, OrderedAct, Seat},
     },
-    crypto::threshold::{self, CeremonyId, Committee, Party, PublicShares, Resharing, Setup},
+    crypto::threshold::{self, CeremonyId, Committee, Party, Resharing, Setup},
     platform::Platform,
 };
 
@@ -58,32 +53,6 @@ pub enum Renewing {
     Behind(Vec<SignedBan>),
 }
 
-/// The shares that there are, as their certificate says.
-pub(super) struct Old {
-    /// The certificate's claim, encoded.
-    pub bytes: Vec<u8>,
-    /// The same.
-    pub claim: Claim,
-    /// Everybody's public shares.
-    pub public: PublicShares,
-}
-
-impl Old {
-    /// What a certificate says that all of its nodes have signed.
-    pub fn of(certificate: &[u8]) -> Result<Self, Error> {
-        let whole: Certificate = decode(certificate)?;
-        let claim: Claim = decode(&whole.claim)?;
-        if !is_whole(&whole, &claim.seats) {
-            return Err(forbidden("not all nodes have signed the certificate of the shares that there are"));
-        }
-        if claim.seats.iter().collect::<BTreeSet<_>>().len() != claim.seats.len() {
-            return Err(forbidden("a node sits at two seats of the shares that there are"));
-        }
-        let ready = certificate::ready(&claim).map_err(|error| forbidden(error.to_string()))?;
-        Ok(Self { public: ready.shares().clone(), claim, bytes: whole.claim })
-    }
-}
-
 /// Who holds the shares afterwards, and who has lost its own.
 pub(super) struct Move {
     /// How many hold a share and how many sign.
@@ -99,7 +68,7 @@ impl Move {
     ///
     /// # Errors
     /// No committee can be so.
-    pub fn of(act: &OrderedAct, old: &Old) -> Result<Self, Error> {
+    pub fn of(act: &OrderedAct, old: &Certified) -> Result<Self, Error> {
         let committee = old.public.committee();
         let same = |lost| Self { committee, seats: old.claim.seats.clone(), lost };
         match act {
@@ -117,7 +86,7 @@ impl Move {
     }
 
     /// Whether shares are only made anew, and none is dealt.
-    pub fn is_refresh(&self, old: &Old) -> bool {
+    pub fn is_refresh(&self, old: &Certified) -> bool {
         self.lost.is_none() && self.committee == old.public.committee() && self.seats == old.claim.seats
     }
 
@@ -133,7 +102,7 @@ impl Move {
     /// Somebody is no member, or a dealer sits where it may not.
     pub fn parties(
         &self,
-        old: &Old,
+        old: &Certified,
         dealers: &BTreeMap<Party, Party>,
         membership: &Membership,
     ) -> Result<BTreeMap<Party, Member>, Error> {
@@ -197,8 +166,8 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Renewing, Error> {
         context.call = CallId::RenewShares;
         let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?;
-        let old = Old::of(&renewal.certificate)?;
-        let id = ObjectId(old.public.key().0);
+        let old = Certified::read(&renewal.certificate)?;
+        let id = old.id();
         (context.subject, context.object) = (old.claim.partition.clone(), Some(id));
         let name = &old.claim.partition;
         let partition = self.partition_named(name).ok_or_else(|| {
@@ -269,7 +238,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         own: &Own<'_>,
-        old: &Old,
+        old: &Certified,
         bans: &[SignedBan],
     ) -> Result<bool, Error> {
         match own.shared_of(old) {
@@ -286,7 +255,7 @@ impl<P: Platform> Vault<P> {
         &self,
         view: &View,
         renewal: &Renewal,
-        old: &Old,
+        old: &Certified,
         own: &Own<'_>,
         banned: bool,
     ) -> Result<(OrderedAct, String), Error> {
@@ -311,7 +280,7 @@ impl<P: Platform> Vault<P> {
         }
         let Order { partition, key, epoch, act, .. } = order;
         let of_it = partition == old.claim.partition && key.0 == old.public.key().0;
-        if !of_it || epoch != old.public.epoch().0 {
+        if !of_it || epoch != old.epoch().0 {
             return Err(forbidden("the order is about other shares than those of the certificate"));
         }
         Ok((act, format!("ordered by {}", names.into_iter().collect::<Vec<_>>().join(", "))))
@@ -353,32 +322,28 @@ fn detail(
 
 impl Own<'_> {
     /// The key, if the share here is one of those that there are.
-    fn shared_of(&self, old: &Old) -> Option<&Arc<SharedKey>> {
-        self.shared.as_ref().filter(|shared| shared.epoch() == old.public.epoch())
+    fn shared_of(&self, old: &Certified) -> Option<&Arc<SharedKey>> {
+        self.shared.as_ref().filter(|shared| shared.epoch() == old.epoch())
     }
 
     /// The bans that whoever told these does not know.
-    fn unknown_to(&self, told: &[SignedBan], old: &Old) -> Vec<SignedBan> {
+    fn unknown_to(&self, told: &[SignedBan], old: &Certified) -> Vec<SignedBan> {
         self.shared_of(old).map(|shared| shared.unknown_to(told)).unwrap_or_default()
     }
 
     /// Whether the shares that there are, as the coordinator says, are those that this node knows. Whoever holds a share
     /// compares, whether it deals or not: the certificate alone says only what the nodes that it names say. One that
     /// is to get a share again, or knows that it has lost this one, has an older share of the same key.
-    fn check_old(&self, to: &Move, old: &Old) -> Result<(), Error> {
+    fn check_old(&self, to: &Move, old: &Certified) -> Result<(), Error> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        if !shared.is_same_key(&old.public) {
-            return Err(forbidden("the certificate is of another public key than the share here"));
-        }
-        let certificate: Certificate = decode(&shared.certificate)?;
-        let lost = to.lost == Some(self.node) || shared.standing().missed == Some(old.public.epoch());
-        let held_here = certificate.claim == old.bytes;
-        if held_here || (lost && old.claim.seats.contains(&self.node)) {
+        old.check_same_key(shared)?;
+        let lost = to.lost == Some(self.node) || shared.standing().missed == Some(old.epoch());
+        if old.is_own(shared)? || (lost && old.claim.seats.contains(&self.node)) {
             return Ok(());
         }
         Err(forbidden(format!(
             "the order starts from the shares of epoch {}, and the one here is of epoch {}",
-            old.public.epoch().0,
+            old.epoch().0,
             shared.epoch().0
         )))
     }
@@ -387,7 +352,7 @@ impl Own<'_> {
     fn share(
         &self,
         to: &Move,
-        old: &Old,
+        old: &Certified,
         me: Party,
         dealers: &BTreeMap<Party, Party>,
     ) -> Result<Option<Arc<SharedKey>>, Error> {
@@ -398,16 +363,15 @@ impl Own<'_> {
             forbidden("this node has lost its share of the key: `hsmctl key repair` gives it one again")
         })?;
         shared.check_current()?;
-        let certificate: Certificate = decode(&shared.certificate)?;
-        if certificate.claim != old.bytes {
+        if !old.is_own(&shared)? {
             return Err(forbidden("a node whose share is lost deals none"));
         }
         Ok(Some(shared))
     }
 
     /// Whether the new shares are later than all that this node has ever said to have.
-    fn check_epoch(&self, to: &Move, old: &Old, id: ObjectId, setup: &Setup) -> Result<(), Error> {
-        let (from, new) = (old.public.epoch().0, setup.epoch.0);
+    fn check_epoch(&self, to: &Move, old: &Certified, id: ObjectId, setup: &Setup) -> Result<(), Error> {
+        let (from, new) = (old.epoch().0, setup.epoch.0);
         let later = self.shared.as_ref().is_some_and(|shared| shared.epoch().0 > from);
         if later && to.lost != Some(self.node) {
             return Err(forbidden(format!(
@@ -440,7 +404,7 @@ impl Own<'_> {
     }
 
     /// What the objects are to be like: as they are here, or as the coordinator says and others confirm.
-    fn plan(&self, to: &Move, old: &Old, renewal: &Renewal, id: ObjectId) -> Result<Plan, Error> {
+    fn plan(&self, to: &Move, old: &Certified, renewal: &Renewal, id: ObjectId) -> Result<Plan, Error> {
         let keyring = &self.partition.keyring;
         let Objects { public, private } = match &self.shared {
             Some(_) => Objects { public: None, private: own_object(keyring, id)? },

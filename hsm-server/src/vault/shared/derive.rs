@@ -43,7 +43,10 @@ use super::{
 };
 use crate::{
     cluster::document::ClusterId,
-    crypto::{self, threshold::SchemeId},
+    crypto::{
+        self,
+        threshold::{SchemeId, Share},
+    },
     platform::{Platform, Time},
     store::Path,
 };
@@ -98,6 +101,20 @@ fn object_id(hash: &[u8; 32]) -> ObjectId {
 /// Every object of the same descendant has the same lineage: a second one does not get round a limit or a freeze.
 fn lineage(descent: &Descent) -> ObjectId {
     object_id(&sha256(&[LINEAGE, &descent.master.0, &descent.path_bytes()].concat()))
+}
+
+/// What the object of a descendant says of its public key, on the curve that `like` names.
+///
+/// # Errors
+/// The share has no key or chain code, or the curve is another.
+pub(super) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
+    let public = share.public();
+    let point = public.public_key().map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+    let params = like.bytes(CKA_EC_PARAMS).unwrap_or_default();
+    let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(params));
+    let values = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?.private;
+    let chain_code = public.chain_code().ok_or(FaultCode::KeyTypeInconsistent)?;
+    Ok(values.with(CKA_STRONGROOM_CHAIN_CODE, Value::bytes(chain_code.as_slice())))
 }
 
 /// What a descendant is to be like.
@@ -204,15 +221,8 @@ impl<P: Platform> Vault<P> {
         })?;
         family.check_current()?;
         let share = family.descendant(id, &descent.path)?;
-        let public = share.public();
-        let point =
-            public.public_key().map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
-        let params = base.attributes.bytes(CKA_EC_PARAMS).unwrap_or_default();
-        let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(params));
-        let values = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?;
-        values.private.0.into_iter().for_each(|Attribute { kind, value }| attributes.set(kind, value));
-        let chain_code = public.chain_code().ok_or(FaultCode::KeyTypeInconsistent)?;
-        attributes.set(CKA_STRONGROOM_CHAIN_CODE, Value::bytes(chain_code.as_slice()));
+        let values = values_of(&share, &base.attributes)?;
+        values.0.into_iter().for_each(|Attribute { kind, value }| attributes.set(kind, value));
         let claim = Claim {
             cluster: view.document.membership().cluster,
             partition: partition.rules().record.name.clone(),

@@ -151,13 +151,8 @@ impl<P: Platform> Vault<P> {
             parcels: Vec::new(),
         };
         let ran = relay.run(context, &begin).map_err(failed);
-        let certificate = ran.and_then(|()| {
-            gathered(relay.ends(), &plan.seats).ok_or_else(|| {
-                let text = "the nodes do not say the same of the new key; none of them uses it";
-                Error::caller(FaultCode::QuorumMissing, text)
-            })
-        });
-        let certificate = certificate.inspect_err(|_| context.recorded = false)?;
+        let text = "the nodes do not say the same of the new key; none of them uses it";
+        let certificate = gathered(context, ran, relay.ends(), (&plan.seats, text))?;
         let bytes = encode(&certificate).to_vec();
         let warrant = Warrant { certificate: bytes.clone(), order: None };
         self.activate(context, &warrant)?;
@@ -178,8 +173,24 @@ impl<P: Platform> Vault<P> {
     }
 }
 
+/// How a making ends that `ran`: in the certificate, or undone and to be put on record so, for what parties put there
+/// before was no more than their own part.
+///
+/// # Errors
+/// That of the ceremony; `QuorumMissing` with `text` if not all have said the same.
+pub(super) fn gathered(
+    context: &mut Context<'_>,
+    ran: Result<(), Error>,
+    ends: &BTreeMap<Party, End>,
+    (seats, text): (&[[u8; 32]], &str),
+) -> Result<Certificate, Error> {
+    let unlike = || Error::caller(FaultCode::QuorumMissing, text);
+    let whole = ran.and_then(|()| certificate_of(ends, seats).ok_or_else(unlike));
+    whole.inspect_err(|_| context.recorded = false)
+}
+
 /// The certificate, if all have said the same, each with its own key.
-pub(super) fn gathered(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certificate> {
+fn certificate_of(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certificate> {
     let statement = |end: &End| match end {
         End::Ready(statement) => Some(statement.clone()),
         End::Signed | End::Behind(_) | End::Aborted(_) | End::Dealt | End::Elsewhen { .. } => None,

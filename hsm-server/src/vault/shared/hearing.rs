@@ -149,10 +149,11 @@ impl<P: Platform> Vault<P> {
             if self.platform.uptime() >= until {
                 return Err(malformed(&"it takes too long to tell its bans"));
             }
-            let answer = self.consult(view, member, &Question::Bans(after), PATIENCE)?;
-            let Answer::Bans(KnownBans { keys, more }) = answer else {
-                return Err(malformed(&"the answer to another question"));
-            };
+            let KnownBans { keys, more } =
+                match self.consult(view, member, &Question::Bans(after), PATIENCE)? {
+                    Answer::Bans(known) => known,
+                    other => return Err(other.strange()),
+                };
             for KeyBans { partition, key, bans } in &keys {
                 number += bans.len() as u64;
                 self.take_bans(member, partition, *key, bans).map_err(|error| malformed(&error))?;

@@ -295,12 +295,8 @@ impl<P: Platform> Vault<P> {
                 ),
             ),
         });
-        let whole = ran.and_then(|()| {
-            let text = "the nodes do not say the same of the shares; the key is as it was";
-            gathered(relay.ends(), &sharing.seats)
-                .ok_or_else(|| Error::caller(FaultCode::QuorumMissing, text))
-        });
-        let whole = whole.inspect_err(|_| context.recorded = false)?;
+        let text = "the nodes do not say the same of the shares; the key is as it was";
+        let whole = gathered(context, ran, relay.ends(), (&sharing.seats, text))?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: Some(signed.clone()) };
         self.activate(context, &warrant)?;
         let mut notes = self.ask_all(view, &others, &warrant.question(), ACTIVATION);

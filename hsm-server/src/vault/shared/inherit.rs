@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use pkcs11_sys::CKA_EC_PARAMS;
 use strongroom_shared::{
     fault::FaultCode,
-    object::{CKA_STRONGROOM_CHAIN_CODE, CKA_STRONGROOM_EPOCH, Descent, ObjectId, Shares, Template, Value},
+    object::{CKA_STRONGROOM_EPOCH, Descent, ObjectId, Shares, Template},
     shares::Certificate,
     wire::CallId,
 };
@@ -28,13 +27,12 @@ use super::{
         records::{ObjectRecord, decode},
     },
     children::ChildRecord,
-    derive::Claim,
+    derive::{Claim, values_of},
     party::forbidden,
     plan::likeness,
 };
 use crate::{
     cluster::Member,
-    crypto::{self, threshold::SchemeId},
     platform::{Platform, Time},
     store::Path,
 };
@@ -89,13 +87,8 @@ impl<P: Platform> Vault<P> {
             return Err(forbidden("an object here has the id of the descendant"));
         }
         let share = family.descendant(id, &said.descent.path)?;
-        let point = share.public().public_key().map_err(|error| forbidden(error.to_string()))?;
-        let curve = attributes.bytes(CKA_EC_PARAMS).unwrap_or_default();
-        let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(curve));
-        let own = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?.private;
-        let chain_code = share.public().chain_code().map(|code| code.as_slice());
+        let own = values_of(&share, &attributes)?;
         let same = own.iter().all(|own| attributes.value(own.kind) == Some(&own.value))
-            && attributes.bytes(CKA_STRONGROOM_CHAIN_CODE) == chain_code
             && Descent::of(&attributes).as_ref() == Some(&said.descent)
             && attributes.value(CKA_STRONGROOM_EPOCH).is_none()
             && likeness(&attributes) == said.object;

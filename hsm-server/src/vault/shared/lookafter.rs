@@ -94,30 +94,19 @@ impl<P: Platform> Vault<P> {
         let question = Question::Certificate { partition: name.into(), key: id };
         let is_due = |member: &&Member| !long || self.cluster.links.is_well(member.id);
         for member in view.others().filter(is_due) {
-            match self.consult(view, member, &question, PATIENCE) {
-                Ok(Answer::Certificate(account)) => {
-                    let later = reached(&account).filter(|(reached, _)| reached.0 >= epoch);
-                    let Some((_, warrant)) = later else { continue };
-                    let peer = peer(member);
-                    let mut context = self.about_shares(&peer, CallId::GenerateShared);
-                    match self.activate(&mut context, &warrant) {
-                        Ok(()) => return Ok(()),
-                        Err(error) => {
-                            tracing::warn!(key = %id, node = member.name, %error, "its certificate is not taken");
-                            self.tell_of(&mut context, id, &error);
-                        }
-                    }
+            let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE) else {
+                continue;
+            };
+            let later = reached(&account).filter(|(reached, _)| reached.0 >= epoch);
+            let Some((_, warrant)) = later else { continue };
+            let peer = peer(member);
+            let mut context = self.about_shares(&peer, CallId::GenerateShared);
+            match self.activate(&mut context, &warrant) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(key = %id, node = member.name, %error, "its certificate is not taken");
+                    self.tell_of(&mut context, id, &error);
                 }
-                Ok(
-                    Answer::Vouched { .. }
-                    | Answer::Done
-                    | Answer::Progress(_)
-                    | Answer::Bans(_)
-                    | Answer::Refused(_)
-                    | Answer::Agreed(_)
-                    | Answer::Descendant(_),
-                )
-                | Err(_) => {}
             }
         }
         Ok(())

@@ -11,12 +11,7 @@ use std::{
 };
 
 use minicbor::{Decode, Encode};
-use strongroom_shared::{
-    fault::FaultCode,
-    object::ObjectId,
-    shares::{Certificate, Claim},
-    wire::CallId,
-};
+use strongroom_shared::{fault::FaultCode, object::ObjectId, wire::CallId};
 
 use super::{
     super::{
@@ -25,10 +20,9 @@ use super::{
         nodes::{Answer, Question},
         partition::Partition,
         record::Change,
-        records::decode,
     },
     ceremonies::{Chore, Coordinator, Going, Kind, Work},
-    certificate::{self, sha256},
+    certificate::{Certified, sha256},
     generate::{ACTIVATION, FIRST},
     keys::SharedKey,
     lookafter::PATIENCE,
@@ -80,10 +74,8 @@ struct Subject {
 
 impl Subject {
     fn of(certificate: &[u8]) -> Result<Self, Error> {
-        let whole: Certificate = decode(certificate)?;
-        let claim: Claim = decode(&whole.claim)?;
-        let ready = certificate::ready(&claim).map_err(|error| forbidden(error.to_string()))?;
-        Ok(Self { claim: sha256(&whole.claim), public: ready.shares().clone() })
+        let Certified { whole, public, .. } = Certified::read(certificate)?;
+        Ok(Self { claim: sha256(&whole.claim), public })
     }
 
     /// Whether these are later shares of the same key. That they are in use, their proofs say, which are signatures of

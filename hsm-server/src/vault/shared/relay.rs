@@ -272,13 +272,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             let member = self.parties.get(&party).ok_or_else(unknown)?;
             match self.vault.consult(self.view, member, question, patience)? {
                 Answer::Progress(progress) => Ok(progress),
-                Answer::Vouched { .. }
-                | Answer::Certificate(_)
-                | Answer::Done
-                | Answer::Bans(_)
-                | Answer::Refused(_)
-                | Answer::Agreed(_)
-                | Answer::Descendant(_) => Err(NodeError::Malformed("the answer to another question".into())),
+                other => Err(other.strange()),
             }
         };
         let alone = own.is_empty() && others.len() == 1;

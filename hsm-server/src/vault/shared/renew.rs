@@ -17,7 +17,8 @@ use super::{
         records::encode,
     },
     activate::reached,
-    consent::{Move, Old, SPAN, own_object},
+    certificate::Certified,
+    consent::{Move, SPAN, own_object},
     generate::{ACTIVATION, GENERATION, ROUND, gathered},
     keys::SharedKey,
     lookafter::{PATIENCE, peer},
@@ -76,7 +77,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Renewed, Error> {
         let Subject { partition, id, .. } = subject;
         let shared = self.shared_here(partition, id)?;
-        let old = Old::of(&shared.certificate)?;
+        let old = Certified::read(&shared.certificate)?;
         let to = Move::of(act, &old)?;
         let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?.public();
         let stock = self.take_stock(view, subject, &old, &to);
@@ -117,12 +118,8 @@ impl<P: Platform> Vault<P> {
         let begin = Begin { id: relay.id, key: old.public.key(), epoch, task, parcels: Vec::new() };
         let ran = relay.run(context, &begin);
         let ran = ran.map_err(|trouble| self.undone_renewal(context, view, subject, (&shared, &to), trouble));
-        let whole = ran.and_then(|()| {
-            gathered(relay.ends(), &to.seats).ok_or_else(|| {
-                refused("the nodes do not say the same of the new shares; none of them uses hers")
-            })
-        });
-        let whole = whole.inspect_err(|_| context.recorded = false)?;
+        let text = "the nodes do not say the same of the new shares; none of them uses its own";
+        let whole = gathered(context, ran, relay.ends(), (&to.seats, text))?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
         // A node that leaves has none of them afterwards.
         let children = partition.children_to_bring(id);
@@ -146,22 +143,13 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks everybody who is or was to hold a share what they have.
-    fn take_stock(&self, view: &View, subject: Subject<'_>, old: &Old, to: &Move) -> Stock {
+    fn take_stock(&self, view: &View, subject: Subject<'_>, old: &Certified, to: &Move) -> Stock {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let members: Vec<&Member> = view.others().filter(|member| nodes.contains(&member.identity)).collect();
         let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
-        let ask = |member: &Member| match self.consult(view, member, &question, PATIENCE) {
-            Ok(Answer::Certificate(account)) => Ok(account),
-            Ok(
-                Answer::Vouched { .. }
-                | Answer::Progress(_)
-                | Answer::Done
-                | Answer::Bans(_)
-                | Answer::Refused(_)
-                | Answer::Agreed(_)
-                | Answer::Descendant(_),
-            ) => Err(NodeError::Malformed("the answer to another question".into())),
-            Err(error) => Err(error),
+        let ask = |member: &Member| match self.consult(view, member, &question, PATIENCE)? {
+            Answer::Certificate(account) => Ok(account),
+            other => Err(other.strange()),
         };
         let mut stock = Stock { accounts: BTreeMap::new(), troubles: BTreeMap::new() };
         let answers: Vec<_> = thread::scope(|scope| {
@@ -199,7 +187,7 @@ impl<P: Platform> Vault<P> {
         view: &View,
         Subject { name, partition, id }: Subject<'_>,
         shared: &SharedKey,
-        (old, to): (&Old, &Move),
+        (old, to): (&Certified, &Move),
         stock: &Stock,
     ) -> Result<(), Error> {
         for (node, account) in &stock.accounts {
@@ -283,7 +271,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         Subject { name, partition, id }: Subject<'_>,
-        (old, to): (&Old, &Move),
+        (old, to): (&Certified, &Move),
         (warrant, children): (&Warrant, &[(ObjectId, Question)]),
     ) -> String {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
@@ -317,10 +305,15 @@ impl<P: Platform> Vault<P> {
 }
 
 /// Who deals: as many as sign, of those who hold the same shares as this node, and rather such as stay.
-fn dealers(old: &Old, to: &Move, own: &[u8; 32], stock: &Stock) -> Result<BTreeMap<Party, Party>, Error> {
+fn dealers(
+    old: &Certified,
+    to: &Move,
+    own: &[u8; 32],
+    stock: &Stock,
+) -> Result<BTreeMap<Party, Party>, Error> {
     let same = |node: &[u8; 32]| {
         let reached = stock.accounts.get(node).and_then(reached);
-        node == own || reached.is_some_and(|(epoch, _)| epoch == old.public.epoch())
+        node == own || reached.is_some_and(|(epoch, _)| epoch == old.epoch())
     };
     let seats = (1..).map_while(Party::new).zip(&old.claim.seats);
     let mut candidates: Vec<(Party, Option<Party>, &[u8; 32])> = seats

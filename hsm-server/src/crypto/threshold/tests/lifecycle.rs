@@ -99,8 +99,10 @@ fn a_lost_share_is_repaired_and_worthless_where_it_was_lost() {
         let public = old[&party(1)].public().clone();
         let lost = old.remove(&party(2)).unwrap();
         let start = |me: Party| {
-            let begun = repair(&public, old.get(&me), party(2), &parties(&[1, 3]), &setup(2, 7, me));
-            (me, begun.unwrap())
+            let dealers = parties(&[1, 3]).into_iter().map(|party| (party, party)).collect();
+            let committee = public.committee();
+            let resharing = Resharing { old: &public, share: old.get(&me), dealers, committee };
+            (me, reshare(&resharing, &setup(2, 7, me)).unwrap())
         };
         let new = shares(run(public.committee().members().map(start).collect(), honest).done());
         assert_eq!(public_key(&new), public.public_key().unwrap());
