@@ -12,6 +12,7 @@ mod checks;
 mod client;
 mod compare;
 mod coverage;
+mod files;
 mod interrupt;
 mod manifest;
 mod marks;
@@ -50,8 +51,9 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::Parser;
+use cryptoki_sys::{CKF_SO_PIN_LOCKED, CKF_USER_PIN_LOCKED};
 
-use crate::bench::Target;
+use crate::bench::{Ready, Swept, Target};
 use crate::check::{Check, all};
 use crate::checks::lifetimes;
 use crate::checks::network::certificates::Probe;
@@ -61,8 +63,9 @@ use crate::marks::Tag;
 use crate::options::{Network, Options, Task};
 use crate::proxy::{Proxy, desk};
 use crate::report::{Document, Row};
-use crate::runner::Runner;
 use crate::runner::orphans::Orphans;
+use crate::runner::{Results, Runner};
+use crate::survey::Survey;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -137,7 +140,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     };
     let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let survey = runner.preflight()?;
+    let Ready { survey, earlier } = runner.preflight()?;
     proxy.as_ref().map(refuse_bypassed).transpose()?;
     let mut results = runner.run(chosen)?;
     manifest.seconds = runner.began.elapsed().as_secs();
@@ -149,7 +152,13 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         results.incomplete = Some(reason);
         Vec::new()
     });
-    let document = Document { performance, idle_waivers, ..Document::new(manifest, survey, &results, rows) };
+    if results.incomplete.is_none() {
+        results.incomplete = options.missing_pin(&survey, &rows);
+    }
+    let notes = [notes(&survey, earlier, &mut results), idle_waivers].concat();
+    let left_out = options.left_out();
+    let document =
+        Document { performance, notes, left_out, ..Document::new(manifest, survey, &results, rows) };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
     if let Some(why) = document.incomplete {
@@ -160,6 +169,20 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         (0, _) => ExitCode::SUCCESS,
         (_, _) => ExitCode::from(1),
     })
+}
+
+/// What a reader has to know of the run beside its findings.
+fn notes(survey: &Survey, earlier: Swept, results: &mut Results) -> Vec<String> {
+    let mut notes = Vec::new();
+    let locked = [("user PIN", CKF_USER_PIN_LOCKED), ("SO PIN", CKF_SO_PIN_LOCKED)];
+    for (name, _) in locked.into_iter().filter(|(_, flag)| survey.flags & flag != 0) {
+        notes.push(format!("the token says that the {name} is locked"));
+    }
+    notes.extend(
+        earlier.destroyed.iter().map(|what| format!("destroyed what an earlier run had left: {what}")),
+    );
+    notes.extend(results.unclear.take());
+    notes
 }
 
 fn start_proxy(options: &Options, network: Network, folder: &Path) -> Result<Proxy, String> {
@@ -183,7 +206,7 @@ fn refuse_bypassed(proxy: &Proxy) -> Result<(), String> {
 
 fn write_reports(options: &Options, document: &Document, key: Option<&Ed25519KeyPair>) -> Result<(), String> {
     let put = |file: &Option<PathBuf>, text: &dyn Fn() -> Result<Vec<u8>, String>| match file {
-        Some(file) => std::fs::write(file, text()?).map_err(|error| format!("{}: {error}", file.display())),
+        Some(file) => files::write(file, &text()?),
         None => Ok(()),
     };
     put(&options.json, &|| document.json())?;

@@ -9,6 +9,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::files;
 use crate::report::Document;
 use crate::trace::hex_of;
 
@@ -80,12 +81,9 @@ pub fn write(document: &Document, file: &Path, key: Option<&Ed25519KeyPair>) -> 
         report_sha256: hex_of(digest(&SHA256, &document.json()?).as_ref()),
     };
     let text = serde_json::to_vec_pretty(&signed).map_err(|error| error.to_string())?;
-    let put = |file: &Path, bytes: &[u8]| {
-        std::fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display()))
-    };
-    put(file, &text)?;
+    files::write(file, &text)?;
     match key {
-        Some(key) => put(&with_sig(file), key.sign(&text).as_ref()),
+        Some(key) => files::write(&with_sig(file), key.sign(&text).as_ref()),
         None => Ok(()),
     }
 }

@@ -7,20 +7,29 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+use cryptoki_sys::{CKF_LOGIN_REQUIRED, CKF_USER_PIN_INITIALIZED};
 
-use crate::bench::{Leftovers, Pin, Target, Tries};
-use crate::check::{Check, all, by_id};
+use crate::bench::{Leftovers, NO_USER_PIN, Pin, Target, Tries};
+use crate::check::{Check, Outcome, all, by_id};
 use crate::checks::lifetimes::Question;
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
 use crate::proxy::desk;
+use crate::report::{LeftOut, Row};
+use crate::survey::Survey;
+
+/// The variable with the user's PIN.
+const USER_PIN: &str = "P11_CONFORMANCE_PIN";
+
+/// The variable with the SO's PIN.
+const SO_PIN: &str = "P11_CONFORMANCE_SO_PIN";
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
 /// Use a token that you can lose: it makes keys and changes PINs. `--read-only` is for a token that you cannot.
 ///
-/// Exit code 0: no findings in the checks that were made. 1: findings. 2: no check could be made, or the run is incomplete.
-/// Checks that were not made for want of a PIN do not change it; the last line counts them.
+/// Exit code 0: no findings in the checks that were made. 1: findings. 2: no check could be made, or the run is incomplete,
+/// also for want of the user's PIN on a token that has one. An empty `--pin-file` says that none is meant.
 #[derive(Parser)]
 #[command(
     name = "p11-conformance",
@@ -35,7 +44,7 @@ pub struct Options {
     /// The module, a shared library
     #[arg(long, value_name = "FILE", required_unless_present = "list")]
     pub module: Option<PathBuf>,
-    /// The token's label; without it, the first initialised token
+    /// The token's label; without it, the one token that can be written to, or the first
     #[arg(long, value_name = "LABEL")]
     pub token_label: Option<String>,
     /// A file with the user's PIN (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
@@ -64,7 +73,7 @@ pub struct Options {
     /// Make also the checks that lock a PIN or the token
     #[arg(long, conflicts_with = "read_only")]
     pub allow_lockout: bool,
-    /// Do not clear the token at the end of token objects labelled p11-conformance, whoever made them. A check that
+    /// Do not clear the token at the end of token objects labelled "p11-conformance: to be destroyed". A check that
     /// destroys what it made does so all the same
     #[arg(long)]
     pub keep_objects: bool,
@@ -186,20 +195,57 @@ pub enum Task {
 impl Options {
     /// Whether a check is to be made.
     pub fn chooses(&self, check: &Check) -> bool {
-        let harmless = check.effect.is_read_only() || !self.read_only;
-        let reachable = self.list || self.network.is_some() || check.tag != Some(Tag::Network);
-        let allowed = harmless && reachable && (self.allow_lockout || check.effect != Effect::Lockout);
+        self.wants(check) && self.forbids(check).is_none()
+    }
+
+    /// What was wanted and is not made, by the reason.
+    pub fn left_out(&self) -> Vec<LeftOut> {
+        let mut left: Vec<LeftOut> = Vec::new();
+        for why in all().filter(|check| self.wants(check)).filter_map(|check| self.forbids(check)) {
+            match left.iter_mut().find(|one| one.why == why) {
+                Some(one) => one.checks += 1,
+                None => left.push(LeftOut { why: why.to_owned(), checks: 1 }),
+            }
+        }
+        left
+    }
+
+    /// Why a check is not made, if an option keeps it from that or is missing.
+    fn forbids(&self, check: &Check) -> Option<&'static str> {
+        let is_near = self.list || self.network.is_some() || check.tag != Some(Tag::Network);
+        match check.effect {
+            _ if !is_near => Some("they are about the network (--network)"),
+            effect if self.read_only && !effect.is_read_only() => {
+                Some("they write to the token or cost a try of a PIN (--read-only)")
+            }
+            Effect::Lockout if !self.allow_lockout => Some("they lock a PIN or the token (--allow-lockout)"),
+            _ => None,
+        }
+    }
+
+    /// Whether a run is incomplete because no PIN was given to a token that asks for one. An empty file, or an empty
+    /// variable, says that none is meant.
+    pub fn missing_pin(&self, survey: &Survey, rows: &[Row]) -> Option<String> {
+        let is_meant = self.pin_file.is_some() || std::env::var_os(USER_PIN).is_some();
+        let asks = survey.flags & (CKF_LOGIN_REQUIRED | CKF_USER_PIN_INITIALIZED) != 0;
+        let lacks = |row: &&Row| matches!(&row.outcome, Outcome::Skipped { why } if why == NO_USER_PIN);
+        let checks = rows.iter().filter(lacks).count();
+        (asks && !is_meant && checks > 0).then(|| {
+            format!(
+                "no user PIN was given, which {checks} checks need (--pin-file; an empty file says that none is meant)"
+            )
+        })
+    }
+
+    /// Whether a check is among those that were named, or none was.
+    fn wants(&self, check: &Check) -> bool {
         let all = self.check.is_empty() && self.group.is_empty() && self.profile.is_empty();
         let asked = |word: &String| {
             let mut profiles = PROFILES.iter().filter(|profile| profile.word == word);
             profiles.any(|profile| profile.asks_for(check))
         };
         let named = self.check.iter().any(|id| *id == check.id);
-        allowed
-            && (all
-                || named
-                || self.profile.iter().any(asked)
-                || self.group.iter().any(|group| belongs(check, group)))
+        all || named || self.profile.iter().any(asked) || self.group.iter().any(|group| belongs(check, group))
     }
 
     /// Sees that every check, group and profile that was named is there: a slip of the pen leaves nothing out.
@@ -267,8 +313,10 @@ impl Options {
         Ok(Target {
             module: self.module.clone().unwrap_or_default(),
             token_label: self.token_label.clone(),
-            pin: pin(self.pin_file.as_deref(), "P11_CONFORMANCE_PIN")?,
-            so_pin: pin(self.so_pin_file.as_deref(), "P11_CONFORMANCE_SO_PIN")?,
+            pin: pin(self.pin_file.as_deref(), USER_PIN)?,
+            so_pin: pin(self.so_pin_file.as_deref(), SO_PIN)?,
+            pin_from: if self.pin_file.is_some() { "--pin-file" } else { USER_PIN },
+            so_pin_from: if self.so_pin_file.is_some() { "--so-pin-file" } else { SO_PIN },
             init_string: self.init_string.clone(),
             leftovers: if self.keep_objects { Leftovers::Keep } else { Leftovers::Destroy },
             most: self.read_only.then_some(Effect::SessionObjects),
@@ -320,6 +368,9 @@ fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
             let pin = Pin::new(Pin::new(text).trim_ascii_end().to_vec());
             Ok(Some(pin).filter(|pin| !pin.is_empty()))
         }
-        None => Ok(std::env::var(variable).ok().map(|pin| Pin::new(pin.into_bytes()))),
+        None => Ok(std::env::var(variable)
+            .ok()
+            .map(|pin| Pin::new(pin.into_bytes()))
+            .filter(|pin| !pin.is_empty())),
     }
 }

@@ -2,7 +2,7 @@
 
 use cryptoki_sys::*;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, MOST_LISTED};
 use crate::check::Stop;
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
@@ -178,6 +178,10 @@ impl Session<'_> {
                 break;
             }
             all.append(&mut some);
+            if all.len() > MOST_LISTED {
+                let expected = format!("a search with at most {MOST_LISTED} objects, and an end");
+                return Err(Stop::fail(expected, "C_FindObjects goes on"));
+            }
         }
         self.find_final().ok()?;
         Ok(all)

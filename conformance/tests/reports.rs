@@ -306,6 +306,9 @@ fn two_reports_are_compared() {
     assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
 }
 
+/// The label of what the suite makes.
+const OURS: &str = "p11-conformance: to be destroyed";
+
 /// Puts a key with this label on the token.
 fn plant(token: &Token, label: &str) {
     let key = token.path("key");
@@ -317,15 +320,23 @@ fn plant(token: &Token, label: &str) {
 #[test]
 fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
     let token = Token::new();
-    plant(&token, "p11-conformance");
-    plant(&token, "mine");
+    plant(&token, OURS);
+    for similar in ["mine", "p11-conformance", "p11-conformance: to be destroyed soon"] {
+        plant(&token, similar);
+    }
     let left = |option: &str| {
         token.check(&["--check", "random.exact", option]);
         token.objects().len()
     };
-    assert_eq!(left("--keep-objects"), 2);
-    assert_eq!(left("--read-only"), 2);
-    assert_eq!(left("--seed=1"), 1, "what a run that died left behind, and nothing else");
+    assert_eq!(left("--keep-objects"), 4);
+    assert_eq!(left("--read-only"), 4);
+    let run = token.check(&["--check", "random.exact"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(
+        text.contains(&format!("NOTE destroyed what an earlier run had left: secret key {OURS:?}\n")),
+        "{text}"
+    );
+    assert_eq!(token.objects().len(), 3, "what a run that died left behind, and nothing else");
 }
 
 fn run_stub(flaw: &str, options: &[&str]) -> Output {
@@ -363,6 +374,10 @@ fn a_module_that_cannot_be_checked_is_told_before_any_check() {
         ("LOCKED", "the token says that the user PIN is locked"),
         ("FINAL", "one try of the user PIN is left"),
         ("FULL", "the token is full (C_CreateObject: CKR_DEVICE_MEMORY)"),
+        ("BROKEN", "the token takes no object (C_CreateObject: CKR_GENERAL_ERROR)"),
+        ("COUNTS", "C_GetSlotList: 1099511627776 entries"),
+        ("NOLIST", "C_GetFunctionList answers CKR_OK and gives a null list"),
+        ("FORGETFUL", "says CKR_OK to a new object and does not have it"),
     ] {
         let run = run_stub(flaw, &["--check", "random.exact", "--check", "general.info"]);
         let error = String::from_utf8_lossy(&run.stderr);
@@ -507,7 +522,7 @@ fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_repo
 #[test]
 fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
     let token = Token::new();
-    plant(&token, "p11-conformance");
+    plant(&token, OURS);
     let files = files(&token, &["--json", "--html", "--junit", "--sarif", "--manifest"]);
     let mut command = token.command();
     let named = files.iter().flat_map(|(option, file)| [*option, file.to_str().unwrap()]);
@@ -587,4 +602,62 @@ fn a_run_that_takes_too_long_ends_with_what_is_known() {
     let json = token.path("report.json");
     let run = token.check(&["--run-timeout", "2", "--json", json.to_str().unwrap()]);
     is_incomplete(&run, &json, "it took longer than 2 s (--run-timeout)");
+}
+
+/// What was chosen and not made is told with the reason, in every report that a person reads.
+#[test]
+fn what_options_leave_out_is_told() {
+    let token = Token::new();
+    let (json, html) = (token.path("report.json"), token.path("report.html"));
+    let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let run = token.check(&[&["--group", "login", "--read-only"], &files[..]].concat());
+    let text = String::from_utf8_lossy(&run.stdout);
+    let why = "they write to the token or cost a try of a PIN (--read-only)";
+    let report = read(&json);
+    assert_eq!(report["left_out"][0]["why"], why, "{text}");
+    let checks = report["left_out"][0]["checks"].as_u64().unwrap();
+    assert!(checks > 10 && text.contains(&format!("LEFT OUT {checks} checks: {why}")), "{text}");
+    assert!(fs::read_to_string(&html).unwrap().contains(why));
+    let run = token.check(&["--group", "login"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains("LEFT OUT 1 check: they lock a PIN or the token (--allow-lockout)"), "{text}");
+    let run = token.check(&["--check", "random.exact", "--group", "I"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains("they are about the network (--network)"), "{text}");
+}
+
+/// A token that has a PIN is not clean when nobody gave it, unless none is meant.
+#[test]
+fn a_run_without_the_pin_is_incomplete_unless_none_is_meant() {
+    let token = Token::new();
+    let without = |pin: Option<&str>| {
+        Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+            .args(["--module", module().to_str().unwrap(), "--token-label", LABEL, "--check", "login.right"])
+            .args(["--check", "slots.info"])
+            .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+            .env_remove("P11_CONFORMANCE_PIN")
+            .env_remove("P11_CONFORMANCE_SO_PIN")
+            .envs(pin.map(|pin| ("P11_CONFORMANCE_PIN", pin)))
+            .output()
+            .unwrap()
+    };
+    let run = without(None);
+    let (text, error) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert_eq!(run.status.code(), Some(2), "{text}");
+    assert!(
+        error.contains("no user PIN was given, which") && text.contains(": incomplete: "),
+        "{text}{error}"
+    );
+    let run = without(Some(""));
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let locked = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["--module", stub(folder.path(), "LOCKED").to_str().unwrap(), "--check", "general.info"])
+        .env_remove("P11_CONFORMANCE_PIN")
+        .env_remove("P11_CONFORMANCE_SO_PIN")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&locked.stdout);
+    assert!(text.contains("NOTE the token says that the user PIN is locked"), "{text}");
 }

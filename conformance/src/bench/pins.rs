@@ -10,6 +10,9 @@ use crate::tries::Holder;
 
 use super::{Bench, Pin, Stage, reason};
 
+/// Why a check is not made without the user's PIN.
+pub const NO_USER_PIN: &str = "no user PIN was given (--pin-file)";
+
 /// Whose tries are counted.
 const HOLDERS: [(Holder, CK_USER_TYPE); 2] = [(Holder::User, CKU_USER), (Holder::So, CKU_SO)];
 
@@ -19,7 +22,7 @@ impl Bench {
     /// # Errors
     /// `Skipped`, if none was given.
     pub fn pin(&self) -> Result<Pin, Stop> {
-        self.target.pin.clone().ok_or_else(|| Stop::Skipped("no user PIN was given (--pin-file)".to_owned()))
+        self.target.pin.clone().ok_or_else(|| Stop::Skipped(NO_USER_PIN.to_owned()))
     }
 
     /// The security officer's PIN.

@@ -2,13 +2,29 @@
 //! loses its last try.
 
 use cryptoki_sys::*;
+use serde::{Deserialize, Serialize};
 
 use crate::marks::Effect;
 use crate::session::Session;
 use crate::survey::Survey;
 use crate::template::Template;
 
-use super::{Bench, Stage, Tries, reason};
+use super::{Bench, Stage, Swept, Tries, reason};
+
+/// What is found on a token that can be checked.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// What the module says of itself.
+    pub survey: Survey,
+    /// What became of the objects that an earlier run had left.
+    pub earlier: Swept,
+}
+
+/// What the object carries by which a token is seen to have room.
+const MARK: &[u8] = b"p11-conformance: is there room";
+
+/// What to do about a token that has none.
+const ROOM: &str = "make room, destroy objects that are not needed, or give --read-only";
 
 impl Bench {
     /// Sees whether the module can be initialised, shows the token and takes the PINs that were given. Each costs one
@@ -16,14 +32,14 @@ impl Bench {
     ///
     /// # Errors
     /// The first thing that is in the way, as a sentence.
-    pub fn preflight(&self) -> Result<Survey, String> {
+    pub fn preflight(&self) -> Result<Ready, String> {
         self.prepare(Stage::Token).map_err(reason)?;
         let survey = Survey::of(self).map_err(reason)?;
         self.refuse_last_tries(survey.flags)?;
         self.module.ledger().note_flags(survey.flags);
         let pins = [
-            (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
-            (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),
+            (CKU_USER, &self.target.pin, format!("user PIN ({})", self.target.pin_from)),
+            (CKU_SO, &self.target.so_pin, format!("SO PIN ({})", self.target.so_pin_from)),
         ];
         for (user, pin, name) in pins {
             let Some(pin) = pin else { continue };
@@ -33,12 +49,14 @@ impl Bench {
                 return Err(format!("the {name} is not accepted: {rv}"));
             }
             if user == CKU_USER {
-                self.refuse_full_token(&session)?;
+                self.refuse_full_token(&session, pin)?;
             }
             let _logged_out = session.logout();
             self.conclude();
         }
-        Ok(survey)
+        // Of a module that finds nothing, checks tell.
+        let earlier = self.sweep().unwrap_or_default();
+        Ok(Ready { survey, earlier })
     }
 
     /// A PIN that is locked, or has one try left, is not tried.
@@ -61,21 +79,41 @@ impl Bench {
         Ok(())
     }
 
-    /// A token without room for an object would fail checks that are not about room.
-    fn refuse_full_token(&self, session: &Session<'_>) -> Result<(), String> {
-        if self.target.most.is_some_and(|most| most < Effect::TokenObjects) {
+    /// A token without room for an object would fail checks that are not about room. One that keeps an object for its
+    /// session only has a fault that checks tell of.
+    fn refuse_full_token(&self, session: &Session<'_>, pin: &[u8]) -> Result<(), String> {
+        if self.target.most.is_some_and(|most| most < Effect::TokenObjects) || self.is_write_protected() {
             return Ok(());
         }
-        let template = Template::data().without(CKA_TOKEN).bool(CKA_TOKEN, true);
-        match session.try_create(&template) {
-            (rv, object) if rv.was(CKR_OK) => {
-                let _destroyed = session.destroy(object);
-                Ok(())
+        let template = Template::data().bytes(CKA_APPLICATION, MARK);
+        let (rv, object) = session.try_create(&template.without(CKA_TOKEN).bool(CKA_TOKEN, true));
+        match rv.code {
+            CKR_OK => {}
+            CKR_DEVICE_MEMORY | CKR_HOST_MEMORY => return Err(format!("the token is full ({rv}): {ROOM}")),
+            CKR_DEVICE_ERROR | CKR_FUNCTION_FAILED | CKR_GENERAL_ERROR | CKR_TOKEN_WRITE_PROTECTED => {
+                return Err(format!("the token takes no object ({rv}), full or not: {ROOM}"));
             }
-            (rv, _) if rv.was(CKR_DEVICE_MEMORY) => Err(format!(
-                "the token is full ({rv}): destroy objects that are not needed, or give --read-only"
+            // It need not keep data objects.
+            _ => return Ok(()),
+        }
+        let is_there = |session: &Session<'_>| {
+            let found = session.find(&Template::new().bytes(CKA_APPLICATION, MARK));
+            found.map_or(true, |found| !found.is_empty())
+        };
+        let at_once = is_there(session);
+        let _destroyed = session.destroy(object);
+        if at_once {
+            return Ok(());
+        }
+        let _logged_out = session.logout();
+        self.conclude();
+        let session = self.session().map_err(reason)?;
+        let later = session.login(CKU_USER, pin).was(CKR_OK) && is_there(&session);
+        match later {
+            true => Ok(()),
+            false => Err(format!(
+                "the token says CKR_OK to a new object and does not have it, as a full one does: {ROOM}"
             )),
-            _ => Ok(()),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::bench::{self, Bench, Stage, Target};
+use crate::files;
 use model::{Flag, Flags, Model};
 use search::{Found, search};
 
@@ -89,5 +90,5 @@ pub fn show(target: Target, file: &Path, output: &mut impl Write) -> Result<(), 
     output.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
     let record = Record { format: "p11-conformance-model/1", model: &model, searches };
     let json = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
-    std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))
+    files::write(file, &json)
 }

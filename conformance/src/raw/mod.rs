@@ -201,9 +201,11 @@ impl Module {
             function(&mut list)
         };
         // SAFETY: the list lives as long as the library, which is never unloaded before the process ends.
-        let classic = unsafe { list.as_ref() }
-            .filter(|_| code == CKR_OK)
-            .ok_or_else(|| format!("C_GetFunctionList answers {}", crate::rv::name(code)))?;
+        let classic = match (code, unsafe { list.as_ref() }) {
+            (CKR_OK, Some(classic)) => classic,
+            (CKR_OK, None) => return Err("C_GetFunctionList answers CKR_OK and gives a null list".to_owned()),
+            (_, _) => return Err(format!("C_GetFunctionList answers {}", crate::rv::name(code))),
+        };
         let mut module = Self { library, classic, newer: None, newest: None, recorder, ledger };
         let newer = module.list_of(3, 0).or_else(|| module.list_of(3, 1));
         // SAFETY: the interface was asked for, and says that it is, version 3.0 or 3.1, which have one list; it lives as
@@ -375,6 +377,7 @@ impl Module {
         if rv.code != CKR_OK {
             return Err(rv);
         }
+        list.truncate(usize::try_from(count).unwrap_or(0));
         Ok(list.iter().map(describe).collect())
     }
 }

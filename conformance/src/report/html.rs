@@ -75,9 +75,10 @@ fn head(document: &Document) -> String {
     let links: String = links.collect();
     let verdict = document.headline();
     let incomplete = document.incomplete.iter();
-    let incomplete: String = incomplete
-        .map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)))
-        .collect();
+    let incomplete =
+        incomplete.map(|why| format!("<p class=\"incomplete\">This run is incomplete: {}.</p>", escape(why)));
+    let notes = document.notes.iter().map(|note| format!("<p class=\"lead\">Note: {}.</p>", escape(note)));
+    let incomplete: String = incomplete.chain(notes).collect();
     format!(
         "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{verdict}</span></h1>\
          <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p>{incomplete}</header>\
@@ -264,13 +265,7 @@ fn waived(document: &Document) -> String {
             escape(reason)
         ))
     });
-    let idle = document.idle_waivers.iter().map(|waiver| {
-        format!(
-            "<tr><td><code>{}</code></td><td class=\"wide\">waives nothing: what it names passes</td></tr>",
-            escape(waiver)
-        )
-    });
-    let rows: String = rows.chain(idle).collect();
+    let rows: String = rows.collect();
     if rows.is_empty() {
         return String::new();
     }
@@ -278,7 +273,8 @@ fn waived(document: &Document) -> String {
 }
 
 fn not_made(document: &Document) -> String {
-    let rows = document.not_made();
+    let left_out = document.left_out.iter().map(|left| (left.why.as_str(), left.checks));
+    let rows: Vec<(&str, usize)> = document.not_made().into_iter().chain(left_out).collect();
     if rows.is_empty() {
         return String::new();
     }

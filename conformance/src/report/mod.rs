@@ -45,12 +45,15 @@ pub struct Document {
     pub manifest: Manifest,
     /// What the module says of itself.
     pub survey: Survey,
-    /// Waivers that waived nothing, although checks that they name were made.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub idle_waivers: Vec<String>,
     /// Why the run ended before all checks were made, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
+    /// What a reader has to know of the run beside its findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What the options left out of what was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// How many checks came to what.
     pub tally: Tally,
     /// Every check that was made.
@@ -66,6 +69,15 @@ pub struct Document {
     /// How fast the module is, if that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub performance: Vec<Figure>,
+}
+
+/// Checks that an option keeps from being made, or that need one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Why.
+    pub why: String,
+    /// How many.
+    pub checks: usize,
 }
 
 /// A check.
@@ -181,8 +193,9 @@ impl Document {
             format: FORMAT.to_owned(),
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
-            idle_waivers: Vec::new(),
             incomplete: results.incomplete.clone(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
             tally: Tally::of(&checks),
             functions: coverage::functions(&survey, &results.answers),
             mechanisms: coverage::mechanisms(&survey, &results.answers),

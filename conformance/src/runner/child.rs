@@ -6,14 +6,13 @@ use std::io;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Bench, Stage, Standing, Target, reason};
+use crate::bench::{Bench, Ready, Stage, Standing, Target, reason};
 use crate::check::{Check, Outcome, by_id};
 use crate::marks::Severity;
 use crate::observations::Observation;
 use crate::performance;
 use crate::proxy::desk::Desk;
 use crate::runner::process::tell;
-use crate::survey::Survey;
 use crate::trace::{Answer, Trace};
 
 /// How much the process may grow in one check, in MiB: no check asks for more than one.
@@ -94,7 +93,7 @@ fn make(bench: &Bench, check: &Check) -> Outcome {
 pub fn preflight(target: Target) -> Result<(), String> {
     limit_memory(target.memory);
     let bench = Bench::new(target);
-    let verdict: Result<Survey, String> = bench.as_ref().map_err(String::clone).and_then(Bench::preflight);
+    let verdict: Result<Ready, String> = bench.as_ref().map_err(String::clone).and_then(Bench::preflight);
     tell(&verdict)?;
     if let Ok(bench) = bench {
         bench.reset(Stage::Loaded);
@@ -119,11 +118,11 @@ pub fn look(target: Target) -> Result<(), String> {
 /// Destroys what checks left on the token.
 ///
 /// # Errors
-/// A sentence, when something may be left.
+/// A sentence, when the module cannot be loaded or the parent does not listen.
 pub fn sweep(target: Target) -> Result<(), String> {
     let bench = Bench::new(target)?;
     let _no_network = bench.desk().and_then(Desk::heal);
-    bench.leave().map_err(reason)
+    tell(&bench.leave().map_err(reason))
 }
 
 /// Ends this process with its parent.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::bench::Swept;
 use crate::check::{Check, Outcome, by_id};
 use crate::checks::general::CLEAN_END;
 use crate::observations::Observation;
@@ -33,6 +34,8 @@ pub struct Results {
     pub observations: Vec<Observation>,
     /// Why the run ended before all checks were made, if it did.
     pub incomplete: Option<String>,
+    /// Why it is not known whether the token is clear, if it is not and the run is complete.
+    pub unclear: Option<String>,
 }
 
 /// What is found so far.
@@ -83,23 +86,40 @@ impl Findings {
         self,
         checks: &[&'static Check],
         ended: Option<String>,
-        swept: Result<(), String>,
+        swept: Result<Swept, String>,
     ) -> Results {
         self.progress.clear();
         let so_far =
             ended.map(|why| format!("{why}; {} of {} checks were made", self.reports.len(), checks.len()));
         // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
-        let incomplete = so_far.or_else(|| no_login(&self.reports));
-        let incomplete = incomplete
-            .map(|why| [Some(why), swept.err()].into_iter().flatten().collect::<Vec<_>>().join("; "));
+        let early = so_far.or_else(|| no_login(&self.reports));
+        // What is left makes a run incomplete; what may be left is told.
+        let (left, unclear) = match swept {
+            Ok(Swept { left, .. }) if left.is_empty() => (None, None),
+            Ok(Swept { left, .. }) => (Some(told_left(&left)), None),
+            Err(why) if early.is_some() => (Some(why), None),
+            Err(why) => (None, Some(why)),
+        };
+        let why: Vec<String> = early.into_iter().chain(left).collect();
+        let incomplete = (!why.is_empty()).then(|| why.join("; "));
         let order: HashMap<&str, usize> =
             checks.iter().enumerate().map(|(place, check)| (check.id.as_ref(), place)).collect();
         let mut reports = self.reports;
         reports.sort_by_key(|report| order.get(report.check.id.as_ref()).copied());
         let mut observations = self.observations;
         observations.sort_by_key(|observation| order.get(observation.check.as_str()).copied());
-        Results { reports, answers: self.answers, observations, incomplete }
+        Results { reports, answers: self.answers, observations, incomplete, unclear }
     }
+}
+
+/// What was destroyed, and is found again.
+fn told_left(left: &[String]) -> String {
+    let objects = if left.len() == 1 { "object is" } else { "objects are" };
+    format!(
+        "{} {objects} left on the token, which C_DestroyObject does not take away: {}",
+        left.len(),
+        left.join(", ")
+    )
 }
 
 /// Whether checks were not made because somebody, whose PIN was taken before, could not be logged in.

@@ -25,7 +25,7 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{Standing, another_pin};
+use crate::bench::{Ready, Standing, Swept, another_pin};
 use crate::check::{Check, Company, Outcome};
 use crate::interrupt::Interrupt;
 use crate::marks::Effect;
@@ -35,7 +35,6 @@ use crate::runner::findings::Findings;
 pub use crate::runner::findings::{Report, Results};
 use crate::runner::process::{Heard, Process, Task, death, silence};
 use crate::secrets::Secrets;
-use crate::survey::Survey;
 use crate::trace::Trace;
 
 /// How long the preflight may take at least: a check's time may be set to nothing.
@@ -58,7 +57,7 @@ const LOST_PIN: &str = "the user PIN, accepted before, is not accepted any more;
      Look at the token: is the PIN locked, or did something else change it?";
 
 /// What is known of a token that could not be looked at again.
-const LEFT: &str = "objects with the label \"p11-conformance\" may be left on the token";
+const LEFT: &str = "objects with the label \"p11-conformance: to be destroyed\" may be left on the token";
 
 /// What is said of a thread that panicked.
 const FAILED_THREAD: &str = "a thread of the suite failed";
@@ -105,10 +104,10 @@ impl Runner {
     ///
     /// # Errors
     /// A sentence, if no check should be made.
-    pub fn preflight(&self) -> Result<Survey, String> {
+    pub fn preflight(&self) -> Result<Ready, String> {
         let limit = self.limit.max(PREFLIGHT);
         let mut child = Process::spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
-        let lines: Receiver<Result<Survey, String>> = child.lines()?;
+        let lines: Receiver<Result<Ready, String>> = child.lines()?;
         // Not to be interrupted: it may have put an object on the token, and must not try a PIN again to look for it.
         let seen: Outcome = match child.listen(&lines, limit) {
             Heard::Line(verdict) => {
@@ -362,11 +361,15 @@ impl Runner {
     ///
     /// # Errors
     /// A sentence, when something may be left.
-    fn sweep(&self) -> Result<(), String> {
+    fn sweep(&self) -> Result<Swept, String> {
+        let limit = self.limit.max(PREFLIGHT);
         let mut child = Process::spawn(Task::Sweep, self.seed, &self.calls_of(0), &[])?;
-        match child.end(self.limit.max(PREFLIGHT))? {
-            Some(status) if status.success() => Ok(()),
-            Some(_) | None => Err(LEFT.to_owned()),
+        let lines: Receiver<Result<Swept, String>> = child.lines()?;
+        let heard = child.listen(&lines, limit);
+        child.end(if matches!(heard, Heard::Line(_)) { limit } else { Duration::ZERO })?;
+        match heard {
+            Heard::Line(swept) => swept.map_err(|why| format!("{LEFT}: {why}")),
+            Heard::Silence | Heard::End => Err(LEFT.to_owned()),
         }
     }
 

@@ -111,6 +111,9 @@ static RV slots(unsigned char present, unsigned long *list, unsigned long *count
 #endif
     if (list) list[0] = SLOT;
     *count = 1;
+#ifdef COUNTS
+    *count = 1UL << 40;
+#endif
     return 0;
 }
 
@@ -165,9 +168,21 @@ static RV login(void) {
 static RV create(void) {
 #ifdef FULL
     return 0x31UL; /* CKR_DEVICE_MEMORY */
+#elif defined BROKEN
+    return 5UL; /* CKR_GENERAL_ERROR */
+#elif defined FORGETFUL
+    return 0;
 #else
     return NOT_SUPPORTED;
 #endif
+}
+
+__attribute__((unused)) static RV find_none(unsigned long session, void *objects, unsigned long most, unsigned long *count) {
+    (void)session;
+    (void)objects;
+    (void)most;
+    *count = 0;
+    return 0;
 }
 
 #ifdef DIES_LAST
@@ -193,6 +208,14 @@ RV C_GetFunctionList(void **place) {
     list.f[18] = (void *)login;
     list.f[19] = (void *)fine; /* C_Logout */
     list.f[20] = (void *)create;
+#ifdef FORGETFUL
+    list.f[26] = (void *)fine; /* C_FindObjectsInit */
+    list.f[27] = (void *)find_none;
+    list.f[28] = (void *)fine; /* C_FindObjectsFinal */
+#endif
     *place = &list;
+#ifdef NOLIST
+    *place = NULL;
+#endif
     return 0;
 }
