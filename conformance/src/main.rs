@@ -155,15 +155,10 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     if results.incomplete.is_none() {
         results.incomplete = options.missing_pin(&survey, &rows);
     }
-    let notes = notes(&survey, earlier, &mut results);
+    let notes = [notes(&survey, earlier, &mut results), idle_waivers].concat();
     let left_out = options.left_out();
-    let document = Document {
-        performance,
-        notes,
-        left_out,
-        idle_waivers,
-        ..Document::new(manifest, survey, &results, rows)
-    };
+    let document =
+        Document { performance, notes, left_out, ..Document::new(manifest, survey, &results, rows) };
     report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
     write_reports(options, &document, key.as_ref())?;
     if let Some(why) = document.incomplete {

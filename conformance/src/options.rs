@@ -21,6 +21,9 @@ use crate::survey::Survey;
 /// The variable with the user's PIN.
 const USER_PIN: &str = "P11_CONFORMANCE_PIN";
 
+/// The variable with the SO's PIN.
+const SO_PIN: &str = "P11_CONFORMANCE_SO_PIN";
+
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
 /// Use a token that you can lose: it makes keys and changes PINs. `--read-only` is for a token that you cannot.
@@ -41,7 +44,7 @@ pub struct Options {
     /// The module, a shared library
     #[arg(long, value_name = "FILE", required_unless_present = "list")]
     pub module: Option<PathBuf>,
-    /// The token's label; without it, the first initialised token
+    /// The token's label; without it, the one token that can be written to, or the first
     #[arg(long, value_name = "LABEL")]
     pub token_label: Option<String>,
     /// A file with the user's PIN (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
@@ -311,7 +314,9 @@ impl Options {
             module: self.module.clone().unwrap_or_default(),
             token_label: self.token_label.clone(),
             pin: pin(self.pin_file.as_deref(), USER_PIN)?,
-            so_pin: pin(self.so_pin_file.as_deref(), "P11_CONFORMANCE_SO_PIN")?,
+            so_pin: pin(self.so_pin_file.as_deref(), SO_PIN)?,
+            pin_from: if self.pin_file.is_some() { "--pin-file" } else { USER_PIN },
+            so_pin_from: if self.so_pin_file.is_some() { "--so-pin-file" } else { SO_PIN },
             init_string: self.init_string.clone(),
             leftovers: if self.keep_objects { Leftovers::Keep } else { Leftovers::Destroy },
             most: self.read_only.then_some(Effect::SessionObjects),

@@ -5,6 +5,7 @@ mod pins;
 mod preflight;
 mod sweep;
 mod target;
+mod token;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::fs::File;
@@ -26,6 +27,7 @@ pub use pins::NO_USER_PIN;
 pub use preflight::Ready;
 pub use sweep::Swept;
 pub use target::{Leftovers, Pin, Target, Tries};
+pub use token::Slots;
 
 /// The label of every object that the suite makes. Nobody else gives it to an object that should stay.
 pub const LABEL: &[u8] = b"p11-conformance: to be destroyed";
@@ -49,15 +51,6 @@ pub enum Stage {
     Public,
     /// A session, the user logged in, or nobody if the token asks for no login.
     User,
-}
-
-/// Which slots to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// All.
-    All,
-    /// Those with a token in them.
-    WithToken,
 }
 
 /// How the token stands.
@@ -91,19 +84,6 @@ pub struct Bench {
     random: RefCell<Seeded>,
     observed: RefCell<Vec<(String, Measured)>>,
     desk: Option<Desk>,
-}
-
-/// A number of entries for which memory is set aside.
-///
-/// # Errors
-/// A failure, if no list of the function is as long.
-fn believable(function: F, count: CK_ULONG) -> Result<usize, Stop> {
-    let length = usize::try_from(count).unwrap_or(usize::MAX);
-    if length > MOST_LISTED {
-        let expected = format!("at most {MOST_LISTED} entries");
-        return Err(Stop::fail(expected, format!("{}: {count} entries", function.name())));
-    }
-    Ok(length)
 }
 
 /// Why a check or a preparation stopped, in words.
@@ -259,27 +239,6 @@ impl Bench {
         initialize_args(flags, mutexes, string.map_or(0, |string| string.as_ptr().expose_provenance()))
     }
 
-    fn find_token(&self) -> Result<Stage, Stop> {
-        let slots = self.slots(Slots::WithToken)?;
-        let wanted = |slot: &CK_SLOT_ID| {
-            let Ok(info) = self.token_info(*slot) else { return false };
-            match &self.target.token_label {
-                Some(label) => info.label.trim_ascii_end() == label.as_bytes(),
-                None => info.flags & CKF_TOKEN_INITIALIZED != 0,
-            }
-        };
-        let slot = slots.into_iter().find(wanted);
-        self.slot.set(slot);
-        slot.map(|_| Stage::Token).ok_or_else(|| Stop::Skipped(self.no_token()))
-    }
-
-    fn no_token(&self) -> String {
-        match &self.target.token_label {
-            Some(label) => format!("the module shows no token with the label {label:?}"),
-            None => "the module shows no initialised token".to_owned(),
-        }
-    }
-
     fn log_in(&self) -> Result<Stage, Stop> {
         if self.target.pin.is_none() && self.token_info(self.slot()?)?.flags & CKF_LOGIN_REQUIRED == 0 {
             let anchor = self.open_for_good(self.widest())?;
@@ -299,71 +258,6 @@ impl Bench {
         Ok(Stage::User)
     }
 
-    /// The slot of the token under test.
-    ///
-    /// # Errors
-    /// `Skipped`, if there is none.
-    pub fn slot(&self) -> Result<CK_SLOT_ID, Stop> {
-        self.slot.get().ok_or_else(|| Stop::Skipped(self.no_token()))
-    }
-
-    /// The slots of the module.
-    ///
-    /// # Errors
-    /// A failure of `C_GetSlotList`.
-    pub fn slots(&self, which: Slots) -> Result<Vec<CK_SLOT_ID>, Stop> {
-        let present = Arg::number(CK_ULONG::from(which == Slots::WithToken));
-        let mut count: CK_ULONG = 0;
-        self.module.call(F::C_GetSlotList, &[present, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
-        let mut slots: Vec<CK_SLOT_ID> = vec![0; believable(F::C_GetSlotList, count)?];
-        let arguments = [present, Arg::slice_mut(&mut slots), Arg::of_mut(&mut count)];
-        self.module.call(F::C_GetSlotList, &arguments).ok()?;
-        slots.truncate(usize::try_from(count).unwrap_or(0));
-        Ok(slots)
-    }
-
-    /// `CK_TOKEN_INFO` of a slot.
-    ///
-    /// # Errors
-    /// A failure of `C_GetTokenInfo`.
-    pub fn token_info(&self, slot: CK_SLOT_ID) -> Result<CK_TOKEN_INFO, Stop> {
-        let mut info = CK_TOKEN_INFO::default();
-        self.module.call(F::C_GetTokenInfo, &[Arg::number(slot), Arg::of_mut(&mut info)]).ok()?;
-        Ok(info)
-    }
-
-    /// The token's mechanisms.
-    ///
-    /// # Errors
-    /// A failure of `C_GetMechanismList`.
-    pub fn mechanisms(&self) -> Result<&[CK_MECHANISM_TYPE], Stop> {
-        if let Some(known) = self.mechanisms.get() {
-            return Ok(known);
-        }
-        let slot = Arg::number(self.slot()?);
-        let mut count: CK_ULONG = 0;
-        self.module.call(F::C_GetMechanismList, &[slot, Arg::NULL, Arg::of_mut(&mut count)]).ok()?;
-        let mut list: Vec<CK_MECHANISM_TYPE> = vec![0; believable(F::C_GetMechanismList, count)?];
-        let arguments = [slot, Arg::slice_mut(&mut list), Arg::of_mut(&mut count)];
-        self.module.call(F::C_GetMechanismList, &arguments).ok()?;
-        list.truncate(usize::try_from(count).unwrap_or(0));
-        Ok(self.mechanisms.get_or_init(|| list))
-    }
-
-    /// `CK_MECHANISM_INFO`, if the token has the mechanism for this use (`CKF_SIGN` and so on).
-    ///
-    /// # Errors
-    /// `NotOffered`, if it has not.
-    pub fn offers(&self, mechanism: CK_MECHANISM_TYPE, flag: CK_FLAGS) -> Result<CK_MECHANISM_INFO, Stop> {
-        if !self.mechanisms()?.contains(&mechanism) {
-            return Err(Stop::NotOffered);
-        }
-        let mut info = CK_MECHANISM_INFO::default();
-        let arguments = [Arg::number(self.slot()?), Arg::number(mechanism), Arg::of_mut(&mut info)];
-        self.module.call(F::C_GetMechanismInfo, &arguments).ok()?;
-        if info.flags & flag == flag { Ok(info) } else { Err(Stop::NotOffered) }
-    }
-
     /// A session with these flags, closed when the check ends.
     ///
     /// # Errors
@@ -380,26 +274,6 @@ impl Bench {
     /// A failure of `C_OpenSession`.
     pub fn session(&self) -> Result<Session<'_>, Stop> {
         self.open(self.widest())
-    }
-
-    /// Whether there is a user to log in as.
-    ///
-    /// # Errors
-    /// `NotOffered`, if the token has no PIN and asks for none.
-    pub fn knows_users(&self) -> Result<(), Stop> {
-        let flags = self.token_info(self.slot()?)?.flags;
-        if flags & (CKF_LOGIN_REQUIRED | CKF_USER_PIN_INITIALIZED) == 0 {
-            Err(Stop::NotOffered)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether nobody can write to the token.
-    pub fn is_write_protected(&self) -> bool {
-        self.slot()
-            .and_then(|slot| self.token_info(slot))
-            .is_ok_and(|info| info.flags & CKF_WRITE_PROTECTED != 0)
     }
 
     /// The flags of a session that may do as much as the token lets one do.

@@ -38,8 +38,8 @@ impl Bench {
         self.refuse_last_tries(survey.flags)?;
         self.module.ledger().note_flags(survey.flags);
         let pins = [
-            (CKU_USER, &self.target.pin, "user PIN (--pin-file)"),
-            (CKU_SO, &self.target.so_pin, "SO PIN (--so-pin-file)"),
+            (CKU_USER, &self.target.pin, format!("user PIN ({})", self.target.pin_from)),
+            (CKU_SO, &self.target.so_pin, format!("SO PIN ({})", self.target.so_pin_from)),
         ];
         for (user, pin, name) in pins {
             let Some(pin) = pin else { continue };

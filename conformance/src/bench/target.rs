@@ -38,12 +38,16 @@ pub enum Tries {
 pub struct Target {
     /// The module's file.
     pub module: PathBuf,
-    /// The token's label; without one, the first initialised token.
+    /// The token's label; without one, the one token that can be written to, or the first.
     pub token_label: Option<String>,
     /// The user's PIN.
     pub pin: Option<Pin>,
     /// The security officer's PIN.
     pub so_pin: Option<Pin>,
+    /// Where the user's PIN is from: an option or an environment variable.
+    pub pin_from: &'static str,
+    /// Where the SO's PIN is from.
+    pub so_pin_from: &'static str,
     /// What `C_Initialize` is given as `pReserved`, for modules that ask for it.
     pub init_string: Option<CString>,
     /// What becomes of token objects.

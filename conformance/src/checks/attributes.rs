@@ -11,8 +11,8 @@ use crate::template::{Mechanism, Template, UNAVAILABLE};
 table! {
     all key_separation;
     "attributes.sensitive-hidden" User sensitive_hidden, "4.10 CKA_SENSITIVE", "a sensitive secret key does not show its value" => critical;
-    "attributes.unextractable-hidden" User unextractable_hidden, "4.10 CKA_EXTRACTABLE", "neither does one that is not sensitive but not extractable" => critical;
-    "attributes.plain-shown" User plain_shown, "4.10 Secret key objects", "a key that is neither shows the value that it was given";
+    "attributes.unextractable-hidden" User unextractable_hidden, "4.10 CKA_EXTRACTABLE", "a key that is not sensitive but not extractable does not show its value" => critical;
+    "attributes.plain-shown" User plain_shown, "4.10 Secret key objects", "a key that is extractable and not sensitive shows the value that it was given";
     "attributes.private-ec-hidden" User private_ec_hidden, "4.9 CKA_SENSITIVE", "a sensitive EC private key does not show its value" => critical;
     "attributes.private-rsa-hidden" User private_rsa_hidden, "4.9 CKA_SENSITIVE", "a sensitive RSA private key shows neither exponent nor factors" => critical;
     "attributes.sensitive-in-mixed" User sensitive_in_mixed, "5.7.5 C_GetAttributeValue", "beside a sensitive attribute the others are answered" => critical;

@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, each, table};
+use crate::checks::vector_keys::RSA_PRIVATE;
 use crate::oracle::{self, Cipher, Padding};
 use crate::session::{Session, private, rsa_public};
 use crate::template::{Mechanism, Template};
@@ -14,21 +15,9 @@ use crate::vectors::{self, Fields};
 table! {
     all key_separation critical;
     "attacks.a19-edited-import" User edited_import, "6.1 RSA (Boneh, DeMillo and Lipton 1997)", "an RSA private key whose CRT values do not fit is not brought in, or gives no faulty signature";
-    "attacks.a19-edited-wrapped" User edited_wrapped, "5.18.4 C_UnwrapKey (Boneh, DeMillo and Lipton 1997)", "nor is it unwrapped";
+    "attacks.a19-edited-wrapped" User edited_wrapped, "5.18.4 C_UnwrapKey (Boneh, DeMillo and Lipton 1997)", "an RSA private key whose CRT values do not fit is not unwrapped, or gives no faulty signature";
     "attacks.a19-flipped-wrapped" User flipped_wrapped, "5.18.4 C_UnwrapKey (Boneh, DeMillo and Lipton 1997)", "a wrapped RSA private key with a bit turned over is not unwrapped, or gives no faulty signature" => patience(60);
 }
-
-/// The parts of an RSA private key, in the order of `RSAPrivateKey` (RFC 8017, A.1.2).
-const PARTS: [(CK_ATTRIBUTE_TYPE, &str); 8] = [
-    (CKA_MODULUS, "modulus"),
-    (CKA_PUBLIC_EXPONENT, "publicExponent"),
-    (CKA_PRIVATE_EXPONENT, "privateExponent"),
-    (CKA_PRIME_1, "prime1"),
-    (CKA_PRIME_2, "prime2"),
-    (CKA_EXPONENT_1, "exponent1"),
-    (CKA_EXPONENT_2, "exponent2"),
-    (CKA_COEFFICIENT, "coefficient"),
-];
 
 /// The parts that one prime of the two takes part in.
 const EDITED: [&str; 3] = ["exponent1", "exponent2", "coefficient"];
@@ -49,7 +38,7 @@ fn edited(wrong: &str) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>, Stop> {
         }
         Ok((kind, number))
     };
-    PARTS.into_iter().map(part).collect()
+    RSA_PRIVATE.into_iter().map(part).collect()
 }
 
 fn signer() -> Template {

@@ -42,6 +42,7 @@ pub mod stateful;
 pub mod statistics;
 pub mod threads;
 pub mod timing;
+pub mod vector_jobs;
 pub mod vector_keys;
 pub mod vector_runs;
 pub mod vectors;

@@ -118,23 +118,26 @@ pub fn rsa_public(session: &Session<'_>, case: &Case<'_>, _: &Job) -> Brought {
     with_integers(public(CKK_RSA, CKA_VERIFY), &key, &parts).map(|template| create(session, &template))
 }
 
+/// The parts of an RSA private key, in the order of `RSAPrivateKey` (RFC 8017, A.1.2).
+pub const RSA_PRIVATE: [(CK_ATTRIBUTE_TYPE, &str); 8] = [
+    (CKA_MODULUS, "modulus"),
+    (CKA_PUBLIC_EXPONENT, "publicExponent"),
+    (CKA_PRIVATE_EXPONENT, "privateExponent"),
+    (CKA_PRIME_1, "prime1"),
+    (CKA_PRIME_2, "prime2"),
+    (CKA_EXPONENT_1, "exponent1"),
+    (CKA_EXPONENT_2, "exponent2"),
+    (CKA_COEFFICIENT, "coefficient"),
+];
+
 /// The group's RSA private key.
 ///
 /// # Errors
 /// `Skipped`, if the file lacks a part of it.
 pub fn rsa_private(session: &Session<'_>, case: &Case<'_>, _: &Job) -> Brought {
     let key = case.group.object("privateKey")?;
-    let parts = [
-        (CKA_MODULUS, "modulus"),
-        (CKA_PUBLIC_EXPONENT, "publicExponent"),
-        (CKA_PRIVATE_EXPONENT, "privateExponent"),
-        (CKA_PRIME_1, "prime1"),
-        (CKA_PRIME_2, "prime2"),
-        (CKA_EXPONENT_1, "exponent1"),
-        (CKA_EXPONENT_2, "exponent2"),
-        (CKA_COEFFICIENT, "coefficient"),
-    ];
-    with_integers(private(CKK_RSA, CKA_DECRYPT), &key, &parts).map(|template| create(session, &template))
+    with_integers(private(CKK_RSA, CKA_DECRYPT), &key, &RSA_PRIVATE)
+        .map(|template| create(session, &template))
 }
 
 /// The vector's private key on the group's curve.

@@ -265,13 +265,7 @@ fn waived(document: &Document) -> String {
             escape(reason)
         ))
     });
-    let idle = document.idle_waivers.iter().map(|waiver| {
-        format!(
-            "<tr><td><code>{}</code></td><td class=\"wide\">waives nothing: what it names passes</td></tr>",
-            escape(waiver)
-        )
-    });
-    let rows: String = rows.chain(idle).collect();
+    let rows: String = rows.collect();
     if rows.is_empty() {
         return String::new();
     }

@@ -45,9 +45,6 @@ pub struct Document {
     pub manifest: Manifest,
     /// What the module says of itself.
     pub survey: Survey,
-    /// Waivers that waived nothing, although checks that they name were made.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub idle_waivers: Vec<String>,
     /// Why the run ended before all checks were made, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
@@ -196,7 +193,6 @@ impl Document {
             format: FORMAT.to_owned(),
             suite: env!("CARGO_PKG_VERSION").to_owned(),
             manifest,
-            idle_waivers: Vec::new(),
             incomplete: results.incomplete.clone(),
             notes: Vec::new(),
             left_out: Vec::new(),

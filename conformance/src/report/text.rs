@@ -6,7 +6,7 @@ use crate::marks::Severity;
 use crate::observations;
 use crate::performance;
 use crate::report::causes::{self, Cause};
-use crate::report::{Document, LeftOut, Row, counted};
+use crate::report::{Document, LeftOut, counted};
 
 /// Vectors of a finding that are shown, and letters of their values. The other reports have more.
 const VECTORS: usize = 1;
@@ -22,14 +22,7 @@ pub fn write(document: &Document, output: &mut dyn Write) -> io::Result<()> {
             writeln!(output, "WAIVED {}: {reason}", row.id)?;
         }
     }
-    for waiver in &document.idle_waivers {
-        writeln!(
-            output,
-            "WAIVER {waiver}: every check that it names and that was made passes; take it out of the file"
-        )?;
-    }
-    let findings: Vec<&Row> = document.checks.iter().filter(|row| row.is_finding()).collect();
-    for cause in causes::of(&findings) {
+    for cause in causes::of(&document.findings()) {
         tell(&cause, output)?;
     }
     for (why, count) in document.not_made() {
