@@ -13,6 +13,7 @@ mod client;
 mod compare;
 mod coverage;
 mod files;
+mod gate;
 mod interrupt;
 mod manifest;
 mod marks;

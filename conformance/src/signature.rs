@@ -126,6 +126,11 @@ signatures! {
     C_UnwrapKeyAuthenticated: Session Mechanism Object Input Size Template Size Input Size NewObject;
 }
 
+/// Whether it takes a PIN: a module that does not refuse the call counts a wrong one, or sets it.
+pub fn takes_a_pin(function: Function) -> bool {
+    of(function).contains(&Kind::Pin)
+}
+
 /// Whether what a function puts into an `Output` is a plaintext, which may be a key.
 pub const fn reveals(function: Function) -> bool {
     matches!(

@@ -62,6 +62,13 @@ pub struct Try {
     is_right: bool,
 }
 
+impl Try {
+    /// Whether it is not the right PIN, or that is not known.
+    pub const fn is_wrong(self) -> bool {
+        !self.is_right
+    }
+}
+
 /// What is known of one PIN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {

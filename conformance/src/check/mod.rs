@@ -22,7 +22,8 @@
 //! clause is what a vendor will look up; the title is a sentence about a module that does well. Words after `=>`, or
 //! after `all` for a whole chapter, are the methods of [`Check`]: a severity (`medium` without one), an effect
 //! (`session_objects` in stage `User`, `writes_nothing` before it), a group of abuse cases, `patience(60)`, `alone`.
-//! Say the effect truly: `--read-only` and the runner, which makes checks side by side, believe it.
+//! Say the effect truly: `--read-only` and the runner, which makes checks side by side, believe it, and a call beyond it is
+//! held back and ends the run (`gate.rs`).
 //!
 //! Many checks of one kind: `Chapter::Generated(cases)` in the list below, where `cases` makes a [`Check::case`] for each.
 //! Data that should be random comes from [`Bench::random`], which `--seed` makes repeatable. Many vectors of one mechanism: one check with [`each`], which names the vectors that fail. Where the standard allows

@@ -11,7 +11,7 @@ use crate::check::{Check, Stop, Verdict};
 use crate::raw::{Arg, Function as F};
 use crate::returns;
 use crate::rv::{Rv, none_wrong};
-use crate::signature::{self, Kind};
+use crate::signature::{self, Kind, takes_a_pin};
 use crate::template::{Mechanism, Template, UNAVAILABLE};
 
 /// A state in which a function must refuse.
@@ -117,13 +117,8 @@ const fn starts_the_module(function: F) -> bool {
     )
 }
 
-/// Whether it takes a PIN: a module that does not refuse the call counts a wrong one, or sets it.
-const fn takes_a_pin(function: F) -> bool {
-    matches!(function, F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser)
-}
-
 /// A try of a PIN, a token, or the sessions of others.
-const fn costs_something(function: F) -> bool {
+fn costs_something(function: F) -> bool {
     takes_a_pin(function) || matches!(function, F::C_CloseAllSessions)
 }
 
@@ -155,7 +150,12 @@ fn check(function: F, state: State) -> Check {
         }
         meets(bench, function, state)
     });
-    let check = if takes_a_pin(function) { check.pins() } else { check };
+    let check = match state {
+        _ if takes_a_pin(function) => check.pins(),
+        // What is called with everything in order does what it is asked.
+        State::Listed => check.session_objects(),
+        _ => check,
+    };
     match state {
         State::Listed => check.informational().operations(),
         State::NotBegun => check.operations(),

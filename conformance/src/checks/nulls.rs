@@ -11,6 +11,7 @@ use crate::marks::Severity;
 use crate::raw::{Arg, Function as F};
 use crate::rv::Rv;
 use crate::session::{P256, Session, aes, ec_public, private};
+use crate::signature;
 use crate::template::{Mechanism, Template};
 
 /// An argument of a function.
@@ -151,10 +152,7 @@ fn check(row: &'static Row) -> Check {
     let made = Check::case(format!("nulls.{}", row.id), stage(function), clause, title, move |bench| {
         refuses_nulls(bench, function)
     });
-    match function {
-        F::C_InitToken | F::C_InitPIN | F::C_SetPIN | F::C_Login | F::C_LoginUser => made.arguments().pins(),
-        _ => made.arguments(),
-    }
+    if signature::takes_a_pin(function) { made.arguments().pins() } else { made.arguments() }
 }
 
 /// Functions about slots need no token to refuse a null; a login needs that nobody is logged in.

@@ -11,6 +11,7 @@ use crate::checks::replay::replay;
 use crate::profiles::{PROFILES, Profile, Requirement};
 use crate::raw::{Arg, Function as F};
 use crate::session::{Session, private, rsa_public};
+use crate::signature::takes_a_pin;
 use crate::template::{Mechanism, Template};
 
 /// The checks of this chapter: one for each requirement of each profile.
@@ -19,10 +20,15 @@ pub fn checks() -> Vec<Check> {
         profile.all().map(move |requirement| {
             let id = profile.id_of(requirement);
             let clause = format!("{}: {}", profile.clause, requirement.name());
-            Check::case(id, stage(requirement), clause, requirement.title(), move |bench| {
+            let check = Check::case(id, stage(requirement), clause, requirement.title(), move |bench| {
                 let verdict = meets(bench, profile, requirement);
                 judge(verdict, || claims(bench, profile))
-            })
+            });
+            match requirement {
+                Requirement::Function(function) if takes_a_pin(function) => check.pins(),
+                Requirement::Case(_) => check.session_objects(),
+                _ => check,
+            }
         })
     };
     PROFILES.iter().flat_map(of_profile).collect()

@@ -7,6 +7,7 @@ use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F};
 use crate::rv::none_wrong;
+use crate::signature::takes_a_pin;
 
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
 
@@ -87,7 +88,10 @@ const DEAD: &[CK_RV] =
 
 fn refused_everywhere(bench: &Bench, handle: CK_SESSION_HANDLE) -> Verdict {
     let mut wrong = Vec::new();
-    let takes_session = |row: &&nulls::Row| row.arguments.first() == Some(&nulls::Kind::Session);
+    // Those that take a PIN have checks of their own: `functions.*`.
+    let takes_session = |row: &&nulls::Row| {
+        row.arguments.first() == Some(&nulls::Kind::Session) && !takes_a_pin(row.function)
+    };
     for row in nulls::ROWS.iter().filter(takes_session) {
         let rv = nulls::honest(bench, row, handle);
         if !DEAD.contains(&rv.code) {

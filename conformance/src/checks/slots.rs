@@ -85,9 +85,6 @@ fn unknown(bench: &Bench) -> Verdict {
         bench
             .module
             .call(F::C_GetMechanismInfo, &[slot, Arg::number(CKM_SHA256), Arg::slice_mut(&mut words)]),
-        bench
-            .module
-            .call(F::C_InitToken, &[slot, Arg::slice(b"12345678"), Arg::number(8), Arg::slice(&[b' '; 32])]),
         bench.module.call(
             F::C_OpenSession,
             &[slot, Arg::number(CKF_SERIAL_SESSION), Arg::NULL, Arg::NULL, Arg::of_mut(&mut count)],

@@ -16,9 +16,10 @@ use std::ptr;
 use cryptoki_sys::*;
 use libloading::Library;
 
+use crate::gate::Gate;
 use crate::rv::Rv;
 use crate::trace::Recorder;
-use crate::tries::Ledger;
+use crate::tries::{Ledger, Try};
 pub use host::{in_forked_child, initialize_args, mutex_use};
 
 macro_rules! functions {
@@ -100,7 +101,7 @@ functions! {
     C_WrapKeyAuthenticated C_UnwrapKeyAuthenticated;
 }
 
-/// What a call comes to that is not made. No check sees it in a report: one that meets it was not made either.
+/// What a call comes to that is not made. No report has it: the check was not made either, or the run ends.
 const WITHHELD: CK_RV = CKR_VENDOR_DEFINED | 0x5749_5448;
 
 /// One argument of a call: a number, or the address of memory that outlives the call.
@@ -181,6 +182,7 @@ pub struct Module {
     newest: Option<&'static CK_FUNCTION_LIST_3_2>,
     recorder: Recorder,
     ledger: Ledger,
+    gate: Gate,
 }
 
 impl Module {
@@ -206,7 +208,8 @@ impl Module {
             (CKR_OK, None) => return Err("C_GetFunctionList answers CKR_OK and gives a null list".to_owned()),
             (_, _) => return Err(format!("C_GetFunctionList answers {}", crate::rv::name(code))),
         };
-        let mut module = Self { library, classic, newer: None, newest: None, recorder, ledger };
+        let mut module =
+            Self { library, classic, newer: None, newest: None, recorder, ledger, gate: Gate::default() };
         let newer = module.list_of(3, 0).or_else(|| module.list_of(3, 1));
         // SAFETY: the interface was asked for, and says that it is, version 3.0 or 3.1, which have one list; it lives as
         // the library does.
@@ -305,7 +308,10 @@ impl Module {
             self.code_of(function, arguments)
         } else {
             let record = self.recorder.before(function, arguments);
-            let code = self.code_of(function, arguments);
+            let code = match self.gate.permits(&record, one.is_some_and(Try::is_wrong)) {
+                true => self.code_of(function, arguments),
+                false => WITHHELD,
+            };
             self.recorder.after(function, arguments, record, code);
             code
         };
@@ -327,6 +333,11 @@ impl Module {
     /// The tries of PINs that its calls cost.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What holds a check to its mark.
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The record of its calls.

@@ -43,6 +43,8 @@ pub enum Said {
     Loaded(Result<(), String>),
     /// What came of a check.
     Made(Box<Line>),
+    /// What is wrong with the suite itself. Nothing comes after it.
+    Fault(String),
 }
 
 /// Makes the checks that the input names.
@@ -57,7 +59,13 @@ pub fn make_checks(target: Target) -> Result<(), String> {
     let names: Vec<String> = io::stdin().lines().map_while(Result::ok).collect();
     for name in names {
         let Some(check) = by_id(&name) else { continue };
-        let outcome = make(&bench, check);
+        let outcome = match make(&bench, check) {
+            Ok(outcome) => outcome,
+            Err(fault) => {
+                bench.reset(Stage::Loaded);
+                return tell(&Said::Fault(fault));
+            }
+        };
         let trace = matches!(outcome, Outcome::Fail { .. }).then(|| bench.module.recorder().trace());
         bench.conclude();
         let answers = bench.module.recorder().take_answers();
@@ -69,21 +77,30 @@ pub fn make_checks(target: Target) -> Result<(), String> {
     Ok(())
 }
 
-fn make(bench: &Bench, check: &Check) -> Outcome {
+/// Makes a check.
+///
+/// # Errors
+/// A sentence, when it does what its mark does not say.
+fn make(bench: &Bench, check: &Check) -> Result<Outcome, String> {
     let ready = bench.prepare(check.stage);
     bench.begin(check);
     let before = start_measuring();
+    bench.module.gate().open(check);
     let outcome = Outcome::of(check, ready.and_then(|()| check.make(bench)));
+    if let Some(fault) = bench.module.gate().close() {
+        return Err(fault);
+    }
     // A call that was not made says nothing of the module.
     if let Some(why) = bench.module.ledger().take_withheld() {
-        return Outcome::Skipped { why };
+        return Ok(Outcome::Skipped { why });
     }
     let grown = peak().saturating_sub(before);
     if grown < GROWTH || matches!(outcome, Outcome::Fail { .. }) {
-        return outcome;
+        return Ok(outcome);
     }
     let expected = format!("less than {GROWTH} MiB of memory for one check");
-    Outcome::Fail { severity: Severity::High, expected, seen: format!("the process grew by {grown} MiB") }
+    let seen = format!("the process grew by {grown} MiB");
+    Ok(Outcome::Fail { severity: Severity::High, expected, seen })
 }
 
 /// Sees whether the token can be checked. A module that cannot be loaded is an answer, too.

@@ -266,6 +266,10 @@ impl Runner {
                         Standing::Refused => return Err(Abort::Lost(LOST_PIN.to_owned())),
                     }
                 }
+                Heard::Line(Said::Fault(fault)) => {
+                    child.end(self.limit)?;
+                    return Err(fault.into());
+                }
                 Heard::Line(Said::Made(_) | Said::Loaded(_)) => {
                     child.end(Duration::ZERO)?;
                     return Err(format!("a child did not answer {} where it was due", check.id).into());
@@ -312,7 +316,7 @@ impl Runner {
         let why = match heard {
             Heard::Line(Said::Loaded(Ok(()))) => return Ok(()),
             Heard::Line(Said::Loaded(Err(reason))) => reason,
-            Heard::Line(Said::Made(_)) => "a child answered too early".to_owned(),
+            Heard::Line(Said::Made(_) | Said::Fault(_)) => "a child answered too early".to_owned(),
             Heard::Silence => format!("no answer within {} s", limit.as_secs()),
             Heard::End => match child.end(limit)?.map(|status| self.death(child, status, "")) {
                 Some(Outcome::Fail { seen, .. }) => seen,
