@@ -1,19 +1,19 @@
 //! A bad node: a member of the cluster that coordinates, holds a real share, and says what it likes. It speaks the
 //! nodes' language as it is written down here once more.
 
+mod words;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Mutex,
 };
 
-use minicbor::{Decode, Encode, bytes::ByteVec};
+use minicbor::bytes::ByteVec;
 use strongroom_server::{
     certificates::fingerprint,
     cluster::{
         Document, Member, NodeId,
-        document::ClusterId,
         noise::{self, Session},
-        order::SignedOrder,
     },
     crypto::threshold::{
         Ceremony, CeremonyId, Committee, Epoch, Incoming, KeyId, Outcome, Outgoing, Party, SchemeId, Setup,
@@ -22,295 +22,13 @@ use strongroom_server::{
 };
 use strongroom_shared::{
     fault::Fault,
-    object::Descent,
     secret::Secret,
     shares::Claim,
     wire::{HEADER, Header, Kind as Frame, decode_body, decode_caller, encode_reply, encode_request},
 };
 
+pub use self::words::*;
 use super::*;
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub enum Question {
-    #[n(0)]
-    Vouch,
-    #[n(1)]
-    Begin(#[n(0)] Begin),
-    #[n(2)]
-    Step {
-        #[n(0)]
-        id: CeremonyId,
-        #[n(1)]
-        parcels: Vec<Parcel>,
-    },
-    #[n(3)]
-    Cancel(#[n(0)] CeremonyId),
-    #[n(4)]
-    Certificate {
-        #[n(0)]
-        partition: String,
-        #[n(1)]
-        key: ObjectId,
-    },
-    #[n(5)]
-    Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>, #[n(1)] Option<SignedOrder>),
-    #[n(7)]
-    Destroy(#[n(0)] Mandated),
-    #[n(16)]
-    Bans(#[n(0)] Option<ObjectId>),
-    #[n(20)]
-    MayDerive(#[n(0)] Mandated),
-    #[n(21)]
-    Derive(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
-    #[n(23)]
-    Inherit {
-        #[n(0)]
-        attributes: Template,
-        #[cbor(n(1), with = "minicbor::bytes")]
-        certificate: Vec<u8>,
-    },
-}
-
-/// What the nodes say of a descendant.
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct ChildClaim {
-    #[n(0)]
-    pub cluster: ClusterId,
-    #[n(1)]
-    pub partition: String,
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub mandate: [u8; 32],
-    #[n(3)]
-    pub descent: Descent,
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub object: [u8; 32],
-    #[n(5)]
-    pub seats: Vec<[u8; 32]>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub enum Reply {
-    #[n(0)]
-    Vouched(#[n(0)] u64),
-    #[n(1)]
-    Progress(#[n(0)] Progress),
-    #[n(2)]
-    Certificate(#[n(0)] Account),
-    #[n(3)]
-    Done,
-    #[n(16)]
-    Bans(#[n(0)] KnownBans),
-    #[n(17)]
-    Refused(#[n(0)] Fault),
-    #[n(20)]
-    Agreed(#[n(0)] Statement),
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct KnownBans {
-    #[n(0)]
-    pub keys: Vec<KeyBans>,
-    #[n(1)]
-    pub more: bool,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct KeyBans {
-    #[n(0)]
-    pub partition: String,
-    #[n(1)]
-    pub key: ObjectId,
-    #[n(2)]
-    pub bans: Vec<SignedBan>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Begin {
-    #[n(0)]
-    pub id: CeremonyId,
-    #[n(1)]
-    pub key: KeyId,
-    #[n(2)]
-    pub epoch: Epoch,
-    #[n(3)]
-    pub task: Task,
-    #[n(4)]
-    pub parcels: Vec<Parcel>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub enum Task {
-    #[n(0)]
-    Sign {
-        #[n(0)]
-        mandated: Mandated,
-        #[n(1)]
-        signers: BTreeSet<Party>,
-        #[n(2)]
-        bans: Vec<SignedBan>,
-    },
-    #[n(1)]
-    Generate {
-        #[n(0)]
-        mandated: Mandated,
-        #[n(1)]
-        public: ObjectId,
-        #[n(2)]
-        seats: Vec<String>,
-    },
-    #[n(2)]
-    Renew(#[n(0)] Renewal),
-    #[n(3)]
-    Prove {
-        #[n(0)]
-        signers: BTreeSet<Party>,
-        #[cbor(n(1), with = "minicbor::bytes")]
-        claim: [u8; 32],
-    },
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Renewal {
-    #[n(0)]
-    pub order: Option<SignedOrder>,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub certificate: Vec<u8>,
-    #[n(2)]
-    pub dealers: BTreeMap<Party, Party>,
-    #[n(3)]
-    pub bans: Vec<SignedBan>,
-    #[n(4)]
-    pub objects: Objects,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Objects {
-    #[n(0)]
-    pub public: Option<Template>,
-    #[n(1)]
-    pub private: Template,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Account {
-    #[n(0)]
-    pub certificate: Option<ByteVec>,
-}
-
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct SignedBan {
-    #[n(0)]
-    pub ban: Ban,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub signature: [u8; 64],
-}
-
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Ban {
-    #[n(0)]
-    pub key: KeyId,
-    #[n(1)]
-    pub epoch: Epoch,
-    #[n(2)]
-    pub reporter: Party,
-    #[n(3)]
-    pub against: Party,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Parcel {
-    #[n(0)]
-    pub from: Party,
-    #[n(1)]
-    pub to: Option<Party>,
-    #[n(2)]
-    pub content: Content,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub enum Content {
-    #[n(0)]
-    Plain(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
-    #[n(1)]
-    Sealed(#[n(0)] Sealed),
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Sealed {
-    #[n(0)]
-    pub session: u64,
-    #[n(1)]
-    pub counter: u64,
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub sealed: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Progress {
-    #[n(0)]
-    pub parcels: Vec<Parcel>,
-    #[n(1)]
-    pub more: bool,
-    #[n(2)]
-    pub end: Option<End>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub enum End {
-    #[n(0)]
-    Signed,
-    #[n(1)]
-    Ready(#[n(0)] Statement),
-    #[n(2)]
-    Behind(#[n(0)] Vec<SignedBan>),
-    #[n(3)]
-    Aborted(#[n(0)] Verdict),
-    #[n(4)]
-    Dealt,
-    #[n(5)]
-    Elsewhen {
-        #[n(0)]
-        epoch: Epoch,
-        #[n(1)]
-        warrant: Warrant,
-    },
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Warrant {
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub certificate: Vec<u8>,
-    #[n(1)]
-    pub order: Option<SignedOrder>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Verdict {
-    #[n(0)]
-    pub reason: String,
-    #[n(1)]
-    pub culprits: BTreeSet<Party>,
-    #[n(2)]
-    pub suspects: BTreeSet<Party>,
-    #[n(3)]
-    pub ban: Option<SignedBan>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-pub struct Statement {
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub claim: Vec<u8>,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub signature: [u8; 64],
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-struct Certificate {
-    #[cbor(n(0), with = "minicbor::bytes")]
-    claim: Vec<u8>,
-    #[n(1)]
-    signatures: Vec<ByteVec>,
-}
 
 /// The first letter of a ceremony, spoilt.
 pub type Spoil = fn(&mut Vec<u8>);
@@ -394,7 +112,7 @@ impl Double {
         let claim = minicbor::to_vec(claim).unwrap();
         let text = Claim::to_sign(&claim);
         let signatures = pairs.iter().map(|pair| pair.sign(&text).as_ref().to_vec().into()).collect();
-        minicbor::to_vec(Certificate { claim, signatures }).unwrap()
+        minicbor::to_vec(Claimed { claim, signatures }).unwrap()
     }
 
     /// What a key of its own would be claimed as, under the id of another: it holds both shares.
@@ -466,7 +184,7 @@ impl Double {
         let own = self.identity.sign(&[b"strongroom shares 2\0", claim.as_slice()].concat());
         let others = statements.iter().map(|statement| statement.signature.to_vec().into());
         let signatures: Vec<ByteVec> = others.chain([own.as_ref().to_vec().into()]).collect();
-        let mut forged = Certificate { claim, signatures };
+        let mut forged = Claimed { claim, signatures };
         forged.signatures.swap(0, 1);
         for talk in talks {
             let fault = talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap(), None)).unwrap_err();
@@ -489,12 +207,12 @@ impl Double {
         let claim = minicbor::to_vec(claim).unwrap();
         let text = [b"strongroom child 1\0", claim.as_slice()].concat();
         let signatures = pairs.iter().map(|pair| pair.sign(&text).as_ref().to_vec().into()).collect();
-        minicbor::to_vec(Certificate { claim, signatures }).unwrap()
+        minicbor::to_vec(Claimed { claim, signatures }).unwrap()
     }
 
     /// The descendant that a certificate is of.
     pub fn child_claim(certificate: &[u8]) -> ChildClaim {
-        let whole: Certificate = minicbor::decode(certificate).unwrap();
+        let whole: Claimed = minicbor::decode(certificate).unwrap();
         minicbor::decode(&whole.claim).unwrap()
     }
 
@@ -504,7 +222,7 @@ impl Double {
         change: impl FnOnce(&mut Vec<u8>),
         signatures: impl FnOnce(&mut Vec<ByteVec>),
     ) -> Vec<u8> {
-        let mut whole: Certificate = minicbor::decode(certificate).unwrap();
+        let mut whole: Claimed = minicbor::decode(certificate).unwrap();
         change(&mut whole.claim);
         signatures(&mut whole.signatures);
         minicbor::to_vec(whole).unwrap()
@@ -523,7 +241,7 @@ impl Double {
         let own = self.identity.sign(&[b"strongroom child 1\0", claim.as_slice()].concat());
         let others = statements.iter().map(|statement| statement.signature.to_vec().into());
         let signatures: Vec<ByteVec> = others.chain([own.as_ref().to_vec().into()]).collect();
-        let whole = Certificate { claim, signatures };
+        let whole = Claimed { claim, signatures };
         let mut swapped = whole.clone();
         swapped.signatures.swap(0, 1);
         let mut short = whole.clone();
