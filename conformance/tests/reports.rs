@@ -592,6 +592,11 @@ fn what_a_module_starts_ends_with_the_run() {
     };
     let pids: Vec<&str> = pids.lines().collect();
     assert!(pids.len() >= 4, "{pids:?}");
+    // What was killed takes a moment to be gone; what was not stays for ever.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while pids.iter().any(lives) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
     let left: Vec<_> = pids.into_iter().filter(lives).collect();
     assert!(left.is_empty(), "{left:?}");
 }
