@@ -117,7 +117,7 @@ pub struct KeyId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
 pub struct CeremonyId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 
 /// The generation of a key's shares: it rises with every refresh, reshare, repair and import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Epoch(#[n(0)] pub u64);
 

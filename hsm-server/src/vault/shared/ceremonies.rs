@@ -21,14 +21,14 @@ use super::{
 };
 use crate::{
     cluster::{Member, NodeId},
-    crypto::threshold::{Ceremony, CeremonyId, Held, Outcome, Party},
+    crypto::threshold::{Ceremony, CeremonyId, Epoch, Held, Outcome, Party},
     platform::Time,
 };
 
 const SECOND: Time = 1_000_000;
 const HOUR: Time = 3600 * SECOND;
-/// How many proofs of a key's shares one coordinator may have a node sign in an hour. One that begins them itself tries
-/// six times, and signs at most two for each.
+/// How many proofs of a key's shares of one epoch one coordinator may have a node sign in an hour. One that begins them
+/// itself tries six times, and signs at most two for each.
 const PROOFS: u8 = 12;
 
 /// What a node does about the shares of a key from time to time.
@@ -147,7 +147,7 @@ struct Table {
     turns: HashMap<(Chore, ObjectId), Time>,
     refreshed: Option<ObjectId>,
     /// How many proofs of a key's shares a coordinator has begun, and until when that counts.
-    proofs: HashMap<(NodeId, ObjectId), (u8, Time)>,
+    proofs: HashMap<(NodeId, ObjectId, Epoch), (u8, Time)>,
 }
 
 struct Entry {
@@ -281,11 +281,12 @@ impl Ceremonies {
         self.table().refreshed = Some(key);
     }
 
-    /// Whether a coordinator may have this node sign another proof of a key's shares.
-    pub fn may_prove(&self, coordinator: NodeId, key: ObjectId, now: Time) -> bool {
+    /// Whether a coordinator may have this node sign another proof of a key's shares of an epoch.
+    pub fn may_prove(&self, coordinator: NodeId, (key, epoch): (ObjectId, Epoch), now: Time) -> bool {
         let mut table = self.table();
         table.proofs.retain(|_, (_, until)| now < *until);
-        let (begun, _) = table.proofs.entry((coordinator, key)).or_insert((0, now.saturating_add(HOUR)));
+        let (begun, _) =
+            table.proofs.entry((coordinator, key, epoch)).or_insert((0, now.saturating_add(HOUR)));
         let may = *begun < PROOFS;
         *begun = begun.saturating_add(1);
         may

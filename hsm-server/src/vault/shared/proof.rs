@@ -177,7 +177,7 @@ impl<P: Platform> Vault<P> {
             ));
         }
         let now = self.platform.uptime();
-        if !self.cluster.ceremonies.may_prove(coordinator.node, id, now) {
+        if !self.cluster.ceremonies.may_prove(coordinator.node, (id, setup.epoch), now) {
             return Err(forbidden("this node has had these shares show often enough lately that they sign"));
         }
         let about = About {
