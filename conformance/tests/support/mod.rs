@@ -98,3 +98,13 @@ pub fn stub(folder: &Path, flaw: &str) -> PathBuf {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     module
 }
+
+/// A report, read.
+pub fn read(file: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// The options that name a file for each.
+pub fn files<'a>(token: &Token, options: &[&'a str]) -> Vec<(&'a str, PathBuf)> {
+    options.iter().map(|option| (*option, token.path(option.trim_start_matches('-')))).collect()
+}
