@@ -51,6 +51,8 @@ pub enum Path {
     Bans(PartitionId, ObjectId),
     /// A BIP-32 descendant of a key of which this node holds a share, by its object.
     Child(PartitionId, ObjectId),
+    /// That a shared key was destroyed here, by its object.
+    Destroyed(PartitionId, ObjectId),
     /// A client's Ed25519 key, with which it signs mandates for a partition.
     Admission(PartitionId, [u8; 32]),
 }
@@ -70,6 +72,7 @@ impl Path {
             | Self::Standing(id, _)
             | Self::Bans(id, _)
             | Self::Child(id, _)
+            | Self::Destroyed(id, _)
             | Self::Admission(id, _) => Some(*id),
         }
     }
@@ -95,6 +98,7 @@ impl fmt::Display for Path {
             Self::Standing(id, object) => write!(f, "partition/{id}/standing/{object}"),
             Self::Bans(id, object) => write!(f, "partition/{id}/bans/{object}"),
             Self::Child(id, object) => write!(f, "partition/{id}/child/{object}"),
+            Self::Destroyed(id, object) => write!(f, "partition/{id}/destroyed/{object}"),
             // Not below the partition's name: that would be longer than a name may be.
             Self::Admission(id, key) => {
                 write!(f, "admission/{id}/")?;
@@ -162,6 +166,9 @@ impl Name {
                     }
                     (Some("bans"), Some(object)) => Self::Record(Path::Bans(id, ObjectId(hex(object)?))),
                     (Some("child"), Some(object)) => Self::Record(Path::Child(id, ObjectId(hex(object)?))),
+                    (Some("destroyed"), Some(object)) => {
+                        Self::Record(Path::Destroyed(id, ObjectId(hex(object)?)))
+                    }
                     (_, _) => return None,
                 }
             }
@@ -216,6 +223,7 @@ mod tests {
             Path::Standing(id, object),
             Path::Bans(id, object),
             Path::Child(id, object),
+            Path::Destroyed(id, object),
             Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()

@@ -126,14 +126,21 @@ pub struct CheckedMandate {
 }
 
 impl CheckedMandate {
+    /// What the application was shown of the key.
+    ///
+    /// # Errors
+    /// `Forbidden`: the mandate does not say.
+    pub fn seen(&self) -> Result<&Seen, Error> {
+        let silent = || refused("the mandate does not say which key the application was shown".into());
+        self.seen.as_ref().ok_or_else(silent)
+    }
+
     /// Whether the application means this key: it was shown what stands here.
     ///
     /// # Errors
     /// `Forbidden`, saying what is different.
     pub fn check_seen(&self, object: &Object) -> Result<(), Error> {
-        let Some(seen) = &self.seen else {
-            return Err(refused("the mandate does not say which key the application was shown".into()));
-        };
+        let seen = self.seen()?;
         let own = |kind| object.attributes.bytes(kind).unwrap_or_default();
         let differs = [
             ("CKA_PUBLIC_KEY_INFO", sha256(own(CKA_PUBLIC_KEY_INFO)) == seen.public),

@@ -32,6 +32,7 @@ use super::{
     shared::{
         bans::SignedBan,
         children::ChildRecord,
+        destroyed::DestroyedRecord,
         keys::{FormerRecord, Pending, ShareRecord, SharedKey, SharedKeys, StandingRecord},
     },
     tickets::Tickets,
@@ -202,6 +203,7 @@ struct Parts {
     former: BTreeMap<ObjectId, Arc<FormerRecord>>,
     bans: BTreeMap<ObjectId, Vec<SignedBan>>,
     children: BTreeMap<ObjectId, Arc<ChildRecord>>,
+    destroyed: BTreeMap<ObjectId, DestroyedRecord>,
 }
 
 impl Contents {
@@ -243,6 +245,9 @@ impl Contents {
                     let record = Arc::new(decode(&bytes)?);
                     drop(partitions.entry(id).or_default().children.insert(child, record));
                 }
+                Path::Destroyed(id, key) => {
+                    partitions.entry(id).or_default().destroyed.insert(key, decode(&bytes)?);
+                }
                 Path::Admission(id, key) => {
                     partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
@@ -272,6 +277,7 @@ impl Parts {
         });
         let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending, self.former);
         shared.children.load(self.children);
+        shared.destroyed.load(self.destroyed);
         let rules = Rules { record, policy_text: self.policy, policy };
         let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);

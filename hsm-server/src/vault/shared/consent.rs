@@ -173,6 +173,7 @@ impl<P: Platform> Vault<P> {
         let partition = self.partition_named(name).ok_or_else(|| {
             forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
         })?;
+        partition.shared.destroyed.check(id, &old.claim.key)?;
         let membership = view.document.membership();
         let own = Own { shared: partition.shared.key(id), partition: &partition, node: identity.public() };
         let banned = self.hear_of_bans(context, &own, &old, &renewal.bans)?;

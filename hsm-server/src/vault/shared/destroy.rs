@@ -13,6 +13,7 @@ use super::{
         record::Change,
     },
     children::ChildRecord,
+    destroyed::DestroyedRecord,
     meant,
 };
 use crate::{platform::Platform, store::Path};
@@ -49,13 +50,10 @@ impl<P: Platform> Vault<P> {
             return self.destroy_child(context, &mandate, id, &record, destruction);
         }
         if partition.shared.key(id).is_none() {
-            // One that waits must not come to life when its certificate arrives late.
-            if destruction == Destruction::Do && partition.shared.holds(id) {
-                let change = partition.shared.erase(Change::new(), partition.id, id);
-                self.change(context, change)?;
-                partition.shared.remove(id);
-            }
-            return Ok(());
+            return match destruction {
+                Destruction::Ask => Ok(()),
+                Destruction::Do => self.destroy_rest(context, &mandate, id),
+            };
         }
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
@@ -77,13 +75,44 @@ impl<P: Platform> Vault<P> {
                 let forget =
                     |change: Change, child: &ObjectId| change.delete(Path::Child(partition.id, *child));
                 let change = wait.iter().fold(change, forget);
-                self.change(context, change.delete(Path::Object(partition.id, id)))?;
+                let change = change.delete(Path::Object(partition.id, id));
+                let destroyed = DestroyedRecord::WAS_HERE;
+                self.change(context, change.put(Path::Destroyed(partition.id, id), &destroyed))?;
+                partition.shared.destroyed.put(id, destroyed);
                 wait.into_iter().for_each(|child| partition.shared.children.remove(child));
                 partition.keyring.remove(id);
                 partition.shared.remove(id);
                 Ok(())
             }
         }
+    }
+
+    /// The same of a key of which this node has no share that it uses: one that waits must not come to life when its
+    /// certificate arrives late, and one that was replaced is good for nothing any more. Where there is nothing, nothing
+    /// must come.
+    fn destroy_rest(
+        &self,
+        context: &mut Context<'_>,
+        mandate: &CheckedMandate,
+        id: ObjectId,
+    ) -> Result<(), Error> {
+        let partition = &mandate.partition;
+        if partition.keyring.has(id) {
+            // An ordinary object, which ends by a call of its own.
+            return Ok(());
+        }
+        let destroyed = partition.shared.destroyed.unseen(id, mandate.seen()?.public);
+        if destroyed.is_none() && !partition.shared.holds(id) {
+            return Ok(());
+        }
+        let mut change = partition.shared.erase(Change::new(), partition.id, id);
+        if let Some(destroyed) = &destroyed {
+            change = change.put(Path::Destroyed(partition.id, id), destroyed);
+        }
+        self.change(context, change)?;
+        destroyed.into_iter().for_each(|destroyed| partition.shared.destroyed.put(id, destroyed));
+        partition.shared.remove(id);
+        Ok(())
     }
 
     /// The same of a descendant, which has no share of its own.
@@ -97,23 +126,31 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let partition = &mandate.partition;
         let mut change = Change::new().delete(Path::Child(partition.id, id));
-        if let ChildRecord::Certified { descent, .. } = record {
-            let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
-            let object = partition.keyring.object(id, me, Role::User, missing)?;
-            mandate.check_seen(&object)?;
-            let rules = partition.rules();
-            rules.check_thawed(object.lineage)?;
-            rules.check_family(&object.attributes)?;
-            if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
-                return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
+        let destroyed = match record {
+            ChildRecord::Certified { descent, .. } => {
+                let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
+                let object = partition.keyring.object(id, me, Role::User, missing)?;
+                mandate.check_seen(&object)?;
+                let rules = partition.rules();
+                rules.check_thawed(object.lineage)?;
+                rules.check_family(&object.attributes)?;
+                if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
+                    return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
+                }
+                context.detail = format!("{}; {descent}", context.detail);
+                change = change.delete(Path::Object(partition.id, id));
+                Some(DestroyedRecord::WAS_HERE)
             }
-            context.detail = format!("{}; {descent}", context.detail);
-            change = change.delete(Path::Object(partition.id, id));
+            ChildRecord::Waiting { .. } => partition.shared.destroyed.unseen(id, mandate.seen()?.public),
+        };
+        if let Some(destroyed) = &destroyed {
+            change = change.put(Path::Destroyed(partition.id, id), destroyed);
         }
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
                 self.change(context, change)?;
+                destroyed.into_iter().for_each(|destroyed| partition.shared.destroyed.put(id, destroyed));
                 partition.keyring.remove(id);
                 partition.shared.children.remove(id);
                 Ok(())

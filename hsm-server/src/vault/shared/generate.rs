@@ -80,6 +80,7 @@ impl<P: Platform> Vault<P> {
         }
         mandate.partition.rules().check_thawed(private)?;
         check_free(&mandate.partition, public, private)?;
+        mandate.partition.shared.destroyed.check_new(private)?;
         if mandate.partition.shared.waiting_of(coordinator) >= WAITING {
             let name = |member: &&Member| member.id == coordinator;
             let name = members.iter().find(name).map_or("", |member| &member.name);

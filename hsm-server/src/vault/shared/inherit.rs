@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use pkcs11_sys::CKA_PUBLIC_KEY_INFO;
 use strongroom_shared::{
     fault::FaultCode,
     object::{CKA_STRONGROOM_EPOCH, Descent, ObjectId, Shares, Template},
@@ -39,8 +40,9 @@ use crate::{
 
 /// How long a node may take for one descendant.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long after its share of the master became active a node takes descendants with it, in microseconds. Without an
-/// end to it, a bad node could bring back what was destroyed: its certificate is good for ever.
+/// How long after its share of the master became active a node takes descendants with it, in microseconds. What was
+/// destroyed here it does not take then either; what was destroyed while it held no share of the master, and heard
+/// nothing of it, a bad node can bring for that long and no longer, for its certificate is good for ever.
 const LATEST: Time = 600 * 1_000_000;
 
 impl<P: Platform> Vault<P> {
@@ -64,6 +66,8 @@ impl<P: Platform> Vault<P> {
         if let Some(ChildRecord::Certified { .. }) = partition.shared.children.record(id).as_deref() {
             return Ok(());
         }
+        let public = attributes.bytes(CKA_PUBLIC_KEY_INFO).unwrap_or_default();
+        partition.shared.destroyed.check(id, public)?;
         let master = said.descent.master;
         let family = partition.shared.key(master).ok_or_else(|| {
             forbidden(format!("no share of key {master} here, from which this one descends"))

@@ -17,6 +17,7 @@ use super::{
     super::{Error, record::Change, records::decode},
     bans::SignedBan,
     children::Children,
+    destroyed::Destroyed,
     proof::Proof,
 };
 use crate::{
@@ -279,6 +280,8 @@ pub struct SharedKeys {
     former: RwLock<BTreeMap<ObjectId, Arc<FormerRecord>>>,
     /// The keys' descendants.
     pub children: Children,
+    /// Those that were destroyed.
+    pub destroyed: Destroyed,
     /// Held while this node has the others make one.
     making: Mutex<()>,
 }
@@ -315,6 +318,7 @@ impl SharedKeys {
             pending: RwLock::new(pending),
             former: RwLock::new(former),
             children: Children::default(),
+            destroyed: Destroyed::default(),
             making: Mutex::default(),
         }
     }
@@ -426,7 +430,7 @@ impl SharedKeys {
         self.children.wipe(id);
     }
 
-    /// Has the store hold nothing of a key any more.
+    /// Has the store hold nothing of the shares of a key any more.
     pub fn erase(&self, change: Change, partition: PartitionId, id: ObjectId) -> Change {
         let waiting = self.waiting(id).into_iter().map(|epoch| Path::Pending(partition, id, epoch));
         let change = waiting.fold(erase_active(change, partition, id), Change::delete_if_there);
@@ -443,7 +447,7 @@ impl SharedKeys {
         self.children.forget(change, partition)
     }
 
-    /// Removes all of them.
+    /// Removes all of them. What was destroyed stays so.
     pub fn clear(&self) {
         write(&self.active).clear();
         write(&self.pending).clear();

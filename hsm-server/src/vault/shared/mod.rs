@@ -13,6 +13,7 @@ pub mod children;
 mod consent;
 mod derive;
 mod destroy;
+pub mod destroyed;
 mod draft;
 mod generate;
 pub mod hearing;

@@ -115,6 +115,8 @@ impl<P: Platform> Vault<P> {
         };
         context.detail = format!("{}; its share waits for the others", about.detail);
         let _turn = about.partition.object_turn();
+        // It may have been destroyed since this began.
+        about.partition.shared.destroyed.check(about.object, &claim.key)?;
         if about.partition.shared.highest(about.object) >= Some(epoch.0) {
             return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
         }

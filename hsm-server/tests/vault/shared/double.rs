@@ -167,15 +167,25 @@ impl Double {
         let task =
             Task::Generate { mandated: mandated.clone(), public: ObjectId([key[0] ^ 0xff; 16]), seats };
         let begin = Begin { id, key: KeyId(key), epoch: Epoch(0), task, parcels: Vec::new() };
-        run(talks, started, me, &begin, |_| ())
+        run(talks, started, me, &begin, |_| ()).unwrap()
     }
 
     /// Makes other shares of a key with the honest nodes, as it was ordered.
     pub fn refresh(&self, talks: &[Talk<'_>], share: &Share, begin: &Begin) -> Share {
+        self.finish(talks, self.refresh_while(talks, share, begin, || ()).unwrap())
+    }
+
+    /// The same up to where all have their shares, if they get them, while something else happens.
+    pub fn refresh_while(
+        &self,
+        talks: &[Talk<'_>],
+        share: &Share,
+        begin: &Begin,
+        mut happens: impl FnMut(),
+    ) -> Result<(Option<Outcome>, Vec<Statement>), Fault> {
         let me = last(talks);
         let setup = Setup { key: begin.key, id: begin.id, epoch: begin.epoch, me };
-        let started = refresh(share, &setup).unwrap();
-        self.finish(talks, run(talks, started, me, begin, |_| ()))
+        run(talks, refresh(share, &setup).unwrap(), me, begin, |_| happens())
     }
 
     /// Signs what the honest nodes have signed, and hands the certificate to them.
@@ -435,7 +445,7 @@ fn run<T: 'static>(
     me: Party,
     begin: &Begin,
     mut look: impl FnMut(&Parcel),
-) -> (Option<T>, Vec<Statement>) {
+) -> Result<(Option<T>, Vec<Statement>), Fault> {
     let seats: Vec<Party> = (1..me.number()).map(party).collect();
     let mut ceremony = Some(ceremony);
     let (mut done, mut said) = (None, BTreeMap::new());
@@ -459,7 +469,7 @@ fn run<T: 'static>(
             if said.contains_key(seat) {
                 continue;
             }
-            let Reply::Progress(progress) = talk.ask(&question).unwrap() else { panic!() };
+            let Reply::Progress(progress) = talk.ask(&question)? else { panic!() };
             progress.parcels.iter().for_each(&mut look);
             post(progress.parcels, &mut inboxes);
             if let Some(End::Ready(statement)) = progress.end {
@@ -486,5 +496,5 @@ fn run<T: 'static>(
             Some(Step::Refused(_, rejected)) => panic!("{rejected}"),
         }
     }
-    (done, said.into_values().collect())
+    Ok((done, said.into_values().collect()))
 }

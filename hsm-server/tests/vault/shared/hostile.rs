@@ -370,6 +370,11 @@ fn a_new_key_takes_the_place_of_no_other_object() {
         refused(talk, begin(attempt, private, public, mandated()), "an id that is taken");
     }
     refused(talk, Begin { epoch: Epoch(1), ..begin(24, [6; 16], free, mandated()) }, "another epoch");
+    // Nor that of one that was destroyed.
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    let destroyed = scene.house.mandated(CallId::DestroyObject, body);
+    talk.ask(&Question::Destroy(destroyed)).unwrap();
+    refused(talk, begin(27, key.0, free, mandated()), "was destroyed at this node");
     // One mandate, one key.
     let once = mandated();
     talk.ask(&Question::Begin(begin(25, [6; 16], free, once.clone()))).unwrap();

@@ -41,7 +41,7 @@ fn a_bad_node_brings_no_other_descendant_than_the_nodes_have_signed() {
     wished.private.set(CKA_DERIVE, Value::Bool(true));
     let (master, _) = scene.key_of(&wished, (SchemeId::EcdsaSecp256k1, 2));
     // The second honest node will know nothing of what comes now.
-    let (store, sink) = (scene.house.nodes[1].world.store.copy(), scene.house.nodes[1].world.sink.copy());
+    let before = scene.house.copy(1);
     let [(one, certificate), (other, of_other)] = [5, 6].map(|index| {
         let body = minicbor::to_vec(wish(master, &[index], template())).unwrap();
         let mandated = scene.house.mandated(CallId::DeriveKey, body);
@@ -50,8 +50,7 @@ fn a_bad_node_brings_no_other_descendant_than_the_nodes_have_signed() {
     });
     let [genuine, sibling] = [one, other].map(|id| kept(&scene.house.nodes[0], id));
     let expected = point(&scene.house, 0, one);
-    (scene.house.nodes[1].world.store, scene.house.nodes[1].world.sink) = (store, sink);
-    scene.house.restart(1);
+    scene.house.put_back(1, &before);
     scene.house.beat();
     assert_eq!(keys(&scene.house, 1), [master]);
 
@@ -120,15 +119,70 @@ fn a_bad_node_brings_no_other_descendant_than_the_nodes_have_signed() {
     scene.house.beat();
     check(&expected, &scene.house.sign(1, Kind::K1, one, MESSAGE).unwrap());
 
-    // What was destroyed is not brought back.
+    // Later on it brings nothing any more.
     scene.house.nodes.iter().for_each(|node| node.world.platform.pass(601_000_000));
-    let body = minicbor::to_vec(DestroyObject { object: one }).unwrap();
-    let mandated = scene.house.mandated(CallId::DestroyObject, body);
-    for talk in &scene.talks() {
-        talk.ask(&Question::Destroy(mandated.clone())).unwrap();
-        let (attributes, certificate) = (genuine.clone(), certificate.clone());
-        let fault = talk.ask(&Question::Inherit { attributes, certificate }).unwrap_err();
-        assert!(fault.detail.contains("a repair of it brings them"), "{fault}");
+    let late = scene.talks()[1].ask(&Question::Inherit { attributes: sibling, certificate: of_other });
+    assert!(late.unwrap_err().detail.contains("a repair of it brings them"));
+    assert_eq!(keys(&scene.house, 1).len(), 2);
+}
+
+/// What another node shows the application of a key: what it goes by there, and what stands there.
+fn shown(scene: &Scene, object: ObjectId, public: Option<[u8; 32]>) -> Mandated {
+    let body = minicbor::to_vec(DestroyObject { object }).unwrap();
+    let mut mandate = scene.house.mandate(CallId::DestroyObject, body);
+    if let (Some(seen), Some(public)) = (&mut mandate.seen, public) {
+        seen.public = public;
     }
-    assert_eq!(keys(&scene.house, 1), [master]);
+    signed(&mandate, &desk_key())
+}
+
+#[test]
+fn a_bad_node_brings_nothing_back_that_was_destroyed_however_new_the_share_of_its_master_is() {
+    let mut scene = Scene::new();
+    let mut wished = Kind::K1.wish(2, 3);
+    wished.private.set(CKA_DERIVE, Value::Bool(true));
+    let (master, _) = scene.key_of(&wished, (SchemeId::EcdsaSecp256k1, 2));
+    let before = scene.house.copy(1);
+    let body = minicbor::to_vec(wish(master, &[5], template())).unwrap();
+    let mut mandate = scene.house.mandate(CallId::DeriveKey, body);
+    mandate.expires += 60;
+    let mandated = signed(&mandate, &desk_key());
+    let certificate = scene.double.derive(&scene.talks(), &mandated);
+    let (child, genuine) = (id_of(&mandated), kept(&scene.house.nodes[0], id_of(&mandated)));
+    // The second honest node has never heard of it.
+    scene.house.put_back(1, &before);
+    scene.house.beat();
+    assert_eq!((keys(&scene.house, 0).len(), keys(&scene.house, 1).len()), (2, 1));
+
+    // An application that was shown another key by its name has not destroyed this one.
+    let other = shown(&scene, child, Some([1; 32]));
+    let bring = |scene: &Scene, at: usize| {
+        let (attributes, certificate) = (genuine.clone(), certificate.clone());
+        scene.talks()[at].ask(&Question::Inherit { attributes, certificate }).map(drop)
+    };
+    let talks = scene.talks();
+    assert!(talks[0].ask(&Question::Destroy(other.clone())).unwrap_err().detail.contains("another key"));
+    talks[1].ask(&Question::Destroy(other)).unwrap();
+    drop(talks);
+    bring(&scene, 1).unwrap();
+    assert_eq!((keys(&scene.house, 0).len(), keys(&scene.house, 1).len()), (2, 2));
+
+    // Nor does it help that a node knew nothing of what was destroyed.
+    scene.house.put_back(1, &before);
+    scene.house.beat();
+    assert_eq!((keys(&scene.house, 0).len(), keys(&scene.house, 1).len()), (2, 1));
+    let destroy = shown(&scene, child, None);
+    scene.talks().iter().for_each(|talk| drop(talk.ask(&Question::Destroy(destroy.clone())).unwrap()));
+    for restarted in [false, true] {
+        if restarted {
+            (0..2).for_each(|at| scene.house.restart(at));
+        }
+        for at in 0..2 {
+            let fault = bring(&scene, at).unwrap_err();
+            assert!(fault.detail.contains("was destroyed at this node"), "node {at}: {fault}");
+            let again = scene.talks()[at].ask(&Question::MayDerive(mandated.clone())).unwrap_err();
+            assert!(again.detail.contains("was destroyed at this node"), "node {at}: {again}");
+            assert_eq!(keys(&scene.house, at), [master], "node {at}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use std::sync::{
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use pkcs11_sys::*;
-use strongroom_server::platform::Platform;
+use strongroom_server::{audit::memory::MemorySink, platform::Platform, store::memory::Memory};
 use strongroom_shared::{
     fault::Fault,
     mandate::{Mandate, Mandated, Seen},
@@ -107,6 +107,12 @@ pub struct House {
     nonces: AtomicU64,
 }
 
+/// A node's disk as it was.
+pub struct OldCopy {
+    store: Memory,
+    sink: MemorySink,
+}
+
 impl House {
     pub fn new(count: usize) -> Self {
         let net = Arc::new(Net::default());
@@ -145,6 +151,19 @@ impl House {
         let node = &self.nodes[at];
         let peer = node.world.connect(&node.vault, &self.certificates[at], 1).peer;
         self.desks[at].peer = peer;
+    }
+
+    /// What a node has on disk now.
+    pub fn copy(&self, at: usize) -> OldCopy {
+        let World { store, sink, .. } = &self.nodes[at].world;
+        OldCopy { store: store.copy(), sink: sink.copy() }
+    }
+
+    /// kill -9 of a node, and a new process on an old copy of its disk, which can be put back again.
+    pub fn put_back(&mut self, at: usize, old: &OldCopy) {
+        let world = &mut self.nodes[at].world;
+        (world.store, world.sink) = (old.store.copy(), old.sink.copy());
+        self.restart(at);
     }
 
     /// The application logs in again: its ticket may have expired.

@@ -368,3 +368,37 @@ fn a_node_put_back_to_an_old_copy_hears_of_bans_before_it_lets_one_administrator
     let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
     assert!(talk.ask(&Question::Begin(Begin { id: CeremonyId([85; 32]), ..both })).is_ok());
 }
+
+#[test]
+fn a_key_that_is_destroyed_while_it_gets_new_shares_gets_none_then_or_later() {
+    let mut scene = Scene::new();
+    let body = minicbor::to_vec(DestroyObject { object: scene.key }).unwrap();
+    let mandated = scene.house.mandated(CallId::DestroyObject, body);
+    let order = signed(&scene.order(), &[ANN]);
+    let talks = scene.talks();
+    let mut letters = 0;
+    let made = scene.double.refresh_while(&talks, &scene.share, &scene.begin(91, order.clone()), || {
+        letters += 1;
+        // Both have begun: each has written to the two others.
+        if letters == 4 {
+            talks.iter().for_each(|talk| drop(talk.ask(&Question::Destroy(mandated.clone())).unwrap()));
+        }
+    });
+    let fault = made.unwrap_err();
+    assert!(fault.detail.contains("was destroyed at this node"), "{fault}");
+    drop(talks);
+    for restarted in [false, true] {
+        if restarted {
+            (0..2).for_each(|at| scene.house.restart(at));
+        }
+        for (at, talk) in scene.talks().iter().enumerate() {
+            let again = scene.begin(92 + at as u8, order.clone());
+            let fault = talk.ask(&Question::Begin(again)).unwrap_err();
+            assert!(fault.detail.contains("was destroyed at this node"), "node {at}: {fault}");
+            assert!(keys(&scene.house, at).is_empty(), "node {at}");
+            let node = &scene.house.nodes[at];
+            let status = node.world.ask(&node.vault, &node.admin(), &ReadStatus {}).unwrap();
+            assert_eq!(status.waiting_shares, Some(0), "node {at}");
+        }
+    }
+}
