@@ -141,9 +141,9 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     };
     let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let Ready { survey, earlier } = runner.preflight()?;
+    let (Ready { survey, earlier }, first) = runner.preflight()?;
     proxy.as_ref().map(refuse_bypassed).transpose()?;
-    let mut results = runner.run(chosen)?;
+    let mut results = runner.run(chosen, first)?;
     manifest.seconds = runner.began.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     let idle_waivers = waivers::apply(&waivers, &manifest::today(), &mut rows);

@@ -110,14 +110,15 @@ pub struct Options {
     /// Sign the manifest with this Ed25519 key (PEM, PKCS#8); the signature is beside it, in FILE.sig
     #[arg(long, value_name = "KEY", requires = "manifest")]
     pub sign_with: Option<PathBuf>,
-    /// Measure also how fast the module is, after the checks
+    /// Measure also how fast the module is, after the checks, in 300 seconds at most
     #[arg(long)]
     pub performance: bool,
     /// Make no checks: learn what the module allows with the attributes of AES keys, print that model, write it here as
     /// JSON, and search it for paths to a sensitive key in clear (writes session objects only)
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     pub model: Option<PathBuf>,
-    /// Seconds after which a check counts as hanging
+    /// Seconds after which a check counts as hanging; those that make many keys, have thousands of vectors or wait for a
+    /// server have 30 to 300 at least. Starting the module and clearing the token may take three times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = at_least_one::<u64>)]
     pub timeout: u64,
     /// Seconds after which the run ends with what is known so far, as an interrupted one does

@@ -211,7 +211,12 @@ fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
 fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_report() {
     let checks = ["general.info", "slots.token-info", "slots.token-limits", "sessions.info-public"];
     for (flaw, why, failed) in [
-        ("HANGS", "the module does not start any more, or does not show the token: no answer within 5 s", 1),
+        (
+            "HANGS",
+            "the module does not start any more, or does not show the token: no answer within 3 s: \
+             C_Initialize did not return",
+            1,
+        ),
         ("VANISHES", "shows no initialised token", 0),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -225,6 +230,30 @@ fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_repo
         assert_eq!(report["tally"]["failed"], failed, "{flaw}");
         assert!(report["incomplete"].as_str().unwrap().contains("may be left on the token"), "{flaw}");
     }
+}
+
+/// Where the suite looks before the checks, where a check ends and where the token is cleared: a call that does not return is
+/// named, the process is killed, and the run goes on.
+#[test]
+fn a_hang_costs_no_more_than_the_limit_wherever_it_is() {
+    let began = Instant::now();
+    let options = ["--check", "general.info", "--check", "slots.token-info", "--timeout", "1"];
+    let run = run_stub("NEVER_FINALIZED", &options);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    let hang = "seen:     no answer within 1 s: C_Finalize did not return";
+    assert!(text.contains("FAIL general.clean-end") && text.contains(hang), "{text}");
+    assert!(
+        text.contains("1 passed, 2 failed"),
+        "the check that finalises has the blame, and no other: {text}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+
+    let run = run_stub("NEVER_LOADED", &options);
+    let error = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("while it was loaded: no answer within 3 s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
 }
 
 /// Ctrl-C as soon as checks are made, on a token with an object that an earlier run left.

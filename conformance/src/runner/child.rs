@@ -139,7 +139,9 @@ pub fn look(target: Target) -> Result<(), String> {
 pub fn sweep(target: Target) -> Result<(), String> {
     let bench = Bench::new(target)?;
     let _no_network = bench.desk().and_then(Desk::heal);
-    tell(&bench.leave().map_err(reason))
+    tell(&bench.leave().map_err(reason))?;
+    bench.reset(Stage::Loaded);
+    Ok(())
 }
 
 /// Ends this process with its parent.

@@ -81,6 +81,17 @@ static RV initialize(void *arguments) {
     return 0;
 }
 
+#ifdef NEVER_FINALIZED
+static RV finalize(void) {
+    signal(SIGTERM, SIG_IGN);
+    while (pause()) {
+    }
+    return 0;
+}
+#else
+#define finalize fine
+#endif
+
 static RV get_info(unsigned char *info) {
     memset(info, 0, 88);
     memset(info + 2, ' ', 32);
@@ -193,11 +204,14 @@ static struct { unsigned char version[2]; void *f[68]; } list;
 
 RV C_GetFunctionList(void **place) {
     int i;
+#ifdef NEVER_LOADED
+    for (;;) pause();
+#endif
     for (i = 0; i < 68; i++) list.f[i] = (void *)refuse;
     list.version[0] = 2;
     list.version[1] = 40;
     list.f[0] = (void *)initialize;
-    list.f[1] = (void *)fine; /* C_Finalize */
+    list.f[1] = (void *)finalize;
     list.f[2] = (void *)get_info;
     list.f[4] = (void *)slots;
     list.f[6] = (void *)token;
