@@ -315,6 +315,42 @@ fn what_a_module_says_is_cut_and_shows_no_pin() {
     assert!(text.len() < 1 << 20 && !text.to_lowercase().contains("313233342d75736572"), "{}", text.len());
 }
 
+/// A module that puts the PIN into what it says of itself, of the token and of why it refuses, in every form.
+#[test]
+fn no_report_shows_a_pin_that_the_module_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["json", "html", "junit", "sarif", "manifest"];
+    let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
+    let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
+    let options: Vec<&str> =
+        ["--check", "general.info", "--check", "slots.token-info"].into_iter().chain(named).collect();
+    let run = run_stub_in(folder.path(), "TELLS_PIN", &options, 2 + names.len());
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    let json = folder.path().join("json");
+    let compared = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["compare".as_ref(), json.as_os_str(), json.as_os_str()])
+        .output()
+        .unwrap();
+    let other = run_stub("TELLS_PIN", &["--token-label", "other"]);
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("(not shown: the user PIN is in it)"),
+        "{other:?}"
+    );
+    let told = [run.stdout, run.stderr, compared.stdout, other.stdout, other.stderr];
+    let reports = files.iter().map(|(_, file)| fs::read(file).unwrap());
+    for text in told.into_iter().chain(reports) {
+        let text = String::from_utf8_lossy(&text).to_lowercase();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let letters: String = text.chars().filter(|letter| !"\\0".contains(*letter)).collect();
+        assert!(!letters.contains(PIN) && !letters.contains("mtiznc11c2vy"), "{text}");
+        assert!(!digits.contains("313233342d75736572"), "{text}");
+    }
+    let survey = &read(&json)["survey"];
+    for field in ["library", "token", "model", "serial"] {
+        assert!(survey[field].as_str().unwrap().contains("(not shown: the user PIN is in it)"), "{survey}");
+    }
+}
+
 /// The module's own processes end with the run, those that left its group too, and none keeps the suite waiting.
 #[test]
 fn what_a_module_starts_ends_with_the_run() {
