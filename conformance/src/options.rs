@@ -12,6 +12,7 @@ use cryptoki_sys::{CKF_LOGIN_REQUIRED, CKF_USER_PIN_INITIALIZED};
 use crate::bench::{Leftovers, NO_USER_PIN, Pin, Target, Tries};
 use crate::check::{Check, Outcome, all, by_id};
 use crate::checks::lifetimes::Question;
+use crate::files;
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
 use crate::proxy::desk;
@@ -23,6 +24,9 @@ const USER_PIN: &str = "P11_CONFORMANCE_PIN";
 
 /// The variable with the SO's PIN.
 const SO_PIN: &str = "P11_CONFORMANCE_SO_PIN";
+
+/// Bytes of a file with a PIN.
+const LONGEST_PIN: u64 = 4096;
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
@@ -47,7 +51,7 @@ pub struct Options {
     /// The token's label; without it, the one token that can be written to, or the first
     #[arg(long, value_name = "LABEL")]
     pub token_label: Option<String>,
-    /// A file with the user's PIN (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
+    /// A file with the user's PIN, 4 KiB at most (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
     #[arg(long, value_name = "FILE")]
     pub pin_file: Option<PathBuf>,
     /// A file with the SO's PIN; without it, the environment variable P11_CONFORMANCE_SO_PIN
@@ -365,8 +369,7 @@ fn belongs(check: &Check, group: &str) -> bool {
 fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
     match file {
         Some(file) => {
-            let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            let pin = Pin::new(Pin::new(text).trim_ascii_end().to_vec());
+            let pin = Pin::new(files::read(file, LONGEST_PIN)?.trim_ascii_end().to_vec());
             Ok(Some(pin).filter(|pin| !pin.is_empty()))
         }
         None => Ok(std::env::var(variable)

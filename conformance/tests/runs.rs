@@ -110,6 +110,10 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     let token = Token::new();
     let nowhere = token.path("no-folder/report.json");
     let text = token.path("pin");
+    let long = token.path("long");
+    fs::write(&long, [b'1'; 4097]).unwrap();
+    let pipe = token.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let softhsm = module().to_str().unwrap();
     for (arguments, why) in [
         (vec!["--module", "/nowhere.so"], "No such file"),
@@ -119,6 +123,14 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
             vec!["--module", softhsm, "--sign-with", text.to_str().unwrap(), "--manifest", "m"],
             "openssl genpkey",
         ),
+        (vec!["--module", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
+        (vec!["--module", softhsm, "--pin-file", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
+        (
+            vec!["--module", softhsm, "--so-pin-file", pipe.to_str().unwrap()],
+            "pipe: an ordinary file is needed",
+        ),
+        (vec!["--module", softhsm, "--pin-file", long.to_str().unwrap()], "long: more than 4096 bytes"),
+        (vec!["--module", softhsm, "--waivers", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
             .args(&arguments)
