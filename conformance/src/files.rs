@@ -3,12 +3,12 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-/// The file that is always empty.
+/// The file that is always empty, whatever is written to it.
 const NOTHING: &str = "/dev/null";
 
 /// Reads an ordinary file of at most so many bytes, or the empty one of the system. It may hold a secret.
@@ -19,7 +19,7 @@ const NOTHING: &str = "/dev/null";
 pub fn read(file: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let there = fs::metadata(file).map_err(|error| told(&error))?;
-    if !there.is_file() && file != Path::new(NOTHING) {
+    if !there.is_file() && is_kept(file) {
         return Err(told(&"an ordinary file is needed; each process of the suite reads it"));
     }
     // Memory for all of it at once, so that no part of it stays elsewhere.
@@ -33,6 +33,25 @@ pub fn read(file: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(bytes)
 }
 
+/// Where a name leads, whether something is there or not, and however the name is written.
+pub fn place(file: &Path) -> PathBuf {
+    fs::canonicalize(file).unwrap_or_else(|_| {
+        let folder = fs::canonicalize(folder_of(file));
+        let name = file.file_name().unwrap_or_default();
+        folder.map_or_else(|_| file.to_owned(), |folder| folder.join(name))
+    })
+}
+
+/// The folder in which a file is.
+pub fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether what is written there is kept.
+pub fn is_kept(place: &Path) -> bool {
+    place != Path::new(NOTHING)
+}
+
 /// Writes a file under another name, which only the user may read, and gives it its own. What is no ordinary file, such as
 /// `/dev/stdout`, is written as it is.
 ///
@@ -44,8 +63,8 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), String> {
         return fs::write(file, bytes).map_err(|error| told(&error));
     }
     // A name that leads elsewhere goes on leading there.
-    let place = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = place(file);
+    let folder = folder_of(&place);
     let mut new = NamedTempFile::new_in(folder).map_err(|error| told(&error))?;
     new.write_all(bytes).map_err(|error| told(&error))?;
     new.as_file().sync_all().map_err(|error| told(&error))?;

@@ -110,7 +110,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         return runner::child::measure(target).map(done);
     }
     if let Some(file) = &options.model {
-        options.refuse_missing_folders()?;
+        options.refuse_bad_places()?;
         return probe::show(target, file, &mut io::stdout().lock()).map(done);
     }
     match (options.child, options.preflight, options.look, options.sweep) {
@@ -124,7 +124,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
 
 /// Makes the checks and writes the reports.
 fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Result<ExitCode, String> {
-    options.refuse_missing_folders()?;
+    options.refuse_bad_places()?;
     let waivers = options.waivers.as_deref().map(waivers::read).transpose()?.unwrap_or_default();
     let key = options.sign_with.as_deref().map(manifest::read_key).transpose()?;
     let mut manifest = Manifest::new(&target.module, target.seed)?;

@@ -94,7 +94,8 @@ pub fn write(document: &Document, file: &Path, key: Option<&Ed25519KeyPair>) -> 
     }
 }
 
-fn with_sig(file: &Path) -> std::path::PathBuf {
+/// Where the signature of a manifest is put.
+pub fn with_sig(file: &Path) -> std::path::PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".sig");
     name.into()

@@ -13,6 +13,7 @@ use crate::bench::{Leftovers, NO_USER_PIN, Pin, Target, Tries};
 use crate::check::{Check, Outcome, all, by_id};
 use crate::checks::lifetimes::Question;
 use crate::files;
+use crate::manifest;
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
 use crate::proxy::desk;
@@ -292,22 +293,61 @@ impl Options {
         self.child_seed.or(self.seed).unwrap_or_else(clock)
     }
 
-    /// Sees whether reports have a place, before the checks are made and not after.
+    /// Sees whether reports have a place, each its own, before the checks are made and not after.
     ///
     /// # Errors
-    /// A sentence, when a folder does not exist.
-    pub fn refuse_missing_folders(&self) -> Result<(), String> {
-        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest, &self.model];
-        for file in files.into_iter().flatten() {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {
+    /// A sentence, when a folder does not exist, or a report would take the place of another or of what is read.
+    pub fn refuse_bad_places(&self) -> Result<(), String> {
+        let mut taken: Vec<(&str, PathBuf)> = self.read_files();
+        for (option, file) in self.written_files() {
+            if !files::folder_of(&file).is_dir() || file.is_dir() {
                 return Err(format!(
                     "{}: no report can be written there; make its folder first",
                     file.display()
                 ));
             }
+            let place = files::place(&file);
+            if let Some((other, _)) =
+                taken.iter().find(|(_, known)| *known == place && files::is_kept(&place))
+            {
+                return Err(format!(
+                    "{other} and {option} name one file, {}: give each its own",
+                    place.display()
+                ));
+            }
+            taken.push((option, place));
         }
         Ok(())
+    }
+
+    /// What is written, by its option.
+    fn written_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let signature = self.sign_with.as_ref().and(self.manifest.as_deref()).map(manifest::with_sig);
+        let files = [
+            ("--json", self.json.clone()),
+            ("--html", self.html.clone()),
+            ("--junit", self.junit.clone()),
+            ("--sarif", self.sarif.clone()),
+            ("--manifest", self.manifest.clone()),
+            ("--manifest (its .sig)", signature),
+            ("--model", self.model.clone()),
+        ];
+        files.into_iter().filter_map(|(option, file)| Some((option, file?))).collect()
+    }
+
+    /// Where is read from, by its option.
+    fn read_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let files = [
+            ("--module", &self.module),
+            ("--pin-file", &self.pin_file),
+            ("--so-pin-file", &self.so_pin_file),
+            ("--waivers", &self.waivers),
+            ("--sign-with", &self.sign_with),
+        ];
+        files
+            .into_iter()
+            .filter_map(|(option, file)| Some((option, files::place(file.as_deref()?))))
+            .collect()
     }
 
     /// What the checks are made of.

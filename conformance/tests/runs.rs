@@ -143,6 +143,36 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     }
 }
 
+/// One file for two reports, or for a report and what is read, however it is named: nothing is made and nothing overwritten.
+#[test]
+fn no_report_takes_the_place_of_another_file() {
+    let token = Token::new();
+    let report = token.path("report");
+    let dotted = token.path(".").join("report");
+    fs::write(&report, "before").unwrap();
+    std::os::unix::fs::symlink(&report, token.path("link")).unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (report, link, pin) = (text(&report), text(&token.path("link")), text(&token.path("pin")));
+    for (options, why) in [
+        (["--json", &report, "--html", &report], "--json and --html name one file"),
+        (["--json", &report, "--sarif", &text(&dotted)], "--json and --sarif name one file"),
+        (["--junit", &link, "--html", &report], "--html and --junit name one file"),
+        (
+            ["--manifest", &text(&token.path("new")), "--json", &text(&token.path("./new"))],
+            "--json and --manifest",
+        ),
+        (["--json", &pin, "--html", "/dev/null"], "--pin-file and --json name one file"),
+    ] {
+        let run = token.check(&[&["--check", "random.exact"], &options[..]].concat());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{options:?}: {error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{options:?}: {error}");
+    }
+    assert_eq!(fs::read(&report).unwrap(), b"before");
+    assert_eq!(fs::read_to_string(&pin).unwrap(), PIN);
+    assert!(!token.path("new").exists());
+}
+
 /// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
 #[test]
 fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
