@@ -54,7 +54,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::Parser;
 use cryptoki_sys::{CKF_SO_PIN_LOCKED, CKF_USER_PIN_LOCKED};
 
-use crate::bench::{Ready, Swept, Target};
+use crate::bench::{Swept, Target};
 use crate::check::{Check, all};
 use crate::checks::lifetimes;
 use crate::checks::network::certificates::Probe;
@@ -65,7 +65,7 @@ use crate::options::{Network, Options, Task};
 use crate::proxy::{Proxy, desk};
 use crate::report::{Document, Row};
 use crate::runner::orphans::Orphans;
-use crate::runner::{Results, Runner};
+use crate::runner::{First, Results, Runner};
 use crate::survey::Survey;
 
 fn main() -> ExitCode {
@@ -141,9 +141,21 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     };
     let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let (Ready { survey, earlier }, first) = runner.preflight()?;
-    proxy.as_ref().map(refuse_bypassed).transpose()?;
-    let mut results = runner.run(chosen, first)?;
+    let First { survey, verdict, answers, end } = runner.preflight()?;
+    let is_behind = proxy.as_ref().map_or(Ok(()), refuse_bypassed);
+    let earlier = match verdict.and_then(|earlier| is_behind.map(|()| earlier)) {
+        Ok(earlier) => earlier,
+        Err(why) => {
+            manifest.seconds = runner.began.elapsed().as_secs();
+            let results = Results::of_none(why.clone(), answers);
+            let document = Document::new(manifest, survey, &results, Vec::new());
+            return match write_reports(options, &document, key.as_ref()) {
+                Ok(()) => Err(why),
+                Err(error) => Err(format!("{why}; and no report of it could be written: {error}")),
+            };
+        }
+    };
+    let mut results = runner.run(chosen, end)?;
     manifest.seconds = runner.began.elapsed().as_secs();
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     let idle_waivers = waivers::apply(&waivers, &manifest::today(), &mut rows);

@@ -97,6 +97,40 @@ fn a_module_that_cannot_be_checked_is_told_before_any_check() {
     assert_eq!(run.status.code(), Some(0), "a full token can be read");
 }
 
+/// What stops the run before its first check stands in every report, with what the module had said until then.
+#[test]
+fn a_run_that_stops_before_any_check_writes_its_reports() {
+    for (flaw, why, functions) in [
+        ("DIES_AT_LOGOUT", "the module failed at once, in C_Logout: SIGABRT", 68),
+        ("CRASH", "the module failed at once, in C_Initialize: SIGABRT", 0),
+        ("LOCKED", "the token says that the user PIN is locked", 68),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["json", "html", "junit", "sarif", "manifest"];
+        let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
+        let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
+        let options: Vec<&str> = ["--check", "general.info"].into_iter().chain(named).collect();
+        let run = run_stub_in(folder.path(), flaw, &options, 2 + names.len());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{flaw}: {error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{flaw}: {error}");
+        let report = read(&folder.path().join("json"));
+        assert!(report["incomplete"].as_str().unwrap().contains(why), "{flaw}: {report}");
+        assert_eq!(report["checks"], Value::Array(Vec::new()));
+        assert_eq!(report["survey"]["functions"].as_array().unwrap().len(), functions, "{flaw}");
+        for name in ["html", "junit", "sarif"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains(why), "{flaw}: {name}: {text}");
+        }
+        assert_eq!(read(&folder.path().join("manifest"))["verdict"], "incomplete");
+    }
+    // The end of the first look stops nothing: it is a finding.
+    let run = run_stub("DIES_AT_FINALIZE", &["--check", "slots.token-info"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(text.contains("FAIL general.clean-end") && text.contains("1 passed, 1 failed"), "{text}");
+}
+
 #[test]
 fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
     let run = run_stub("FORGETS", &["--group", "keys"]);

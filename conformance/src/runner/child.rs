@@ -6,7 +6,7 @@ use std::io;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Bench, Ready, Stage, Standing, Target, reason};
+use crate::bench::{Bench, FirstLook, Stage, Standing, Target, reason};
 use crate::check::{Check, Outcome, by_id};
 use crate::marks::Severity;
 use crate::observations::Observation;
@@ -112,8 +112,13 @@ pub fn preflight(target: Target) -> Result<(), String> {
     limit_memory(target.memory);
     let secrets = target.secrets();
     let bench = Bench::new(target);
-    let verdict: Result<Ready, String> = bench.as_ref().map_err(String::clone).and_then(Bench::preflight);
-    tell(&verdict.map_err(|why| secrets.hidden(why)))?;
+    let verdict = bench.as_ref().map_err(String::clone).and_then(|bench| {
+        let survey = bench.survey()?;
+        let flags = survey.flags;
+        tell(&FirstLook::Survey(Box::new(survey)))?;
+        bench.preflight(flags)
+    });
+    tell(&FirstLook::Verdict(verdict.map_err(|why| secrets.hidden(why))))?;
     if let Ok(bench) = bench {
         bench.reset(Stage::Loaded);
     }

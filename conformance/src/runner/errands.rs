@@ -1,16 +1,18 @@
 //! What children do beside checks: look before them all, look again when the module hung, measure, and clear the token.
 //! Each has a limit that follows from that of a check, and one that hangs or dies is told with the call in which it did.
 
+use std::collections::BTreeSet;
 use std::process::ExitStatus;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::bench::{Ready, Swept};
+use crate::bench::{FirstLook, Swept};
 use crate::check::Outcome;
 use crate::performance::Figure;
 use crate::runner::process::{Heard, Process, Task, silence, unanswered};
 use crate::runner::{Abort, Runner};
-use crate::trace::Trace;
+use crate::survey::Survey;
+use crate::trace::{Answer, Trace};
 
 /// How many times the limit of a check it may take to start the module and see the token, or to clear it.
 const PREPARING: u32 = 3;
@@ -29,45 +31,72 @@ pub struct BadEnd {
     pub trace: Trace,
 }
 
+/// What was seen before any check.
+pub struct First {
+    /// What the module says of itself, if it got so far.
+    pub survey: Survey,
+    /// What became of the objects that an earlier run had left, or why no check can be made.
+    pub verdict: Result<Swept, String>,
+    /// What functions answered.
+    pub answers: BTreeSet<Answer>,
+    /// How the process ended that looked, if not well.
+    pub end: Option<BadEnd>,
+}
+
 impl Runner {
     /// How long it may take to start the module and see the token, or to clear it.
     pub(super) const fn preparing(&self) -> Duration {
         self.limit.saturating_mul(PREPARING)
     }
 
-    /// Sees in a child whether the module can be initialised, shows the token and takes the PINs that were given; and
-    /// how that child ends.
+    /// Sees in a child whether the module can be initialised, shows the token and takes the PINs that were given.
     ///
     /// # Errors
-    /// A sentence, if no check should be made.
-    pub fn preflight(&self) -> Result<(Ready, Option<BadEnd>), String> {
+    /// A sentence, if no child can be started.
+    pub fn preflight(&self) -> Result<First, String> {
         let limit = self.preparing();
+        let deadline = Instant::now() + limit;
         let mut child = Process::spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
-        let lines: Receiver<Result<Ready, String>> = child.lines()?;
+        let lines: Receiver<FirstLook> = child.lines()?;
+        let mut survey = Survey::default();
         // Not to be interrupted: it may have put an object on the token, and must not try a PIN again to look for it.
-        let seen: Outcome = match child.listen(&lines, limit) {
-            Heard::Line(verdict) => {
-                let end = self.finish(&mut child, 0, "a clean end of the process that looked first")?;
-                let ready = verdict.map_err(|reason| match child.last_words(&self.secrets) {
-                    Some(words) => format!("{reason}; the module's last words: {words}"),
-                    None => reason,
-                })?;
-                return Ok((ready, end));
+        let (verdict, end) = loop {
+            match child.listen(&lines, deadline.saturating_duration_since(Instant::now())) {
+                Heard::Line(FirstLook::Survey(told)) => survey = *told,
+                Heard::Line(FirstLook::Verdict(verdict)) => {
+                    let end = self.finish(&mut child, 0, "a clean end of the process that looked first")?;
+                    let with_words = |reason| match child.last_words(&self.secrets) {
+                        Some(words) => format!("{reason}; the module's last words: {words}"),
+                        None => reason,
+                    };
+                    break (verdict.map_err(with_words), end);
+                }
+                Heard::Silence => {
+                    child.end(Duration::ZERO)?;
+                    break (Err(self.failed_at_once(&silence(limit, &Trace::default()))), None);
+                }
+                Heard::End => {
+                    let outcome = match child.end(self.limit)? {
+                        Some(status) => self.death(&mut child, status, ""),
+                        None => silence(self.limit, &Trace::default()),
+                    };
+                    break (Err(self.failed_at_once(&outcome)), None);
+                }
             }
-            Heard::Silence => {
-                child.end(Duration::ZERO)?;
-                silence(limit, &Trace::default())
-            }
-            Heard::End => child.end(self.limit)?.map_or_else(
-                || silence(self.limit, &Trace::default()),
-                |status| self.death(&mut child, status, ""),
-            ),
         };
-        let Outcome::Fail { seen, .. } = seen else { return Err("the module gave no answer".to_owned()) };
+        Ok(First { survey, verdict, answers: self.read_calls(0).answers().into_iter().collect(), end })
+    }
+
+    /// What is in the way of all checks, and the call in which it came.
+    fn failed_at_once(&self, outcome: &Outcome) -> String {
+        let seen = match outcome {
+            Outcome::Fail { seen, .. } => seen.as_str(),
+            Outcome::Pass | Outcome::Skipped { .. } | Outcome::NotOffered => "the module gave no answer",
+        };
         let last = self.read_calls(0).calls.pop();
         let during =
             last.map_or_else(|| "while it was loaded".to_owned(), |call| format!("in {}", call.function));
-        Err(format!("no check was made, the module failed at once, {during}: {seen}"))
+        format!("no check was made, the module failed at once, {during}: {seen}")
     }
 
     /// Sees in a child whether the module still starts and shows the token.

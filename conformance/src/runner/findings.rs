@@ -39,6 +39,13 @@ pub struct Results {
     pub unclear: Option<String>,
 }
 
+impl Results {
+    /// Of a run that ended before its first check, with what was answered until then.
+    pub const fn of_none(why: String, answers: BTreeSet<Answer>) -> Self {
+        Self { reports: Vec::new(), answers, observations: Vec::new(), incomplete: Some(why), unclear: None }
+    }
+}
+
 /// What is found so far.
 pub struct Findings {
     reports: Vec<Report>,

@@ -81,6 +81,8 @@ static RV initialize(void *arguments) {
     return 0;
 }
 
+__attribute__((unused)) static RV die_at_once(void) { abort(); }
+
 #ifdef NEVER_FINALIZED
 static RV finalize(void) {
     signal(SIGTERM, SIG_IGN);
@@ -231,6 +233,12 @@ RV C_GetFunctionList(void **place) {
     list.f[14] = (void *)fine; /* C_CloseAllSessions */
     list.f[18] = (void *)login;
     list.f[19] = (void *)fine; /* C_Logout */
+#ifdef DIES_AT_LOGOUT
+    list.f[19] = (void *)die_at_once;
+#endif
+#ifdef DIES_AT_FINALIZE
+    list.f[1] = (void *)die_at_once;
+#endif
     list.f[20] = (void *)create;
 #ifdef FORGETFUL
     list.f[26] = (void *)fine; /* C_FindObjectsInit */
