@@ -215,6 +215,10 @@ fn a_program_shows_the_finding_without_the_suite() {
             .unwrap();
         let text = String::from_utf8_lossy(&run.stdout);
         assert_eq!(run.status.code(), Some(1), "{id}: {text}");
+        let [expected, seen] = ["expected", "seen"].map(|key| row[key].as_str().unwrap());
+        let seen: String = seen.chars().take(200).collect();
+        let conclusion = format!("reproduced: expected {expected}, seen {seen}");
+        assert!(text.lines().last().unwrap().starts_with(&conclusion), "{id}: {text}");
         match id {
             "ciphers.gcm-null-iv" => assert!(text.contains("ended by signal 11"), "{text}"),
             "lengths.login" => assert!(text.contains("the exit code 5"), "SoftHSM2 calls exit(5): {text}"),

@@ -261,14 +261,33 @@ fn an_ordinary_clients_calls_are_told_and_its_pin_is_not() {
     assert_eq!(told.last().unwrap(), &("C_GenerateRandom", &0x54.into()));
     assert!(row["trace"].to_string().contains("the user PIN") && !report.to_string().contains(PIN));
 
-    let (source, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
-    fs::write(&source, row["reproducer"].as_str().unwrap()).unwrap();
-    let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
-    let built = Command::new("gcc").args(flags).args([&program, &source]).arg("-ldl").status().unwrap();
-    assert!(built.success(), "{}", row["reproducer"]);
-    let run =
-        Command::new(&program).arg(folder.path().join("PLAIN.so")).env("P11_PIN", PIN).output().unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stdout));
+    // The module as it is, one that answers otherwise, and none: the last line says what came of it.
+    let reproducer = row["reproducer"].as_str().unwrap();
+    let (module, other) = (folder.path().join("PLAIN.so"), reproducer.replace("rv, 0x54UL", "rv, 0x5UL"));
+    for (source, argument, code, conclusion) in [
+        (
+            reproducer,
+            Some(&module),
+            1,
+            "reproduced: expected CKR_OK, seen C_GenerateRandom: CKR_FUNCTION_NOT_SUPPORTED",
+        ),
+        (
+            &other,
+            Some(&module),
+            0,
+            "not reproduced: C_GenerateRandom answers otherwise: 0x54, not CKR_FUNCTION_NOT_SUPPORTED",
+        ),
+        (reproducer, None, 2, "cannot be told: usage: reproduce MODULE [TOKEN-LABEL]"),
+    ] {
+        let (file, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
+        fs::write(&file, source).unwrap();
+        let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
+        let built = Command::new("gcc").args(flags).args([&program, &file]).arg("-ldl").status().unwrap();
+        assert!(built.success(), "{source}");
+        let run = Command::new(&program).args(argument).env("P11_PIN", PIN).output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert_eq!((run.status.code(), text.lines().last()), (Some(code), Some(conclusion)), "{text}");
+    }
 }
 
 /// A run that cannot go on says so in every report, and everything else that it knows.
