@@ -13,6 +13,12 @@ use crate::files;
 use crate::report::Document;
 use crate::trace::hex_of;
 
+/// Bytes of a module's file.
+const LONGEST_MODULE: u64 = 1 << 30;
+
+/// Bytes of a key's file.
+const LONGEST_KEY: u64 = 1 << 16;
+
 /// See the module's header.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -38,7 +44,7 @@ impl Manifest {
     /// # Errors
     /// A sentence, when the module's file cannot be read.
     pub fn new(module: &Path, seed: u64) -> Result<Self, String> {
-        let file = std::fs::read(module).map_err(|error| format!("{}: {error}", module.display()))?;
+        let file = files::read(module, LONGEST_MODULE)?;
         Ok(Self {
             module: module.display().to_string(),
             sha256: hex_of(digest(&SHA256, &file).as_ref()),
@@ -88,7 +94,8 @@ pub fn write(document: &Document, file: &Path, key: Option<&Ed25519KeyPair>) -> 
     }
 }
 
-fn with_sig(file: &Path) -> std::path::PathBuf {
+/// Where the signature of a manifest is put.
+pub fn with_sig(file: &Path) -> std::path::PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".sig");
     name.into()
@@ -105,8 +112,7 @@ pub fn read_key(file: &Path) -> Result<Ed25519KeyPair, String> {
             file.display()
         )
     };
-    let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let text = zeroize::Zeroizing::new(text);
+    let text = files::read(file, LONGEST_KEY)?;
     let pem = pem::parse(text.as_slice()).map_err(|_| wrong())?;
     let contents = zeroize::Zeroizing::new(pem.into_contents());
     Ed25519KeyPair::from_pkcs8_maybe_unchecked(&contents).map_err(|_| wrong())

@@ -15,8 +15,12 @@ use serde::Deserialize;
 use time::{Date, Month};
 
 use crate::check::{Outcome, all};
+use crate::files;
 use crate::marks::{Effect, Severity};
 use crate::report::Row;
+
+/// Bytes of the file.
+const LONGEST: u64 = 1 << 20;
 
 /// The file.
 #[derive(Deserialize)]
@@ -43,8 +47,9 @@ pub struct Waiver {
 /// # Errors
 /// A sentence, when the file cannot be read or names what does not exist.
 pub fn read(file: &Path) -> Result<Vec<Waiver>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let waivers: File = toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let text = files::read(file, LONGEST)?;
+    let text = std::str::from_utf8(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let waivers: File = toml::from_str(text).map_err(|error| format!("{}: {error}", file.display()))?;
     for waiver in &waivers.waiver {
         let wrong = |what: &str| Err(format!("{}: waiver of {:?}: {what}", file.display(), waiver.check));
         if !all().any(|check| waiver.names(&check.id)) {

@@ -215,6 +215,10 @@ fn a_program_shows_the_finding_without_the_suite() {
             .unwrap();
         let text = String::from_utf8_lossy(&run.stdout);
         assert_eq!(run.status.code(), Some(1), "{id}: {text}");
+        let [expected, seen] = ["expected", "seen"].map(|key| row[key].as_str().unwrap());
+        let seen: String = seen.chars().take(200).collect();
+        let conclusion = format!("reproduced: expected {expected}, seen {seen}");
+        assert!(text.lines().last().unwrap().starts_with(&conclusion), "{id}: {text}");
         match id {
             "ciphers.gcm-null-iv" => assert!(text.contains("ended by signal 11"), "{text}"),
             "lengths.login" => assert!(text.contains("the exit code 5"), "SoftHSM2 calls exit(5): {text}"),
@@ -274,8 +278,10 @@ fn two_reports_are_compared() {
         token.check(&[&named[..], &["--json", file.to_str().unwrap()]].concat());
         file
     };
-    let less = report("a.json", &["digest.sha256", "login.logout-first"]);
-    let more = report("b.json", &["digest.sha256", "login.logout-first", "objects.create-odd-bool"]);
+    let less = report("a.json", &["digest.sha256", "login.logout-first", "random.exact"]);
+    let shared = ["digest.sha256", "login.logout-first"];
+    let more = [&shared[..], &["objects.create-odd-bool", "digest.sha1", "digest.sha512"]].concat();
+    let more = report("b.json", &more);
     let compare = |a: &Path, b: &Path| {
         Command::new(env!("CARGO_BIN_EXE_p11-conformance")).arg("compare").args([a, b]).output().unwrap()
     };
@@ -283,6 +289,9 @@ fn two_reports_are_compared() {
     let text = String::from_utf8_lossy(&worse.stdout);
     assert_eq!(worse.status.code(), Some(1), "{text}");
     assert!(text.contains("NEW    objects.create-odd-bool"), "{text}");
+    assert!(text.contains("LACKS  B lacks 1 check that A made: random 1\n"), "{text}");
+    assert!(text.contains("LACKS  A lacks 3 checks that B made: digest 2, objects 1\n"), "{text}");
+    assert!(!text.contains("OTHER"), "what was not chosen is no difference of the module: {text}");
     let better = compare(&more, &less);
     let text = String::from_utf8_lossy(&better.stdout);
     assert_eq!(better.status.code(), Some(0), "{text}");

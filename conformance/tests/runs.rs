@@ -97,6 +97,40 @@ fn a_module_that_cannot_be_checked_is_told_before_any_check() {
     assert_eq!(run.status.code(), Some(0), "a full token can be read");
 }
 
+/// What stops the run before its first check stands in every report, with what the module had said until then.
+#[test]
+fn a_run_that_stops_before_any_check_writes_its_reports() {
+    for (flaw, why, functions) in [
+        ("DIES_AT_LOGOUT", "the module failed at once, in C_Logout: SIGABRT", 68),
+        ("CRASH", "the module failed at once, in C_Initialize: SIGABRT", 0),
+        ("LOCKED", "the token says that the user PIN is locked", 68),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["json", "html", "junit", "sarif", "manifest"];
+        let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
+        let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
+        let options: Vec<&str> = ["--check", "general.info"].into_iter().chain(named).collect();
+        let run = run_stub_in(folder.path(), flaw, &options, 2 + names.len());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{flaw}: {error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{flaw}: {error}");
+        let report = read(&folder.path().join("json"));
+        assert!(report["incomplete"].as_str().unwrap().contains(why), "{flaw}: {report}");
+        assert_eq!(report["checks"], Value::Array(Vec::new()));
+        assert_eq!(report["survey"]["functions"].as_array().unwrap().len(), functions, "{flaw}");
+        for name in ["html", "junit", "sarif"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains(why), "{flaw}: {name}: {text}");
+        }
+        assert_eq!(read(&folder.path().join("manifest"))["verdict"], "incomplete");
+    }
+    // The end of the first look stops nothing: it is a finding.
+    let run = run_stub("DIES_AT_FINALIZE", &["--check", "slots.token-info"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(text.contains("FAIL general.clean-end") && text.contains("1 passed, 1 failed"), "{text}");
+}
+
 #[test]
 fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
     let run = run_stub("FORGETS", &["--group", "keys"]);
@@ -110,6 +144,10 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     let token = Token::new();
     let nowhere = token.path("no-folder/report.json");
     let text = token.path("pin");
+    let long = token.path("long");
+    fs::write(&long, [b'1'; 4097]).unwrap();
+    let pipe = token.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let softhsm = module().to_str().unwrap();
     for (arguments, why) in [
         (vec!["--module", "/nowhere.so"], "No such file"),
@@ -119,6 +157,14 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
             vec!["--module", softhsm, "--sign-with", text.to_str().unwrap(), "--manifest", "m"],
             "openssl genpkey",
         ),
+        (vec!["--module", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
+        (vec!["--module", softhsm, "--pin-file", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
+        (
+            vec!["--module", softhsm, "--so-pin-file", pipe.to_str().unwrap()],
+            "pipe: an ordinary file is needed",
+        ),
+        (vec!["--module", softhsm, "--pin-file", long.to_str().unwrap()], "long: more than 4096 bytes"),
+        (vec!["--module", softhsm, "--waivers", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
             .args(&arguments)
@@ -129,6 +175,36 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
         assert_eq!(run.status.code(), Some(2), "{error}");
         assert!(run.stdout.is_empty() && error.contains(why), "{error}");
     }
+}
+
+/// One file for two reports, or for a report and what is read, however it is named: nothing is made and nothing overwritten.
+#[test]
+fn no_report_takes_the_place_of_another_file() {
+    let token = Token::new();
+    let report = token.path("report");
+    let dotted = token.path(".").join("report");
+    fs::write(&report, "before").unwrap();
+    std::os::unix::fs::symlink(&report, token.path("link")).unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (report, link, pin) = (text(&report), text(&token.path("link")), text(&token.path("pin")));
+    for (options, why) in [
+        (["--json", &report, "--html", &report], "--json and --html name one file"),
+        (["--json", &report, "--sarif", &text(&dotted)], "--json and --sarif name one file"),
+        (["--junit", &link, "--html", &report], "--html and --junit name one file"),
+        (
+            ["--manifest", &text(&token.path("new")), "--json", &text(&token.path("./new"))],
+            "--json and --manifest",
+        ),
+        (["--json", &pin, "--html", "/dev/null"], "--pin-file and --json name one file"),
+    ] {
+        let run = token.check(&[&["--check", "random.exact"], &options[..]].concat());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{options:?}: {error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{options:?}: {error}");
+    }
+    assert_eq!(fs::read(&report).unwrap(), b"before");
+    assert_eq!(fs::read_to_string(&pin).unwrap(), PIN);
+    assert!(!token.path("new").exists());
 }
 
 /// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
@@ -185,14 +261,33 @@ fn an_ordinary_clients_calls_are_told_and_its_pin_is_not() {
     assert_eq!(told.last().unwrap(), &("C_GenerateRandom", &0x54.into()));
     assert!(row["trace"].to_string().contains("the user PIN") && !report.to_string().contains(PIN));
 
-    let (source, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
-    fs::write(&source, row["reproducer"].as_str().unwrap()).unwrap();
-    let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
-    let built = Command::new("gcc").args(flags).args([&program, &source]).arg("-ldl").status().unwrap();
-    assert!(built.success(), "{}", row["reproducer"]);
-    let run =
-        Command::new(&program).arg(folder.path().join("PLAIN.so")).env("P11_PIN", PIN).output().unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stdout));
+    // The module as it is, one that answers otherwise, and none: the last line says what came of it.
+    let reproducer = row["reproducer"].as_str().unwrap();
+    let (module, other) = (folder.path().join("PLAIN.so"), reproducer.replace("rv, 0x54UL", "rv, 0x5UL"));
+    for (source, argument, code, conclusion) in [
+        (
+            reproducer,
+            Some(&module),
+            1,
+            "reproduced: expected CKR_OK, seen C_GenerateRandom: CKR_FUNCTION_NOT_SUPPORTED",
+        ),
+        (
+            &other,
+            Some(&module),
+            0,
+            "not reproduced: C_GenerateRandom answers otherwise: 0x54, not CKR_FUNCTION_NOT_SUPPORTED",
+        ),
+        (reproducer, None, 2, "cannot be told: usage: reproduce MODULE [TOKEN-LABEL]"),
+    ] {
+        let (file, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
+        fs::write(&file, source).unwrap();
+        let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
+        let built = Command::new("gcc").args(flags).args([&program, &file]).arg("-ldl").status().unwrap();
+        assert!(built.success(), "{source}");
+        let run = Command::new(&program).args(argument).env("P11_PIN", PIN).output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert_eq!((run.status.code(), text.lines().last()), (Some(code), Some(conclusion)), "{text}");
+    }
 }
 
 /// A run that cannot go on says so in every report, and everything else that it knows.
@@ -211,7 +306,12 @@ fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
 fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_report() {
     let checks = ["general.info", "slots.token-info", "slots.token-limits", "sessions.info-public"];
     for (flaw, why, failed) in [
-        ("HANGS", "the module does not start any more, or does not show the token: no answer within 5 s", 1),
+        (
+            "HANGS",
+            "the module does not start any more, or does not show the token: no answer within 3 s: \
+             C_Initialize did not return",
+            1,
+        ),
         ("VANISHES", "shows no initialised token", 0),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -225,6 +325,30 @@ fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_repo
         assert_eq!(report["tally"]["failed"], failed, "{flaw}");
         assert!(report["incomplete"].as_str().unwrap().contains("may be left on the token"), "{flaw}");
     }
+}
+
+/// Where the suite looks before the checks, where a check ends and where the token is cleared: a call that does not return is
+/// named, the process is killed, and the run goes on.
+#[test]
+fn a_hang_costs_no_more_than_the_limit_wherever_it_is() {
+    let began = Instant::now();
+    let options = ["--check", "general.info", "--check", "slots.token-info", "--timeout", "1"];
+    let run = run_stub("NEVER_FINALIZED", &options);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    let hang = "seen:     no answer within 1 s: C_Finalize did not return";
+    assert!(text.contains("FAIL general.clean-end") && text.contains(hang), "{text}");
+    assert!(
+        text.contains("1 passed, 2 failed"),
+        "the check that finalises has the blame, and no other: {text}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+
+    let run = run_stub("NEVER_LOADED", &options);
+    let error = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("while it was loaded: no answer within 3 s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
 }
 
 /// Ctrl-C as soon as checks are made, on a token with an object that an earlier run left.
@@ -284,6 +408,42 @@ fn what_a_module_says_is_cut_and_shows_no_pin() {
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("its last words: (not shown: the user PIN is in them)"), "{text}");
     assert!(text.len() < 1 << 20 && !text.to_lowercase().contains("313233342d75736572"), "{}", text.len());
+}
+
+/// A module that puts the PIN into what it says of itself, of the token and of why it refuses, in every form.
+#[test]
+fn no_report_shows_a_pin_that_the_module_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["json", "html", "junit", "sarif", "manifest"];
+    let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
+    let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
+    let options: Vec<&str> =
+        ["--check", "general.info", "--check", "slots.token-info"].into_iter().chain(named).collect();
+    let run = run_stub_in(folder.path(), "TELLS_PIN", &options, 2 + names.len());
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    let json = folder.path().join("json");
+    let compared = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["compare".as_ref(), json.as_os_str(), json.as_os_str()])
+        .output()
+        .unwrap();
+    let other = run_stub("TELLS_PIN", &["--token-label", "other"]);
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("(not shown: the user PIN is in it)"),
+        "{other:?}"
+    );
+    let told = [run.stdout, run.stderr, compared.stdout, other.stdout, other.stderr];
+    let reports = files.iter().map(|(_, file)| fs::read(file).unwrap());
+    for text in told.into_iter().chain(reports) {
+        let text = String::from_utf8_lossy(&text).to_lowercase();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let letters: String = text.chars().filter(|letter| !"\\0".contains(*letter)).collect();
+        assert!(!letters.contains(PIN) && !letters.contains("mtiznc11c2vy"), "{text}");
+        assert!(!digits.contains("313233342d75736572"), "{text}");
+    }
+    let survey = &read(&json)["survey"];
+    for field in ["library", "token", "model", "serial"] {
+        assert!(survey[field].as_str().unwrap().contains("(not shown: the user PIN is in it)"), "{survey}");
+    }
 }
 
 /// The module's own processes end with the run, those that left its group too, and none keeps the suite waiting.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::marks::Severity;
+use crate::secrets::Secrets;
 
 use super::Check;
 
@@ -162,6 +163,17 @@ impl Outcome {
             }
             Err(Stop::Skipped(why)) => Self::Skipped { why },
             Err(Stop::NotOffered) => Self::NotOffered,
+        }
+    }
+
+    /// The same without PINs that the module put into what was seen.
+    pub fn hiding(self, secrets: &Secrets) -> Self {
+        match self {
+            Self::Fail { severity, expected, seen } => {
+                Self::Fail { severity, expected: secrets.hidden(expected), seen: secrets.hidden(seen) }
+            }
+            Self::Skipped { why } => Self::Skipped { why: secrets.hidden(why) },
+            Self::Pass | Self::NotOffered => self,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::profiles::{Judgement, Standing};
 use crate::report::causes::{self, Cause};
 use crate::report::markup::escape;
 use crate::report::{Document, Row, performance};
+use crate::survey::Survey;
 use crate::trace::Trace;
 use crate::vectors::FailedVector;
 
@@ -81,16 +82,28 @@ fn head(document: &Document) -> String {
     let incomplete: String = incomplete.chain(notes).collect();
     format!(
         "<header class=\"top\"><h1>{}<span class=\"verdict {class}\">{verdict}</span></h1>\
-         <p class=\"lead\">{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · checked {}</p>{incomplete}</header>\
+         <p class=\"lead\">{}checked {}</p>{incomplete}</header>\
          <nav class=\"top\">{links}</nav>",
         escape(file_name(&manifest.module)),
+        if is_known(survey) { described(survey) } else { String::new() },
+        escape(&manifest.began),
+    )
+}
+
+/// Whether the module got so far that it said something of itself.
+const fn is_known(survey: &Survey) -> bool {
+    !survey.lists.is_empty()
+}
+
+fn described(survey: &Survey) -> String {
+    format!(
+        "{} {} · Cryptoki {} · function lists {} · token “{}” ({}) · ",
         escape(&survey.library),
         escape(&survey.library_version),
         escape(&survey.cryptoki_version),
         escape(&survey.lists.join(", ")),
         escape(&survey.token),
         escape(&survey.model),
-        escape(&manifest.began),
     )
 }
 
@@ -144,7 +157,9 @@ fn chapters(document: &Document) -> String {
 fn findings(document: &Document) -> String {
     let all = document.findings();
     let mut text = "<section id=\"findings\"><h2>Findings</h2>".to_owned();
-    if all.is_empty() {
+    if document.checks.is_empty() {
+        text.push_str("<p class=\"lead\">No check was made.</p>");
+    } else if all.is_empty() {
         text.push_str(
             "<p class=\"lead\">Every check that could be made passed, or its failure is waived.</p>",
         );
@@ -426,13 +441,14 @@ fn observations(document: &Document) -> String {
 
 fn manifest(document: &Document) -> String {
     let (manifest, survey) = (&document.manifest, &document.survey);
+    let told = |text: String| if is_known(survey) { text } else { "not known".to_owned() };
     let rows = [
         ("Module", manifest.module.clone()),
         ("SHA-256", manifest.sha256.clone()),
         ("Length", format!("{} bytes", manifest.bytes)),
-        ("Library", format!("{} {}", survey.library, survey.library_version)),
-        ("Token", format!("{} · serial {} · slot {}", survey.token, survey.serial, survey.slot)),
-        ("Hardware / firmware", survey.versions.clone()),
+        ("Library", told(format!("{} {}", survey.library, survey.library_version))),
+        ("Token", told(format!("{} · serial {} · slot {}", survey.token, survey.serial, survey.slot))),
+        ("Hardware / firmware", told(survey.versions.clone())),
         ("Seed", manifest.seed.to_string()),
         ("Options", manifest.options.join(" ")),
         ("Began", manifest.began.clone()),
