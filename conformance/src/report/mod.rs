@@ -5,6 +5,7 @@ mod causes;
 pub mod html;
 pub mod junit;
 mod markup;
+mod matrices;
 mod performance;
 pub mod sarif;
 pub mod text;
