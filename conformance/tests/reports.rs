@@ -68,6 +68,9 @@ fn every_report_tells_the_same() {
         assert!(!page.contains(outside), "the page loads nothing: {outside}");
     }
     assert!(page.contains("id=\"login.logout-first\"") && page.contains("C_Logout(session"));
+    let closed = "<span class=\"seen\">expected: CKR_USER_NOT_LOGGED_IN</span>\
+                  <span class=\"seen\">seen: C_Logout: CKR_OK</span></summary>";
+    assert!(page.contains(closed), "a finding that is not open says both");
     for table in ["One thread", "Scaling over threads", "Search for one object"] {
         assert!(page.contains(table), "{table}");
     }

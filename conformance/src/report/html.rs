@@ -19,7 +19,7 @@ const CALLS: usize = 40;
 /// Letters of a vector's value that are shown.
 const VALUE: usize = 1024;
 
-/// Letters of what was seen that stand on the finding's first lines.
+/// Letters of what was expected and seen that stand on the finding's first lines.
 const SEEN: usize = 130;
 
 /// The page.
@@ -164,7 +164,7 @@ fn findings(document: &Document) -> String {
     }
     if !all.is_empty() {
         text.push_str(
-            "<p class=\"lead\">Each says what a module should do and, below it, what this one did. Open it for the clause, \
+            "<p class=\"lead\">Each says what a module should do and, below it, what was expected and seen. Open it for the clause, \
              the calls and a C program that shows the same without this suite. Where one fault shows in many functions or \
              mechanisms, the findings stand in one line: open it for each of them.</p>",
         );
@@ -194,17 +194,24 @@ fn together(cause: &Cause<'_>) -> String {
         return findings;
     }
     format!(
-        "<details class=\"finding\"><summary><code>{} × {}</code>{}<span class=\"seen\">{}</span></summary>\
+        "<details class=\"finding\"><summary><code>{} × {}</code>{}{}</summary>\
          <div class=\"inside\"><dl><dt>Clause</dt><dd>{}</dd><dt>Expected</dt><dd>{}</dd><dt>Seen</dt><dd><b>{}</b></dd>\
          </dl>{findings}</div></details>",
         cause.rows.len(),
         escape(&cause.ids),
         escape(&cause.title),
-        escape(&shortened(&cause.seen)),
+        expected_and_seen(&cause.expected, &cause.seen),
         escape(&cause.clause),
         escape(&cause.expected),
         escape(&cause.seen),
     )
+}
+
+/// What a reader sees of a finding that is not open.
+fn expected_and_seen(expected: &str, seen: &str) -> String {
+    let line =
+        |name: &str, text: &str| format!("<span class=\"seen\">{name}: {}</span>", escape(&shortened(text)));
+    line("expected", expected) + &line("seen", seen)
 }
 
 fn finding(row: &Row) -> String {
@@ -218,7 +225,7 @@ fn finding(row: &Row) -> String {
         None => String::new(),
     };
     format!(
-        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}<span class=\"seen\">{short}</span></summary><div class=\"inside\"><dl>\
+        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}{short}</summary><div class=\"inside\"><dl>\
          <dt>Clause</dt><dd>{clause}</dd><dt>Expected</dt><dd>{expected}</dd><dt>Seen</dt><dd><b>{seen}</b></dd>{group}\
          </dl>{vectors}{calls}{program}</div></details>",
         id = escape(&row.id),
@@ -226,7 +233,7 @@ fn finding(row: &Row) -> String {
         clause = escape(&row.clause),
         expected = escape(expected),
         seen = escape(seen),
-        short = escape(&shortened(seen)),
+        short = expected_and_seen(expected, seen),
         vectors = row.trace.as_ref().map(vectors).unwrap_or_default(),
         calls = row.trace.as_ref().map(calls).unwrap_or_default(),
     )
