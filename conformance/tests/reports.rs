@@ -53,6 +53,7 @@ fn every_report_tells_the_same() {
         "{junit}"
     );
     assert_eq!(junit.matches("<testcase ").count(), 4);
+    assert!(!junit.contains("time=\"0\"") && !junit.contains("time=\"0.000\""), "{junit}");
 
     let sarif = read(&token.path("sarif"));
     let run = &sarif["runs"][0];
