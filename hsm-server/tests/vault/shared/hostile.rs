@@ -237,7 +237,7 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
 }
 
 /// The bad node signs with honest coordinators, and spoils it.
-fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
+pub fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
     let Scene { house, double, .. } = scene;
     // Under a new document nobody has proved to be well yet: whoever coordinates asks the two in turn.
     let mut membership = membership(3, &house.nodes.iter().collect::<Vec<_>>());
