@@ -93,6 +93,9 @@ impl<P: Platform> Vault<P> {
         }
         let pending = partition.shared.pending().get(&(read.id(), read.epoch().0)).cloned();
         match pending.filter(|pending| pending.claim == read.whole.claim) {
+            Some(_) if partition.shared.promises.holds(read.id(), self.platform.uptime()) => Err(forged(
+                "administrators have this key abandoned just now: show the certificate in a minute",
+            )),
             Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
             None => self.give_way(context, &partition, &read, (warrant, proofs), active),
         }

@@ -15,6 +15,7 @@ use strongroom_shared::{
 
 use super::{
     super::{Error, record::Change, records::decode},
+    abandon::Promises,
     bans::SignedBan,
     children::Children,
     destroyed::Destroyed,
@@ -282,6 +283,8 @@ pub struct SharedKeys {
     pub children: Children,
     /// Those that were destroyed.
     pub destroyed: Destroyed,
+    /// Those that are about to be abandoned.
+    pub promises: Promises,
     /// Held while this node has the others make one.
     making: Mutex<()>,
 }
@@ -319,6 +322,7 @@ impl SharedKeys {
             former: RwLock::new(former),
             children: Children::default(),
             destroyed: Destroyed::default(),
+            promises: Promises::default(),
             making: Mutex::default(),
         }
     }

@@ -324,6 +324,8 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Proven { .. }
             | Question::MayDestroy(_)
             | Question::Destroy(_)
+            | Question::MayAbandon(_)
+            | Question::Abandon(_)
             | Question::Bans(_) => Err(FaultCode::Internal.into()),
         }
     }

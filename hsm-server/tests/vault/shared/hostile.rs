@@ -237,7 +237,7 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
 }
 
 /// The bad node signs with honest coordinators, and spoils it.
-fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
+pub fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
     let Scene { house, double, .. } = scene;
     // Under a new document nobody has proved to be well yet: whoever coordinates asks the two in turn.
     let mut membership = membership(3, &house.nodes.iter().collect::<Vec<_>>());
@@ -418,10 +418,7 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
     let mut scene = Scene::new();
     let kind = Kind::K1;
     let (key, share) = scene.key(kind, SchemeId::EcdsaSecp256k1);
-    let (store, sink) = {
-        let world = &scene.house.nodes[0].world;
-        (world.store.copy(), world.sink.copy())
-    };
+    let before = scene.house.copy(0);
     let input = openssl::sha::sha256(MESSAGE);
     let spoil = |text: &mut Vec<u8>| {
         let place = text.len() / 2;
@@ -447,9 +444,7 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
     scene.house.beat();
     assert_eq!(told(&scene, 1), 1);
     // It is put back to the old copy. The bad node does not tell the ban.
-    let world = &mut scene.house.nodes[0].world;
-    (world.store, world.sink) = (store, sink);
-    scene.house.restart(0);
+    scene.house.put_back(0, &before);
     let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
     let mandated = scene.mandated(kind, key, MESSAGE);
     refused(&talk, to_begin(2, key, &mandated, [1, 3]), "another node knows");

@@ -1,5 +1,6 @@
 //! Keys of which several vaults hold shares: real vaults, and a network that can be made bad.
 
+mod abandon;
 mod administrators;
 mod children;
 mod double;

@@ -50,6 +50,10 @@ pub enum Question {
         #[cbor(n(1), with = "minicbor::bytes")]
         certificate: Vec<u8>,
     },
+    #[n(24)]
+    MayAbandon(#[n(0)] SignedOrder),
+    #[n(25)]
+    Abandon(#[n(0)] SignedOrder),
 }
 
 /// What the nodes say of a descendant.
@@ -172,10 +176,18 @@ pub struct Objects {
     pub private: Template,
 }
 
-#[derive(Debug, Clone, Encode, Decode)]
+#[derive(Debug, Clone, Default, Encode, Decode)]
 pub struct Account {
     #[n(0)]
     pub certificate: Option<ByteVec>,
+    #[n(1)]
+    pub order: Option<SignedOrder>,
+    #[n(2)]
+    pub proofs: Vec<ByteVec>,
+    #[n(3)]
+    pub highest: Option<u64>,
+    #[n(4)]
+    pub bans: Vec<SignedBan>,
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
