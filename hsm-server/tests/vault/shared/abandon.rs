@@ -2,12 +2,12 @@
 
 use strongroom_server::{
     cluster::order::{Order, OrderApproval, OrderedAct, SignedOrder},
-    crypto::threshold::SchemeId,
+    crypto::threshold::{CeremonyId, Epoch, KeyId, SchemeId},
 };
 use strongroom_shared::fault::FaultCode;
 
 use super::{
-    double::{Question, Signer, Spoils},
+    double::{Begin, Question, Signer, Spoils, Task},
     hostile::{Scene, bad_signer},
     life::ANN,
     *,
@@ -45,6 +45,16 @@ impl Waiting {
 
     fn show(&self, at: usize) -> Result<(), Fault> {
         self.ask(at, &Question::Activate(self.certificate.clone(), None))
+    }
+
+    /// A new ceremony for a key of the same id.
+    fn again(&self, attempt: usize) -> Begin {
+        let body = minicbor::to_vec(ED.wish(2, 3)).unwrap();
+        let mandated = self.house.mandated(CallId::GenerateKeyPair, body);
+        let seats = ["a", "b", "z"].map(str::to_owned).into();
+        let task = Task::Generate { mandated, public: ObjectId([0x55; 16]), seats };
+        let (id, key) = (CeremonyId([attempt as u8 + 100; 32]), KeyId(self.key.0));
+        Begin { id, key, epoch: Epoch(0), task, parcels: Vec::new() }
     }
 
     fn pass(&mut self, time: u64) {
@@ -127,6 +137,8 @@ fn a_new_key_that_no_node_has_is_abandoned_at_all_nodes_and_for_ever() {
             assert!(scene.list(at).is_empty(), "node {at}");
             let fault = scene.show(at).unwrap_err();
             assert!(fault.detail.contains("no share waits here"), "node {at}: {fault}");
+            let fault = scene.ask(at, &Question::Begin(scene.again(at))).unwrap_err();
+            assert!(fault.detail.contains("was destroyed at this node"), "node {at}: {fault}");
             assert!(keys(&scene.house, at).is_empty(), "node {at}");
             let records = scene.house.nodes[at].records("RenewShares");
             let told = "abandoned, ordered by ann: no node has a certificate of its shares";
