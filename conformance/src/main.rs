@@ -43,6 +43,7 @@ mod trace;
 mod tries;
 mod vectors;
 mod waivers;
+mod well_formed;
 mod witness;
 
 use std::io::{self, Write};

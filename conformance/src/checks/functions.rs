@@ -2,7 +2,7 @@
 //! a session that is not there, for a slot that does not exist, without the operation that it goes on with; and
 //! nowhere with a return value that its section does not list (chapter 5).
 //!
-//! The calls are built from what the arguments of each function are (`signature.rs`).
+//! The calls are built from what the arguments of each function are (`well_formed.rs`).
 
 use cryptoki_sys::*;
 
@@ -12,7 +12,8 @@ use crate::raw::{Arg, Function as F};
 use crate::returns;
 use crate::rv::{Rv, none_wrong};
 use crate::signature::{self, Kind, takes_a_pin};
-use crate::template::{Mechanism, Template, UNAVAILABLE};
+use crate::template::UNAVAILABLE;
+use crate::well_formed::{self, NOWHERE, Props};
 
 /// A state in which a function must refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +36,6 @@ const STATES: &[State] = &[
     State::NotBegun,
     State::Listed,
 ];
-
-/// Handles of sessions and numbers of slots that no module gives.
-const NOWHERE: [CK_ULONG; 2] = [0x7fff_fff0, UNAVAILABLE];
 
 impl State {
     const fn word(self) -> &'static str {
@@ -178,7 +176,7 @@ fn meets(bench: &Bench, function: F, state: State) -> Verdict {
         }
         State::UnknownSession | State::UnknownSlot => {
             let _other = bench.session()?;
-            NOWHERE.iter().map(|handle| call(bench, function, *handle)).collect()
+            [NOWHERE, UNAVAILABLE].map(|handle| call(bench, function, handle)).to_vec()
         }
         State::ClosedSession => {
             let _other = bench.session()?;
@@ -204,7 +202,7 @@ fn listed(bench: &Bench, function: F) -> Verdict {
     let takes_slot = signature::of(function).first() == Some(&Kind::Slot);
     let handle = || if takes_slot { bench.slot() } else { bench.session().map(|session| session.handle) };
     let codes = returns::of(function);
-    let answers = [call(bench, function, handle()?), call(bench, function, NOWHERE[0])];
+    let answers = [call(bench, function, handle()?), call(bench, function, NOWHERE)];
     let is_unlisted = |rv: &&Rv| !codes.contains(&rv.code) && !rv.was(CKR_FUNCTION_NOT_SUPPORTED);
     let unlisted: Vec<String> = answers.iter().filter(is_unlisted).map(Rv::to_string).collect();
     if unlisted.is_empty() {
@@ -213,52 +211,9 @@ fn listed(bench: &Bench, function: F) -> Verdict {
     Err(Stop::fail("a return value that the standard lists for the function", unlisted.join(", ")))
 }
 
-/// Calls a function with everything in order but the session or slot, which is this, and objects, which are nobody's.
+/// Calls a function with everything in order but the session or slot, which is this, and what it is about.
 fn call(bench: &Bench, function: F, handle: CK_ULONG) -> Rv {
-    let kinds = signature::of(function);
-    let mut scratch = [[0x0101_0101_0101_0101_u64; 64]; 10];
-    let mut lengths: [CK_ULONG; 10] = [64; 10];
-    let mechanism = Mechanism::plain(CKM_SHA256_HMAC);
-    let template = Template::data();
-    let [attributes, count] = template.args();
-    let mut arguments = Vec::new();
-    let mut size = Arg::number(8);
-    for ((kind, memory), length) in kinds.iter().zip(&mut scratch).zip(&mut lengths) {
-        arguments.push(match kind {
-            Kind::Slot | Kind::Session => Arg::number(handle),
-            Kind::Object => Arg::number(NOWHERE[0]),
-            Kind::Number => Arg::number(number(function)),
-            Kind::Mechanism => mechanism.arg(),
-            Kind::Template | Kind::Question => {
-                size = count;
-                attributes
-            }
-            Kind::Pin | Kind::Input | Kind::Parameter => {
-                size = Arg::number(8);
-                Arg::slice_mut(memory)
-            }
-            Kind::Pointer if function == F::C_OpenSession || function == F::C_WaitForSlotEvent => Arg::NULL,
-            Kind::Arguments | Kind::Label | Kind::Output | Kind::List | Kind::Handles | Kind::Pointer => {
-                Arg::slice_mut(memory)
-            }
-            Kind::Size => size,
-            Kind::Room | Kind::NewSession | Kind::NewObject | Kind::NewNumber => Arg::of_mut(length),
-        });
-    }
-    bench.module.call(function, &arguments)
-}
-
-/// A flag, user or type with which the function does what it is asked.
-const fn number(function: F) -> CK_ULONG {
-    match function {
-        F::C_OpenSession => CKF_SERIAL_SESSION,
-        F::C_WaitForSlotEvent => CKF_DONT_BLOCK,
-        F::C_Login | F::C_LoginUser => CKU_USER,
-        F::C_GetMechanismInfo => CKM_SHA256,
-        F::C_FindObjects | F::C_GenerateRandom => 8,
-        F::C_GetSessionValidationFlags => CKS_LAST_VALIDATION_OK,
-        _ => 0,
-    }
+    well_formed::call(bench, function, handle, Props::plain())
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F, initialize_args, mutex_use};
 use crate::rv::{Rv, none_wrong};
-use crate::signature::takes_a_pin;
+use crate::signature::{self, takes_a_pin};
+use crate::well_formed::{self, Props};
 
 table! {
     all sessions;
@@ -346,7 +347,7 @@ const UNINITIALIZED: &[CK_RV] =
     &[CKR_CRYPTOKI_NOT_INITIALIZED, CKR_FUNCTION_NOT_SUPPORTED, CKR_FUNCTION_NOT_PARALLEL];
 
 /// The functions that need it, but for those that take a PIN, which have checks of their own: `functions.*`.
-fn need_it() -> impl Iterator<Item = &'static nulls::Row> {
+fn need_it() -> impl Iterator<Item = F> {
     let works_without = |function: F| {
         matches!(
             function,
@@ -357,13 +358,14 @@ fn need_it() -> impl Iterator<Item = &'static nulls::Row> {
                 | F::C_GetInterface
         )
     };
-    nulls::ROWS.iter().filter(move |row| !works_without(row.function) && !takes_a_pin(row.function))
+    let all = nulls::ROWS.iter().map(|row| row.function);
+    all.filter(move |function| !works_without(*function) && !takes_a_pin(*function))
 }
 
 fn before_initialize(bench: &Bench) -> Verdict {
     let mut wrong = Vec::new();
-    for row in need_it() {
-        let rv = nulls::honest(bench, row, 1);
+    for function in need_it() {
+        let rv = well_formed::call(bench, function, 1, Props::of(function));
         if rv.one_of(UNINITIALIZED).is_err() {
             wrong.push(rv);
         }
@@ -373,8 +375,8 @@ fn before_initialize(bench: &Bench) -> Verdict {
 
 fn before_initialize_null(bench: &Bench) -> Verdict {
     let mut wrong = Vec::new();
-    for row in need_it() {
-        let rv = bench.module.call(row.function, &vec![Arg::NULL; row.arguments.len()]);
+    for function in need_it() {
+        let rv = bench.module.call(function, &vec![Arg::NULL; signature::of(function).len()]);
         if rv.one_of(UNINITIALIZED).is_err() && !rv.was(CKR_ARGUMENTS_BAD) {
             wrong.push(rv);
         }

@@ -8,9 +8,9 @@ use crate::checks::nulls;
 use crate::raw::{Arg, Function as F};
 use crate::report::counted;
 use crate::rv::none_wrong;
-use crate::signature::takes_a_pin;
-
+use crate::signature::{self, Kind, takes_a_pin};
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
+use crate::well_formed::{self, NOWHERE, Props};
 
 table! {
     all sessions;
@@ -90,11 +90,10 @@ const DEAD: &[CK_RV] =
 fn refused_everywhere(bench: &Bench, handle: CK_SESSION_HANDLE) -> Verdict {
     let mut wrong = Vec::new();
     // Those that take a PIN have checks of their own: `functions.*`.
-    let takes_session = |row: &&nulls::Row| {
-        row.arguments.first() == Some(&nulls::Kind::Session) && !takes_a_pin(row.function)
-    };
-    for row in nulls::ROWS.iter().filter(takes_session) {
-        let rv = nulls::honest(bench, row, handle);
+    let takes_session =
+        |function: &F| signature::of(*function).first() == Some(&Kind::Session) && !takes_a_pin(*function);
+    for function in nulls::ROWS.iter().map(|row| row.function).filter(takes_session) {
+        let rv = well_formed::call(bench, function, handle, Props::of(function));
         if !DEAD.contains(&rv.code) {
             wrong.push(rv);
         }
@@ -118,7 +117,7 @@ fn use_after_close(bench: &Bench) -> Verdict {
 
 fn use_unknown(bench: &Bench) -> Verdict {
     let _other = bench.session()?;
-    refused_everywhere(bench, 0x7fff_fff0)
+    refused_everywhere(bench, NOWHERE)
 }
 
 fn close_all(bench: &Bench) -> Verdict {
