@@ -9,10 +9,7 @@ use std::{
 use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
 use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::{Identity, View},
-    },
+    super::{Context, Error, Vault, cluster::View, identity::Identity},
     abandon::new_here,
     certificate::sha256,
     consent::least,
