@@ -16,8 +16,12 @@ pub struct Comparison<'a> {
     pub new: Vec<&'a Row>,
     /// Findings of the first only, which the second passes.
     pub mended: Vec<&'a Row>,
-    /// Checks that one made and the other did not, or that came to something else: id, first, second.
+    /// Checks that came to something else, and findings of the first of which the second says nothing: id, first, second.
     pub other: Vec<(&'a str, &'static str, &'static str)>,
+    /// Checks that the first made and the second has not.
+    pub lacked_by_second: Vec<&'a Row>,
+    /// Checks that the second made and the first has not.
+    pub lacked_by_first: Vec<&'a Row>,
     /// What both measured: first, second.
     pub speed: Vec<(&'a Figure, &'a Figure)>,
 }
@@ -28,29 +32,53 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
         document.checks.iter().map(|row| (row.id.as_str(), row)).collect()
     };
     let (before, after) = (by_id(first), by_id(second));
-    let speed = pairs(&first.performance, &second.performance);
-    let mut comparison = Comparison { new: Vec::new(), mended: Vec::new(), other: Vec::new(), speed };
+    let lacking = |all: &BTreeMap<&'a str, &'a Row>, other: &BTreeMap<&'a str, &'a Row>| -> Vec<&'a Row> {
+        let is_lacking = |row: &&&Row| was_made(row) && !other.contains_key(row.id.as_str());
+        all.values().filter(is_lacking).copied().collect()
+    };
+    let mut comparison = Comparison {
+        new: Vec::new(),
+        mended: Vec::new(),
+        other: Vec::new(),
+        lacked_by_second: lacking(&before, &after),
+        lacked_by_first: lacking(&after, &before),
+        speed: pairs(&first.performance, &second.performance),
+    };
     for (id, row) in &after {
-        let earlier = before.get(id).copied();
-        if row.is_finding() && !earlier.is_some_and(Row::is_finding) {
-            comparison.new.push(row);
-        } else if earlier.is_none_or(|earlier| word(earlier) != word(row) && !earlier.is_finding()) {
-            comparison.other.push((id, earlier.map_or(ABSENT, word), word(row)));
+        match before.get(id) {
+            earlier if row.is_finding() && !earlier.is_some_and(|earlier| earlier.is_finding()) => {
+                comparison.new.push(row);
+            }
+            Some(earlier) if word(earlier) != word(row) && !earlier.is_finding() => {
+                comparison.other.push((id, word(earlier), word(row)));
+            }
+            Some(_) | None => {}
         }
     }
-    for (id, row) in &before {
+    for (id, row) in before.iter().filter(|(_, row)| row.is_finding()) {
         match after.get(id) {
-            Some(later) if row.is_finding() && matches!(later.outcome, Outcome::Pass) => {
-                comparison.mended.push(row)
-            }
-            Some(later) if row.is_finding() && !later.is_finding() => {
-                comparison.other.push((id, word(row), word(later)));
-            }
+            Some(later) if matches!(later.outcome, Outcome::Pass) => comparison.mended.push(row),
+            Some(later) if !later.is_finding() => comparison.other.push((id, word(row), word(later))),
             Some(_) => {}
             None => comparison.other.push((id, word(row), ABSENT)),
         }
     }
     comparison
+}
+
+/// Whether a check came to something.
+const fn was_made(row: &Row) -> bool {
+    matches!(row.outcome, Outcome::Pass | Outcome::Fail { .. })
+}
+
+/// How many checks of each chapter these are.
+fn by_chapter(rows: &[&Row]) -> String {
+    let mut chapters: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        *chapters.entry(&row.group).or_default() += 1;
+    }
+    let told = chapters.iter().map(|(chapter, count)| format!("{} {count}", printable(chapter)));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// Measurements of the same, in the order in which they were made.
@@ -119,6 +147,14 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
     }
     for (id, before, after) in &comparison.other {
         writeln!(output, "OTHER  {:<44} {before} → {after}", printable(id))?;
+    }
+    for (rows, lacks, made) in
+        [(&comparison.lacked_by_second, "B", "A"), (&comparison.lacked_by_first, "A", "B")]
+    {
+        if !rows.is_empty() {
+            let (count, chapters) = (counted(rows.len(), "check"), by_chapter(rows));
+            writeln!(output, "LACKS  {lacks} lacks {count} that {made} made: {chapters}")?;
+        }
     }
     if !comparison.speed.is_empty() {
         writeln!(output, "SPEED  {:<36} {:>7} {:>21} {:>21}", "", "threads", "a second", "99 %, µs")?;

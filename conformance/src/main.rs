@@ -54,18 +54,18 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::Parser;
 use cryptoki_sys::{CKF_SO_PIN_LOCKED, CKF_USER_PIN_LOCKED};
 
-use crate::bench::{Ready, Swept, Target};
+use crate::bench::{Swept, Target};
 use crate::check::{Check, all};
 use crate::checks::lifetimes;
 use crate::checks::network::certificates::Probe;
 use crate::interrupt::Interrupt;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, rounded_up};
 use crate::marks::Tag;
 use crate::options::{Network, Options, Task};
 use crate::proxy::{Proxy, desk};
 use crate::report::{Document, Row};
 use crate::runner::orphans::Orphans;
-use crate::runner::{Results, Runner};
+use crate::runner::{First, Results, Runner};
 use crate::survey::Survey;
 
 fn main() -> ExitCode {
@@ -110,7 +110,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         return runner::child::measure(target).map(done);
     }
     if let Some(file) = &options.model {
-        options.refuse_missing_folders()?;
+        options.refuse_bad_places()?;
         return probe::show(target, file, &mut io::stdout().lock()).map(done);
     }
     match (options.child, options.preflight, options.look, options.sweep) {
@@ -124,7 +124,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
 
 /// Makes the checks and writes the reports.
 fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Result<ExitCode, String> {
-    options.refuse_missing_folders()?;
+    options.refuse_bad_places()?;
     let waivers = options.waivers.as_deref().map(waivers::read).transpose()?.unwrap_or_default();
     let key = options.sign_with.as_deref().map(manifest::read_key).transpose()?;
     let mut manifest = Manifest::new(&target.module, target.seed)?;
@@ -141,10 +141,22 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     };
     let _orphans = Orphans::take_in()?;
     let proxy = options.network.map(|network| start_proxy(options, network, folder.path())).transpose()?;
-    let Ready { survey, earlier } = runner.preflight()?;
-    proxy.as_ref().map(refuse_bypassed).transpose()?;
-    let mut results = runner.run(chosen)?;
-    manifest.seconds = runner.began.elapsed().as_secs();
+    let First { survey, verdict, answers, end } = runner.preflight()?;
+    let is_behind = proxy.as_ref().map_or(Ok(()), refuse_bypassed);
+    let earlier = match verdict.and_then(|earlier| is_behind.map(|()| earlier)) {
+        Ok(earlier) => earlier,
+        Err(why) => {
+            manifest.seconds = rounded_up(runner.began.elapsed(), Duration::from_secs(1));
+            let results = Results::of_none(why.clone(), answers);
+            let document = Document::new(manifest, survey, &results, Vec::new());
+            return match write_reports(options, &document, key.as_ref()) {
+                Ok(()) => Err(why),
+                Err(error) => Err(format!("{why}; and no report of it could be written: {error}")),
+            };
+        }
+    };
+    let mut results = runner.run(chosen, end)?;
+    manifest.seconds = rounded_up(runner.began.elapsed(), Duration::from_secs(1));
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     let idle_waivers = waivers::apply(&waivers, &manifest::today(), &mut rows);
     let figures =

@@ -2,7 +2,7 @@
 //! key of the user's it is signed, so that a reader knows who says so.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -12,6 +12,12 @@ use time::OffsetDateTime;
 use crate::files;
 use crate::report::Document;
 use crate::trace::hex_of;
+
+/// Bytes of a module's file.
+const LONGEST_MODULE: u64 = 1 << 30;
+
+/// Bytes of a key's file.
+const LONGEST_KEY: u64 = 1 << 16;
 
 /// See the module's header.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,7 +34,7 @@ pub struct Manifest {
     pub seed: u64,
     /// When it began, in UTC.
     pub began: String,
-    /// How long it took.
+    /// How long it took, rounded up.
     pub seconds: u64,
 }
 
@@ -38,7 +44,7 @@ impl Manifest {
     /// # Errors
     /// A sentence, when the module's file cannot be read.
     pub fn new(module: &Path, seed: u64) -> Result<Self, String> {
-        let file = std::fs::read(module).map_err(|error| format!("{}: {error}", module.display()))?;
+        let file = files::read(module, LONGEST_MODULE)?;
         Ok(Self {
             module: module.display().to_string(),
             sha256: hex_of(digest(&SHA256, &file).as_ref()),
@@ -49,6 +55,11 @@ impl Manifest {
             seconds: 0,
         })
     }
+}
+
+/// The whole units of so much time that began in it: what took place took some.
+pub fn rounded_up(time: Duration, unit: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(u64::MAX)
 }
 
 /// The file that is signed.
@@ -88,7 +99,8 @@ pub fn write(document: &Document, file: &Path, key: Option<&Ed25519KeyPair>) -> 
     }
 }
 
-fn with_sig(file: &Path) -> std::path::PathBuf {
+/// Where the signature of a manifest is put.
+pub fn with_sig(file: &Path) -> std::path::PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".sig");
     name.into()
@@ -105,8 +117,7 @@ pub fn read_key(file: &Path) -> Result<Ed25519KeyPair, String> {
             file.display()
         )
     };
-    let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let text = zeroize::Zeroizing::new(text);
+    let text = files::read(file, LONGEST_KEY)?;
     let pem = pem::parse(text.as_slice()).map_err(|_| wrong())?;
     let contents = zeroize::Zeroizing::new(pem.into_contents());
     Ed25519KeyPair::from_pkcs8_maybe_unchecked(&contents).map_err(|_| wrong())
@@ -128,7 +139,15 @@ pub fn today() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn what_took_some_time_did_not_take_none() {
+        let second = Duration::from_secs(1);
+        let times = [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)];
+        assert!(
+            times.into_iter().all(|(nanos, told)| rounded_up(Duration::from_nanos(nanos), second) == told)
+        );
+    }
 
     #[test]
     fn a_moment_is_told_in_utc() {

@@ -12,6 +12,8 @@ use cryptoki_sys::{CKF_LOGIN_REQUIRED, CKF_USER_PIN_INITIALIZED};
 use crate::bench::{Leftovers, NO_USER_PIN, Pin, Target, Tries};
 use crate::check::{Check, Outcome, all, by_id};
 use crate::checks::lifetimes::Question;
+use crate::files;
+use crate::manifest;
 use crate::marks::{Effect, Tag};
 use crate::profiles::PROFILES;
 use crate::proxy::desk;
@@ -23,6 +25,9 @@ const USER_PIN: &str = "P11_CONFORMANCE_PIN";
 
 /// The variable with the SO's PIN.
 const SO_PIN: &str = "P11_CONFORMANCE_SO_PIN";
+
+/// Bytes of a file with a PIN.
+const LONGEST_PIN: u64 = 4096;
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
@@ -47,7 +52,7 @@ pub struct Options {
     /// The token's label; without it, the one token that can be written to, or the first
     #[arg(long, value_name = "LABEL")]
     pub token_label: Option<String>,
-    /// A file with the user's PIN (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
+    /// A file with the user's PIN, 4 KiB at most (an empty one: no PIN); without it, the environment variable P11_CONFORMANCE_PIN
     #[arg(long, value_name = "FILE")]
     pub pin_file: Option<PathBuf>,
     /// A file with the SO's PIN; without it, the environment variable P11_CONFORMANCE_SO_PIN
@@ -110,14 +115,15 @@ pub struct Options {
     /// Sign the manifest with this Ed25519 key (PEM, PKCS#8); the signature is beside it, in FILE.sig
     #[arg(long, value_name = "KEY", requires = "manifest")]
     pub sign_with: Option<PathBuf>,
-    /// Measure also how fast the module is, after the checks
+    /// Measure also how fast the module is, after the checks, in 300 seconds at most
     #[arg(long)]
     pub performance: bool,
     /// Make no checks: learn what the module allows with the attributes of AES keys, print that model, write it here as
     /// JSON, and search it for paths to a sensitive key in clear (writes session objects only)
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     pub model: Option<PathBuf>,
-    /// Seconds after which a check counts as hanging
+    /// Seconds after which a check counts as hanging; those that make many keys, have thousands of vectors or wait for a
+    /// server have 30 to 300 at least. Starting the module and clearing the token may take three times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = at_least_one::<u64>)]
     pub timeout: u64,
     /// Seconds after which the run ends with what is known so far, as an interrupted one does
@@ -287,22 +293,61 @@ impl Options {
         self.child_seed.or(self.seed).unwrap_or_else(clock)
     }
 
-    /// Sees whether reports have a place, before the checks are made and not after.
+    /// Sees whether reports have a place, each its own, before the checks are made and not after.
     ///
     /// # Errors
-    /// A sentence, when a folder does not exist.
-    pub fn refuse_missing_folders(&self) -> Result<(), String> {
-        let files = [&self.json, &self.html, &self.junit, &self.sarif, &self.manifest, &self.model];
-        for file in files.into_iter().flatten() {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if folder.is_some_and(|folder| !folder.is_dir()) || file.is_dir() {
+    /// A sentence, when a folder does not exist, or a report would take the place of another or of what is read.
+    pub fn refuse_bad_places(&self) -> Result<(), String> {
+        let mut taken: Vec<(&str, PathBuf)> = self.read_files();
+        for (option, file) in self.written_files() {
+            if !files::folder_of(&file).is_dir() || file.is_dir() {
                 return Err(format!(
                     "{}: no report can be written there; make its folder first",
                     file.display()
                 ));
             }
+            let place = files::place(&file);
+            if let Some((other, _)) =
+                taken.iter().find(|(_, known)| *known == place && files::is_kept(&place))
+            {
+                return Err(format!(
+                    "{other} and {option} name one file, {}: give each its own",
+                    place.display()
+                ));
+            }
+            taken.push((option, place));
         }
         Ok(())
+    }
+
+    /// What is written, by its option.
+    fn written_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let signature = self.sign_with.as_ref().and(self.manifest.as_deref()).map(manifest::with_sig);
+        let files = [
+            ("--json", self.json.clone()),
+            ("--html", self.html.clone()),
+            ("--junit", self.junit.clone()),
+            ("--sarif", self.sarif.clone()),
+            ("--manifest", self.manifest.clone()),
+            ("--manifest (its .sig)", signature),
+            ("--model", self.model.clone()),
+        ];
+        files.into_iter().filter_map(|(option, file)| Some((option, file?))).collect()
+    }
+
+    /// Where is read from, by its option.
+    fn read_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let files = [
+            ("--module", &self.module),
+            ("--pin-file", &self.pin_file),
+            ("--so-pin-file", &self.so_pin_file),
+            ("--waivers", &self.waivers),
+            ("--sign-with", &self.sign_with),
+        ];
+        files
+            .into_iter()
+            .filter_map(|(option, file)| Some((option, files::place(file.as_deref()?))))
+            .collect()
     }
 
     /// What the checks are made of.
@@ -364,8 +409,7 @@ fn belongs(check: &Check, group: &str) -> bool {
 fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
     match file {
         Some(file) => {
-            let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            let pin = Pin::new(Pin::new(text).trim_ascii_end().to_vec());
+            let pin = Pin::new(files::read(file, LONGEST_PIN)?.trim_ascii_end().to_vec());
             Ok(Some(pin).filter(|pin| !pin.is_empty()))
         }
         None => Ok(std::env::var(variable)

@@ -30,6 +30,10 @@ pub struct Story<'a> {
 /// Letters of a vector's value that its comment has.
 const VALUE: usize = 256;
 
+/// Letters of a text in a comment, and in the program's last line.
+const COMMENT: usize = 600;
+const CONCLUSION: usize = 200;
+
 /// The text of the program, if any calls are known.
 pub fn program(story: &Story<'_>, trace: &Trace) -> Option<String> {
     let calls = minimal(trace);
@@ -64,6 +68,7 @@ fn source(
     }
     let [id, clause, title] = story.heading.map(in_comment);
     let [expected, seen] = story.expected_and_seen.map(in_comment);
+    let [told_expected, told_seen] = story.expected_and_seen.map(literal);
     let left_out = match left_out {
         0 => String::new(),
         many => format!("\n * {many} calls between the first and the last ones are left out."),
@@ -77,9 +82,10 @@ fn source(
     format!(
         "/* {id} ({clause})\n * {title}\n * expected: {expected}\n * seen:     {seen}{left_out}\n *\n \
          * cc -std=c99 -o reproduce reproduce.c -ldl && P11_PIN=... ./reproduce MODULE [TOKEN-LABEL]\n \
-         * Exit code 1: the module answers as it did, or ends the process as it did; 0: it does not;\n \
-         * 2: the beginning cannot be reached, or the calls cannot be made as they were. */\n\
-         {PRELUDE}\nstatic unsigned long h[{handles}];\n{}\n{MAIN}{steps}{}{end}",
+         * The last line says what came of it. Exit code 1: the module answers as it did, or ends the process as it did;\n \
+         * 0: it does not; 2: the beginning cannot be reached, or the calls cannot be made as they were. */\n\
+         {PRELUDE}\nstatic unsigned long h[{handles}];\n{}\nint main(int argc, char **argv) {{\n    RV rv;\n    \
+         apart({told_expected}, {told_seen});\n    load(argc, argv);\n{steps}{}{end}",
         writer.memory, writer.body
     )
 }
@@ -148,15 +154,30 @@ const fn is_question(function: Function) -> bool {
     )
 }
 
-/// Text that cannot end a comment.
+/// The beginning of a text, in one line.
+fn shortened(text: &str, most: usize) -> String {
+    let mut letters = text.chars().filter(|letter| !letter.is_control());
+    let short: String = letters.by_ref().take(most).collect();
+    if letters.next().is_some() { format!("{short}…") } else { short }
+}
+
+/// Text that cannot end a comment, nor is more than text in it.
 fn in_comment(text: &str) -> String {
-    let short: String = text.chars().filter(|letter| !letter.is_control()).take(600).collect();
-    short.replace("*/", "* /").replace("/*", "/ *")
+    shortened(text, COMMENT).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+}
+
+/// Text as a string of C.
+fn literal(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b' ' | b',' | b'.' | b':' | b';' | b'_' | b'-' | b'(' | b')' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("\\{byte:03o}"),
+    };
+    format!("\"{}\"", shortened(text, CONCLUSION).bytes().map(byte).collect::<String>())
 }
 
 const FIND_TOKEN: &str = "    find_token();\n";
 const PRELUDE: &str = include_str!("reproducer/prelude.c");
-const MAIN: &str = "int main(int argc, char **argv) {\n    RV rv;\n    apart();\n    load(argc, argv);\n";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -204,7 +225,7 @@ mod tests {
         let calls: Vec<Call> = Function::ALL.iter().map(|function| call(*function)).collect();
         let story = Story {
             heading: ["chapter.id", "5.1 */ no end", "title"],
-            expected_and_seen: ["CKR_OK", "/* nothing */"],
+            expected_and_seen: ["CKR_OK \"\\\n%s ??/", "/* nothing */ é"],
             stage: Stage::User,
             slot: 5,
         };

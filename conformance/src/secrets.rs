@@ -37,6 +37,13 @@ impl Secrets {
         self.0.iter().find(|secret| secret.pin.as_slice() == bytes).map(|secret| secret.name)
     }
 
+    /// A text that a module had a part in; if one of them is in it, that it is, and no more.
+    pub fn hidden(&self, text: String) -> String {
+        // As a zero byte stands in the text of a string with two bytes for each letter.
+        let is_in = self.within(text.as_bytes()).or_else(|| self.within(text.replace("\\0", "").as_bytes()));
+        is_in.map_or(text, |name| format!("(not shown: {name} is in it)"))
+    }
+
     /// Which of them is in these bytes: as it is, in two bytes for each letter, as hexadecimal digits, or in Base64.
     pub fn within(&self, bytes: &[u8]) -> Option<&'static str> {
         if self.0.is_empty() || bytes.len() < SHORTEST {
@@ -100,6 +107,10 @@ mod tests {
         }
         let wide: Vec<u8> = "pin-2718".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(secrets.within(&wide), Some("the user PIN"));
+        for text in ["70%69%6e%2d%32%37%31%38", "\"p\\0i\\0n\\0-\\02\\07\\01\\08\\0\""] {
+            assert_eq!(secrets.hidden(text.to_owned()), "(not shown: the user PIN is in it)");
+        }
+        assert_eq!(secrets.hidden("a pin\\0".to_owned()), "a pin\\0");
         assert_eq!(secrets.within(b"pin-2719 and 70696e2d32373139"), None);
         assert_eq!((secrets.is(b"pin-2718"), secrets.is(b"pin-271")), (Some("the user PIN"), None));
     }

@@ -64,6 +64,8 @@ impl Survey {
             let (least, most) = (info.ulMinKeySize, info.ulMaxKeySize);
             Some(Offer { number: *number, least, most, flags: info.flags })
         };
+        let secrets = bench.target.secrets();
+        let text = |padded: &[u8]| secrets.hidden(text(padded));
         let library_name = [text(&library.manufacturerID), text(&library.libraryDescription)].join(" ");
         let model = [text(&token.manufacturerID), text(&token.model)].join(" ");
         let functions = Function::ALL.iter().filter(|function| bench.module.has(**function));

@@ -366,6 +366,11 @@ impl Trace {
         self.calls.iter().filter_map(Call::answer).collect()
     }
 
+    /// The last call that has not returned.
+    pub fn unreturned(&self) -> Option<&Call> {
+        self.calls.iter().rfind(|call| call.result.is_none())
+    }
+
     /// What a child that died had written: the last call may not have returned.
     pub fn of_lines(text: &str) -> Self {
         let mut calls: Vec<Call> = Vec::new();
@@ -427,7 +432,9 @@ mod tests {
         let died = call(Function::C_GetInfo, vec![Value::Pointer(Null::Null)], None);
         let lines: Vec<String> =
             [&begun, &done, &died].iter().map(|call| serde_json::to_string(call).unwrap()).collect();
-        assert_eq!(Trace::of_lines(&lines.join("\n")).calls, [done, died]);
+        let trace = Trace::of_lines(&lines.join("\n"));
+        assert_eq!(trace.unreturned(), Some(&died));
+        assert_eq!(trace.calls, [done, died]);
     }
 
     #[test]

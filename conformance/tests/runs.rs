@@ -1,5 +1,4 @@
-//! How a run goes: what is told before any check, what modules that hang, die, talk or start others do to it, and what it
-//! leaves out and behind.
+//! How a run goes: what is refused before any check, what ends it early, and what it leaves out and behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -7,13 +6,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{LABEL, PIN, Token, files, module, read, stub};
+use support::{LABEL, PIN, Token, files, is_incomplete, module, read, run_stub, run_stub_in, stub};
 
 /// The label of what the suite makes.
 const OURS: &str = "p11-conformance: to be destroyed";
@@ -48,68 +47,15 @@ fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
     assert_eq!(token.objects().len(), 3, "what a run that died left behind, and nothing else");
 }
 
-fn run_stub(flaw: &str, options: &[&str]) -> Output {
-    run_stub_with(flaw, options, 2)
-}
-
-fn run_stub_with(flaw: &str, options: &[&str], files: usize) -> Output {
-    run_stub_in(tempfile::tempdir().unwrap().path(), flaw, options, files)
-}
-
-/// Runs the suite on a flawed module in a folder, in which so many files are in the end.
-fn run_stub_in(folder: &Path, flaw: &str, options: &[&str], files: usize) -> Output {
-    fs::write(folder.join("pin"), if flaw == "PROTECTED" { "" } else { PIN }).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
-        .args(["--module", stub(folder, flaw).to_str().unwrap()])
-        .args(["--pin-file", folder.join("pin").to_str().unwrap()])
-        .args(options)
-        .env("TMPDIR", folder)
-        .env_remove("P11_CONFORMANCE_SO_PIN")
-        .output()
-        .inspect(|_| {
-            let left = fs::read_dir(folder).unwrap().count();
-            assert_eq!(
-                left, files,
-                "the suite leaves no file behind but the module, the PIN and what the test asks for"
-            );
-        })
-        .unwrap()
-}
-
-#[test]
-fn a_module_that_cannot_be_checked_is_told_before_any_check() {
-    for (flaw, why) in [
-        ("CRASH", "in C_Initialize: SIGABRT: the process was aborted; its last words: no configuration"),
-        ("LOCKED", "the token says that the user PIN is locked"),
-        ("FINAL", "one try of the user PIN is left"),
-        ("FULL", "the token is full (C_CreateObject: CKR_DEVICE_MEMORY)"),
-        ("BROKEN", "the token takes no object (C_CreateObject: CKR_GENERAL_ERROR)"),
-        ("COUNTS", "C_GetSlotList: 1099511627776 entries"),
-        ("NOLIST", "C_GetFunctionList answers CKR_OK and gives a null list"),
-        ("FORGETFUL", "says CKR_OK to a new object and does not have it"),
-    ] {
-        let run = run_stub(flaw, &["--check", "random.exact", "--check", "general.info"]);
-        let error = String::from_utf8_lossy(&run.stderr);
-        assert_eq!(run.status.code(), Some(2), "{flaw}: {error}");
-        assert!(run.stdout.is_empty() && error.contains(why), "{flaw}: {error}");
-    }
-    let run = run_stub("FULL", &["--check", "general.info", "--read-only"]);
-    assert_eq!(run.status.code(), Some(0), "a full token can be read");
-}
-
-#[test]
-fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
-    let run = run_stub("FORGETS", &["--group", "keys"]);
-    let error = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{error}");
-    assert!(error.contains("not accepted any more"), "{error}");
-}
-
 #[test]
 fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     let token = Token::new();
     let nowhere = token.path("no-folder/report.json");
     let text = token.path("pin");
+    let long = token.path("long");
+    fs::write(&long, [b'1'; 4097]).unwrap();
+    let pipe = token.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let softhsm = module().to_str().unwrap();
     for (arguments, why) in [
         (vec!["--module", "/nowhere.so"], "No such file"),
@@ -119,6 +65,14 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
             vec!["--module", softhsm, "--sign-with", text.to_str().unwrap(), "--manifest", "m"],
             "openssl genpkey",
         ),
+        (vec!["--module", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
+        (vec!["--module", softhsm, "--pin-file", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
+        (
+            vec!["--module", softhsm, "--so-pin-file", pipe.to_str().unwrap()],
+            "pipe: an ordinary file is needed",
+        ),
+        (vec!["--module", softhsm, "--pin-file", long.to_str().unwrap()], "long: more than 4096 bytes"),
+        (vec!["--module", softhsm, "--waivers", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
             .args(&arguments)
@@ -131,16 +85,34 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     }
 }
 
-/// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
+/// One file for two reports, or for a report and what is read, however it is named: nothing is made and nothing overwritten.
 #[test]
-fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
-    let checks = ["general.clean-end", "general.info", "slots.token-info"];
-    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
-    let run = run_stub("DIES_LAST", &named);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}");
-    assert!(text.contains("FAIL general.clean-end  (5.4.2 C_Finalize) high"), "{text}");
-    assert!(text.contains("2 passed, 1 failed"), "{text}");
+fn no_report_takes_the_place_of_another_file() {
+    let token = Token::new();
+    let report = token.path("report");
+    let dotted = token.path(".").join("report");
+    fs::write(&report, "before").unwrap();
+    std::os::unix::fs::symlink(&report, token.path("link")).unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (report, link, pin) = (text(&report), text(&token.path("link")), text(&token.path("pin")));
+    for (options, why) in [
+        (["--json", &report, "--html", &report], "--json and --html name one file"),
+        (["--json", &report, "--sarif", &text(&dotted)], "--json and --sarif name one file"),
+        (["--junit", &link, "--html", &report], "--html and --junit name one file"),
+        (
+            ["--manifest", &text(&token.path("new")), "--json", &text(&token.path("./new"))],
+            "--json and --manifest",
+        ),
+        (["--json", &pin, "--html", "/dev/null"], "--pin-file and --json name one file"),
+    ] {
+        let run = token.check(&[&["--check", "random.exact"], &options[..]].concat());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{options:?}: {error}");
+        assert!(run.stdout.is_empty() && error.contains(why), "{options:?}: {error}");
+    }
+    assert_eq!(fs::read(&report).unwrap(), b"before");
+    assert_eq!(fs::read_to_string(&pin).unwrap(), PIN);
+    assert!(!token.path("new").exists());
 }
 
 /// A token of certificates, say: no PIN, nothing to write.
@@ -152,17 +124,6 @@ fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(text.contains("NOT MADE 1 check: the write-protected token makes no objects"), "{text}");
     assert!(text.contains("1 passed, 0 failed, 1 not made, 2 not offered"), "{text}");
-}
-
-#[test]
-fn memory_is_bounded() {
-    let run = run_stub("HOG", &["--check", "general.info"]);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}");
-    assert!(text.contains("the process grew by 70"), "{text}");
-    let run = run_stub("HOG", &["--check", "general.info", "--memory", "300"]);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(0), "an allocation that fails is the module's to handle: {text}");
 }
 
 /// A client written with a crate has its calls on record too, and a program of its own.
@@ -185,45 +146,32 @@ fn an_ordinary_clients_calls_are_told_and_its_pin_is_not() {
     assert_eq!(told.last().unwrap(), &("C_GenerateRandom", &0x54.into()));
     assert!(row["trace"].to_string().contains("the user PIN") && !report.to_string().contains(PIN));
 
-    let (source, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
-    fs::write(&source, row["reproducer"].as_str().unwrap()).unwrap();
-    let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
-    let built = Command::new("gcc").args(flags).args([&program, &source]).arg("-ldl").status().unwrap();
-    assert!(built.success(), "{}", row["reproducer"]);
-    let run =
-        Command::new(&program).arg(folder.path().join("PLAIN.so")).env("P11_PIN", PIN).output().unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stdout));
-}
-
-/// A run that cannot go on says so in every report, and everything else that it knows.
-fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
-    let error = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{error}");
-    assert!(error.contains("the run is incomplete: ") && error.contains(why), "{error}");
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("INCOMPLETE ") && text.contains(": incomplete: "), "{text}");
-    let report = read(json);
-    assert!(report["incomplete"].as_str().unwrap().contains(why), "{}", report["incomplete"]);
-    report
-}
-
-#[test]
-fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_report() {
-    let checks = ["general.info", "slots.token-info", "slots.token-limits", "sessions.info-public"];
-    for (flaw, why, failed) in [
-        ("HANGS", "the module does not start any more, or does not show the token: no answer within 5 s", 1),
-        ("VANISHES", "shows no initialised token", 0),
+    // The module as it is, one that answers otherwise, and none: the last line says what came of it.
+    let reproducer = row["reproducer"].as_str().unwrap();
+    let (module, other) = (folder.path().join("PLAIN.so"), reproducer.replace("rv, 0x54UL", "rv, 0x5UL"));
+    for (source, argument, code, conclusion) in [
+        (
+            reproducer,
+            Some(&module),
+            1,
+            "reproduced: expected CKR_OK, seen C_GenerateRandom: CKR_FUNCTION_NOT_SUPPORTED",
+        ),
+        (
+            &other,
+            Some(&module),
+            0,
+            "not reproduced: C_GenerateRandom answers otherwise: 0x54, not CKR_FUNCTION_NOT_SUPPORTED",
+        ),
+        (reproducer, None, 2, "cannot be told: usage: reproduce MODULE [TOKEN-LABEL]"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let json = folder.path().join("report.json");
-        let named = checks.iter().flat_map(|id| ["--check", id]);
-        let options: Vec<&str> = named.chain(["--timeout", "1", "--json", json.to_str().unwrap()]).collect();
-        let run = run_stub_in(folder.path(), flaw, &options, 5);
-        let report = is_incomplete(&run, &json, why);
-        let made = report["checks"].as_array().unwrap().len();
-        assert!((1..checks.len()).contains(&made), "{flaw}: {made}");
-        assert_eq!(report["tally"]["failed"], failed, "{flaw}");
-        assert!(report["incomplete"].as_str().unwrap().contains("may be left on the token"), "{flaw}");
+        let (file, program) = (folder.path().join("reproduce.c"), folder.path().join("reproduce"));
+        fs::write(&file, source).unwrap();
+        let flags = ["-std=c99", "-Wall", "-Werror", "-o"];
+        let built = Command::new("gcc").args(flags).args([&program, &file]).arg("-ldl").status().unwrap();
+        assert!(built.success(), "{source}");
+        let run = Command::new(&program).args(argument).env("P11_PIN", PIN).output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert_eq!((run.status.code(), text.lines().last()), (Some(code), Some(conclusion)), "{text}");
     }
 }
 
@@ -262,52 +210,6 @@ fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
     let sarif = read(&token.path("sarif"));
     assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], false);
     assert_eq!(read(&token.path("manifest"))["verdict"], "incomplete");
-}
-
-/// A module that ends the process with the code of a library that cannot be loaded, once the suite has looked.
-#[test]
-fn a_module_that_ends_the_process_is_a_finding_of_the_check() {
-    let run = run_stub_with("LEAVES", &["--check", "general.info", "--check", "general.finalize-twice"], 3);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("seen:     the process was ended (exit status: 2)"), "{text}");
-}
-
-/// Neither what a module says without end nor a PIN in it comes into a report, nor into memory.
-#[test]
-fn what_a_module_says_is_cut_and_shows_no_pin() {
-    let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("report.json");
-    let options = ["--check", "general.info", "--json", json.to_str().unwrap()];
-    let run = run_stub_in(folder.path(), "TALKS", &options, 4);
-    let text = fs::read_to_string(json).unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("its last words: (not shown: the user PIN is in them)"), "{text}");
-    assert!(text.len() < 1 << 20 && !text.to_lowercase().contains("313233342d75736572"), "{}", text.len());
-}
-
-/// The module's own processes end with the run, those that left its group too, and none keeps the suite waiting.
-#[test]
-fn what_a_module_starts_ends_with_the_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let began = Instant::now();
-    let run = run_stub_in(folder.path(), "FORKS", &["--check", "general.info"], 3);
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", String::from_utf8_lossy(&run.stderr));
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    let pids = fs::read_to_string(folder.path().join("pids")).unwrap();
-    let lives = |pid: &&str| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
-    };
-    let pids: Vec<&str> = pids.lines().collect();
-    assert!(pids.len() >= 4, "{pids:?}");
-    // What was killed takes a moment to be gone; what was not stays for ever.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while pids.iter().any(lives) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-    }
-    let left: Vec<_> = pids.into_iter().filter(lives).collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::template::{Mechanism, Out};
 use crate::trace::Recorder;
 use crate::tries::Holder;
 pub use pins::NO_USER_PIN;
-pub use preflight::Ready;
+pub use preflight::FirstLook;
 pub use sweep::Swept;
 pub use target::{Leftovers, Pin, Target, Tries};
 pub use token::Slots;

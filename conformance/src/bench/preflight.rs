@@ -11,13 +11,13 @@ use crate::template::Template;
 
 use super::{Bench, Stage, Swept, Tries, reason};
 
-/// What is found on a token that can be checked.
+/// What a child tells that looks before the checks, one after the other.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Ready {
+pub enum FirstLook {
     /// What the module says of itself.
-    pub survey: Survey,
-    /// What became of the objects that an earlier run had left.
-    pub earlier: Swept,
+    Survey(Box<Survey>),
+    /// What became of the objects that an earlier run had left, if checks can be made; or what is in the way.
+    Verdict(Result<Swept, String>),
 }
 
 /// What the object carries by which a token is seen to have room.
@@ -27,16 +27,23 @@ const MARK: &[u8] = b"p11-conformance: is there room";
 const ROOM: &str = "make room, destroy objects that are not needed, or give --read-only";
 
 impl Bench {
-    /// Sees whether the module can be initialised, shows the token and takes the PINs that were given. Each costs one
-    /// try at most.
+    /// Sees whether the module can be initialised and shows the token, and asks what they are.
     ///
     /// # Errors
     /// The first thing that is in the way, as a sentence.
-    pub fn preflight(&self) -> Result<Ready, String> {
+    pub fn survey(&self) -> Result<Survey, String> {
         self.prepare(Stage::Token).map_err(reason)?;
-        let survey = Survey::of(self).map_err(reason)?;
-        self.refuse_last_tries(survey.flags)?;
-        self.module.ledger().note_flags(survey.flags);
+        Survey::of(self).map_err(reason)
+    }
+
+    /// Sees whether the token, which has these flags, takes the PINs that were given and has room. Each PIN costs one try at
+    /// most.
+    ///
+    /// # Errors
+    /// The first thing that is in the way, as a sentence.
+    pub fn preflight(&self, flags: CK_FLAGS) -> Result<Swept, String> {
+        self.refuse_last_tries(flags)?;
+        self.module.ledger().note_flags(flags);
         let pins = [
             (CKU_USER, &self.target.pin, format!("user PIN ({})", self.target.pin_from)),
             (CKU_SO, &self.target.so_pin, format!("SO PIN ({})", self.target.so_pin_from)),
@@ -55,8 +62,7 @@ impl Bench {
             self.conclude();
         }
         // Of a module that finds nothing, checks tell.
-        let earlier = self.sweep().unwrap_or_default();
-        Ok(Ready { survey, earlier })
+        Ok(self.sweep().unwrap_or_default())
     }
 
     /// A PIN that is locked, or has one try left, is not tried.

@@ -20,15 +20,13 @@ pub struct Swept {
 }
 
 impl Bench {
-    /// Sets the user's PIN back, destroys the token objects that the suite made, and finalises the module.
+    /// Sets the user's PIN back, and destroys the token objects that the suite made.
     ///
     /// # Errors
     /// What keeps it from knowing that none is left.
     pub fn leave(&self) -> Result<Swept, Stop> {
         self.restore_pin()?;
-        let swept = self.sweep();
-        self.reset(Stage::Loaded);
-        swept
+        self.sweep()
     }
 
     /// Destroys the token objects that the suite made, in this run or another.

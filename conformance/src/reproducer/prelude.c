@@ -23,23 +23,34 @@ static RV make_mutex(void **mutex) { *mutex = scratch; return 0; }
 static RV use_mutex(void *mutex) { return mutex == 0; }
 
 static int word[2];                 /* the pipe on which the process of the calls says how it ends */
+static const char *expected, *seen; /* of the finding */
+static char otherwise[160];         /* what the module does otherwise first */
 
 static void say(char what) { if (write(word[1], &what, 1) != 1) _exit(2); }
 
-/* The end of the process of the calls. */
-static void end(int code) {
+/* The last line: what came of it. */
+static void conclude(int code, const char *why) {
+    if (code == 1) printf("reproduced: expected %s, seen %s\n", expected, seen);
+    else printf("%s: %s\n", code == 0 ? "not reproduced" : "cannot be told", why);
     fflush(stdout);
+}
+
+/* The end of the process of the calls. */
+static void end(int code, const char *why) {
+    conclude(code, why);
     say((char)('0' + code));
     _exit(code);
 }
 
-static void fail(const char *what) { fprintf(stderr, "%s\n", what); end(2); }
+static void fail(const char *what) { end(2, what); }
 
 /* Makes a process for the calls, which the module may end, and waits for it. */
-static void apart(void) {
+static void apart(const char *finding_expected, const char *finding_seen) {
     char last = 0;
     int status = 0;
     pid_t calls;
+    expected = finding_expected;
+    seen = finding_seen;
     if (pipe(word) != 0 || (calls = fork()) < 0) { perror("no second process"); exit(2); }
     if (calls == 0) { close(word[0]); return; }
     close(word[1]);
@@ -48,9 +59,8 @@ static void apart(void) {
     if (last >= '0' && last <= '2') exit(last - '0');
     if (WIFSIGNALED(status)) printf("\nthe process is ended by signal %d%s\n", WTERMSIG(status), WTERMSIG(status) == 14 ? ": no answer in a minute" : "");
     else printf("\nthe module ends the process with the exit code %d\n", WEXITSTATUS(status));
-    if (last == 'n') exit(1);
-    printf("which it did not in the finding\n");
-    exit(2);
+    conclude(last == 'n' ? 1 : 2, "the process ends where it did not in the finding");
+    exit(last == 'n' ? 1 : 2);
 }
 
 /* Before a call that did not return in the finding. */
@@ -58,35 +68,41 @@ static void no_return(void) { say('n'); alarm(60); }
 
 /* All calls are made. What may differ from the calls of the finding never shows that it is gone. */
 static void finish(const char *doubt) {
-    if (!the_same && doubt) {
-        printf("the finding cannot be shown again: %s\n", doubt);
-        end(2);
-    }
-    end(the_same);
+    if (!the_same && doubt) end(2, doubt);
+    end(the_same, otherwise);
 }
 
 static void begin(const char *what, RV rv) {
-    if (rv != 0) { fprintf(stderr, "%s answers 0x%lx before the finding is reached\n", what, rv); end(2); }
+    char why[160];
+    snprintf(why, sizeof why, "%s answers 0x%lx before the finding is reached", what, rv);
+    if (rv != 0) end(2, why);
+}
+
+/* The module does something otherwise. */
+static void differs(const char *what, const char *how) {
+    if (the_same) snprintf(otherwise, sizeof otherwise, "%s %s", what, how);
+    the_same = 0;
+    printf("%s %s\n", what, how);
 }
 
 /* After a call: is the answer the one of the finding? */
 static void told(const char *what, RV rv, RV then, const char *name) {
+    char how[96];
     printf("0x%lx, and %s in the finding\n", rv, name);
-    if (rv != then) { the_same = 0; printf("%s answers otherwise\n", what); }
+    snprintf(how, sizeof how, "answers otherwise: 0x%lx, not %s", rv, name);
+    if (rv != then) differs(what, how);
 }
 
-/* After a call whose output is always the same: is it the one of the finding? */
+/* After the last call: is what it puts out the one of the finding? */
 static void put_out(const unsigned char *output, const unsigned char *then, unsigned long length) {
-    if (memcmp(output, then, length) == 0) return;
-    the_same = 0;
-    printf("it puts out other bytes than in the finding\n");
+    if (memcmp(output, then, length) != 0) differs("the last call", "puts out other bytes than in the finding");
 }
 
 /* After a call that did not return in the finding. */
 static void returned(const char *what, RV rv) {
     alarm(0);
-    printf("0x%lx\n%s returns now\n", rv, what);
-    the_same = 0;
+    printf("0x%lx\n", rv);
+    differs(what, "returns now");
 }
 
 static void find_token(void) {

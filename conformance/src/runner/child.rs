@@ -6,7 +6,7 @@ use std::io;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Bench, Ready, Stage, Standing, Target, reason};
+use crate::bench::{Bench, FirstLook, Stage, Standing, Target, reason};
 use crate::check::{Check, Outcome, by_id};
 use crate::marks::Severity;
 use crate::observations::Observation;
@@ -53,6 +53,7 @@ pub enum Said {
 /// A sentence, when the module cannot be loaded.
 pub fn make_checks(target: Target) -> Result<(), String> {
     limit_memory(target.memory);
+    let secrets = target.secrets();
     let loaded = Bench::new(target);
     tell(&Said::Loaded(loaded.as_ref().map(|_| ()).map_err(String::clone)))?;
     let bench = loaded?;
@@ -60,7 +61,7 @@ pub fn make_checks(target: Target) -> Result<(), String> {
     for name in names {
         let Some(check) = by_id(&name) else { continue };
         let outcome = match make(&bench, check) {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome.hiding(&secrets),
             Err(fault) => {
                 bench.reset(Stage::Loaded);
                 return tell(&Said::Fault(fault));
@@ -109,9 +110,15 @@ fn make(bench: &Bench, check: &Check) -> Result<Outcome, String> {
 /// A sentence, when the parent does not listen.
 pub fn preflight(target: Target) -> Result<(), String> {
     limit_memory(target.memory);
+    let secrets = target.secrets();
     let bench = Bench::new(target);
-    let verdict: Result<Ready, String> = bench.as_ref().map_err(String::clone).and_then(Bench::preflight);
-    tell(&verdict)?;
+    let verdict = bench.as_ref().map_err(String::clone).and_then(|bench| {
+        let survey = bench.survey()?;
+        let flags = survey.flags;
+        tell(&FirstLook::Survey(Box::new(survey)))?;
+        bench.preflight(flags)
+    });
+    tell(&FirstLook::Verdict(verdict.map_err(|why| secrets.hidden(why))))?;
     if let Ok(bench) = bench {
         bench.reset(Stage::Loaded);
     }
@@ -124,12 +131,13 @@ pub fn preflight(target: Target) -> Result<(), String> {
 /// A sentence, when the parent does not listen.
 pub fn look(target: Target) -> Result<(), String> {
     limit_memory(target.memory);
+    let secrets = target.secrets();
     let seen = Bench::new(target).and_then(|bench| {
         // A check that was ended in bad weather could not see to it.
         let _no_network = bench.desk().and_then(Desk::heal);
         bench.prepare(Stage::Token).map_err(reason)
     });
-    tell(&seen)
+    tell(&seen.map_err(|why| secrets.hidden(why)))
 }
 
 /// Destroys what checks left on the token.
@@ -137,9 +145,12 @@ pub fn look(target: Target) -> Result<(), String> {
 /// # Errors
 /// A sentence, when the module cannot be loaded or the parent does not listen.
 pub fn sweep(target: Target) -> Result<(), String> {
+    let secrets = target.secrets();
     let bench = Bench::new(target)?;
     let _no_network = bench.desk().and_then(Desk::heal);
-    tell(&bench.leave().map_err(reason))
+    tell(&bench.leave().map_err(|stop| secrets.hidden(reason(stop))))?;
+    bench.reset(Stage::Loaded);
+    Ok(())
 }
 
 /// Ends this process with its parent.

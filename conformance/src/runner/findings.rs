@@ -8,6 +8,7 @@ use crate::check::{Check, Outcome, by_id};
 use crate::checks::general::CLEAN_END;
 use crate::observations::Observation;
 use crate::progress::Progress;
+use crate::runner::BadEnd;
 use crate::runner::child::Line;
 use crate::trace::{Answer, Trace};
 use crate::tries;
@@ -36,6 +37,13 @@ pub struct Results {
     pub incomplete: Option<String>,
     /// Why it is not known whether the token is clear, if it is not and the run is complete.
     pub unclear: Option<String>,
+}
+
+impl Results {
+    /// Of a run that ended before its first check, with what was answered until then.
+    pub const fn of_none(why: String, answers: BTreeSet<Answer>) -> Self {
+        Self { reports: Vec::new(), answers, observations: Vec::new(), incomplete: Some(why), unclear: None }
+    }
 }
 
 /// What is found so far.
@@ -67,11 +75,12 @@ impl Findings {
         }
     }
 
-    /// A process died after its last check: that is the failure of a check of its own, once in a run.
+    /// A process died or hung after its last check, or where it looked or cleared the token: that is the failure of a check of its own, once in a run.
     ///
     /// # Errors
     /// A sentence, if there is no such check.
-    pub fn note_end(&mut self, outcome: Outcome, trace: Trace) -> Result<(), String> {
+    pub fn note_end(&mut self, end: BadEnd) -> Result<(), String> {
+        let BadEnd { outcome, trace } = end;
         let check = by_id(CLEAN_END).ok_or("there is no check of the end")?;
         let is_known = |report: &Report| report.check.id == check.id;
         if !self.reports.iter().any(|report| is_known(report) && report.is_failure()) {

@@ -12,42 +12,32 @@
 
 pub mod again;
 pub mod child;
+mod errands;
 mod findings;
 pub mod orphans;
 pub mod process;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{Ready, Standing, Swept, another_pin};
+use crate::bench::{Standing, another_pin};
 use crate::check::{Check, Company, Outcome};
 use crate::interrupt::Interrupt;
 use crate::marks::Effect;
-use crate::performance::Figure;
 use crate::runner::child::{Line, Said};
+use crate::runner::errands::LEFT;
+pub use crate::runner::errands::{BadEnd, First};
 use crate::runner::findings::Findings;
 pub use crate::runner::findings::{Report, Results};
-use crate::runner::process::{Heard, Process, Task, death, silence};
+use crate::runner::process::{Heard, Process, Task, death, silence, unanswered};
 use crate::secrets::Secrets;
 use crate::trace::Trace;
-
-/// How long the preflight may take at least: a check's time may be set to nothing.
-const PREFLIGHT: Duration = Duration::from_secs(30);
-
-/// How many times the limit of a check it may take to start the module and find the token.
-const LOOKING: u32 = 2;
-
-/// How long that may take at least: a check's time may be set to nothing.
-const LEAST_LOOK: Duration = Duration::from_secs(5);
-
-/// How long measuring the performance may take.
-const MEASURING: Duration = Duration::from_secs(300);
 
 /// How long the parent waits at most before it looks whether the run is interrupted.
 const PULSE: Duration = Duration::from_millis(100);
@@ -55,9 +45,6 @@ const PULSE: Duration = Duration::from_millis(100);
 /// Why the run ends when the token refuses the PIN.
 const LOST_PIN: &str = "the user PIN, accepted before, is not accepted any more; no further try is made. \
      Look at the token: is the PIN locked, or did something else change it?";
-
-/// What is known of a token that could not be looked at again.
-const LEFT: &str = "objects with the label \"p11-conformance: to be destroyed\" may be left on the token";
 
 /// What is said of a thread that panicked.
 const FAILED_THREAD: &str = "a thread of the suite failed";
@@ -100,38 +87,6 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Sees in a child whether the module can be initialised, shows the token and takes the PINs that were given.
-    ///
-    /// # Errors
-    /// A sentence, if no check should be made.
-    pub fn preflight(&self) -> Result<Ready, String> {
-        let limit = self.limit.max(PREFLIGHT);
-        let mut child = Process::spawn(Task::Preflight, self.seed, &self.calls_of(0), &[])?;
-        let lines: Receiver<Result<Ready, String>> = child.lines()?;
-        // Not to be interrupted: it may have put an object on the token, and must not try a PIN again to look for it.
-        let seen: Outcome = match child.listen(&lines, limit) {
-            Heard::Line(verdict) => {
-                child.end(limit)?;
-                return verdict.map_err(|reason| match child.last_words(&self.secrets) {
-                    Some(words) => format!("{reason}; the module's last words: {words}"),
-                    None => reason,
-                });
-            }
-            Heard::Silence => {
-                child.end(Duration::ZERO)?;
-                silence(limit)
-            }
-            Heard::End => {
-                child.end(limit)?.map_or_else(|| silence(limit), |status| self.death(&mut child, status, ""))
-            }
-        };
-        let Outcome::Fail { seen, .. } = seen else { return Err("the module gave no answer".to_owned()) };
-        let last = read_calls(&self.calls_of(0)).calls.pop();
-        let during =
-            last.map_or_else(|| "while it was loaded".to_owned(), |call| format!("in {}", call.function));
-        Err(format!("no check was made, the module failed at once, {during}: {seen}"))
-    }
-
     /// The next line of a child.
     ///
     /// # Errors
@@ -158,31 +113,13 @@ impl Runner {
         }
     }
 
-    /// Sees in a child whether the module still starts and shows the token.
-    ///
-    /// # Errors
-    /// A sentence, if it does not.
-    fn look(&self, worker: usize) -> Result<(), Abort> {
-        let limit = self.limit.saturating_mul(LOOKING).max(LEAST_LOOK);
-        let mut child = Process::spawn(Task::Look, self.seed, &self.calls_of(worker), &[])?;
-        let lines: Receiver<Result<(), String>> = child.lines()?;
-        let heard = self.hear(&mut child, &lines, limit)?;
-        child.end(Duration::ZERO)?;
-        let why = match heard {
-            Heard::Line(Ok(())) => return Ok(()),
-            Heard::Line(Err(reason)) => reason,
-            Heard::Silence => format!("no answer within {} s", limit.as_secs()),
-            Heard::End => "the process died".to_owned(),
-        };
-        Err(Abort::Lost(format!("the module does not start any more, or does not show the token: {why}")))
-    }
-
     /// Makes these checks, as far as it gets: to the end, or until it is interrupted, a child cannot be started or cannot
-    /// load the module, the token is gone, or the PIN is no longer accepted.
+    /// load the module, the token is gone, or the PIN is no longer accepted. `first` is how the process ended badly that
+    /// looked before them, if it did.
     ///
     /// # Errors
     /// A sentence, when nothing is known.
-    pub fn run(&self, checks: &[&'static Check]) -> Result<Results, String> {
+    pub fn run(&self, checks: &[&'static Check], first: Option<BadEnd>) -> Result<Results, String> {
         let (together, alone): (Vec<&'static Check>, _) = checks.iter().partition(|check| {
             check.effect <= Effect::SessionObjects && matches!(check.company, Company::Any)
         });
@@ -194,7 +131,11 @@ impl Runner {
             Ok(()) | Err(Abort::Early(_)) => self.sweep(),
             Err(Abort::Lost(_)) => Err(LEFT.to_owned()),
         };
-        let findings = findings.into_inner().map_err(|_| FAILED_THREAD)?;
+        let mut findings = findings.into_inner().map_err(|_| FAILED_THREAD)?;
+        let (swept, last) = swept.map_or_else(|why| (Err(why), None), |(swept, end)| (Ok(swept), end));
+        for end in [first, last].into_iter().flatten() {
+            findings.note_end(end)?;
+        }
         let ended = done.err().map(|(Abort::Early(why) | Abort::Lost(why))| why);
         let mut results = findings.results(checks, ended, swept);
         // Said whatever else came of the run.
@@ -242,10 +183,10 @@ impl Runner {
         pending: &mut VecDeque<&'static Check>,
         findings: &Mutex<Findings>,
     ) -> Result<(), Abort> {
-        let calls = self.calls_of(worker);
-        let mut child = Process::spawn(Task::Checks, self.seed, &calls, pending.make_contiguous())?;
+        let pending_now = pending.make_contiguous();
+        let mut child = Process::spawn(Task::Checks, self.seed, &self.calls_of(worker), pending_now)?;
         let lines: Receiver<Said> = child.lines()?;
-        self.hear_loaded(&mut child, &lines)?;
+        self.hear_loaded(&mut child, &lines, worker)?;
         let mut last = None;
         let mut is_doubtful = false;
         let mut since = Instant::now();
@@ -277,7 +218,8 @@ impl Runner {
                 Heard::Silence => {
                     child.end(Duration::ZERO)?;
                     pending.pop_front();
-                    let line = Line::of_the_dead(check, silence(limit), read_calls(&calls));
+                    let trace = self.read_calls(worker);
+                    let line = Line::of_the_dead(check, silence(limit, &trace), trace);
                     self.note(findings, check, line, since)?;
                     return self.look(worker);
                 }
@@ -286,39 +228,32 @@ impl Runner {
             last = pending.pop_front();
             since = Instant::now();
         }
-        let status = child.end(self.limit)?;
-        let mut judge = |expected: &str| match status {
-            Some(status) => self.death(&mut child, status, expected),
-            None => silence(self.limit),
+        let Some(check) = pending.pop_front() else {
+            let after = last.map_or("none", |check| check.id.as_ref());
+            let expected = format!("a clean end of the process whose last check was {after}");
+            return match self.finish(&mut child, worker, &expected)? {
+                Some(end) => Ok(findings.lock().map_err(|_| FAILED_THREAD.to_owned())?.note_end(end)?),
+                None => Ok(()),
+            };
         };
-        match (pending.pop_front(), status) {
-            (None, Some(status)) if status.success() => Ok(()),
-            (None, _) => {
-                let after = last.map_or("none", |check| check.id.as_ref());
-                let outcome = judge(&format!("a clean end of the process whose last check was {after}"));
-                let mut findings = findings.lock().map_err(|_| FAILED_THREAD.to_owned())?;
-                Ok(findings.note_end(outcome, read_calls(&calls))?)
-            }
-            (Some(check), _) => {
-                let line = Line::of_the_dead(check, judge("a return value"), read_calls(&calls));
-                Ok(self.note(findings, check, line, since)?)
-            }
-        }
+        let status = child.end(self.limit)?;
+        let BadEnd { outcome, trace } = self.judge(&mut child, worker, status, "a return value");
+        Ok(self.note(findings, check, Line::of_the_dead(check, outcome, trace), since)?)
     }
 
     /// Waits until a child has loaded the module, so that what ends it later is the fault of a check.
     ///
     /// # Errors
     /// A sentence, when it does not.
-    fn hear_loaded(&self, child: &mut Process, lines: &Receiver<Said>) -> Result<(), String> {
-        let limit = self.limit.max(LEAST_LOOK);
+    fn hear_loaded(&self, child: &mut Process, lines: &Receiver<Said>, worker: usize) -> Result<(), String> {
+        let limit = self.preparing();
         let heard = self.hear(child, lines, limit)?;
         let why = match heard {
             Heard::Line(Said::Loaded(Ok(()))) => return Ok(()),
             Heard::Line(Said::Loaded(Err(reason))) => reason,
             Heard::Line(Said::Made(_) | Said::Fault(_)) => "a child answered too early".to_owned(),
-            Heard::Silence => format!("no answer within {} s", limit.as_secs()),
-            Heard::End => match child.end(limit)?.map(|status| self.death(child, status, "")) {
+            Heard::Silence => unanswered(limit, &self.read_calls(worker)),
+            Heard::End => match child.end(self.limit)?.map(|status| self.death(child, status, "")) {
                 Some(Outcome::Fail { seen, .. }) => seen,
                 _ => "the process died".to_owned(),
             },
@@ -339,56 +274,23 @@ impl Runner {
         Ok(())
     }
 
-    /// Measures in a child how fast the module is.
-    ///
-    /// # Errors
-    /// A sentence, when the child dies or takes too long.
-    pub fn measure(&self) -> Result<Vec<Figure>, String> {
-        let mut child = Process::spawn(Task::Measure, self.seed, &self.calls_of(0), &[])?;
-        let lines = child.lines()?;
-        let heard = self.hear(&mut child, &lines, MEASURING)?;
-        let (figures, patience) = match heard {
-            Heard::Line(figures) => (Ok(figures), self.limit),
-            Heard::Silence | Heard::End => {
-                (Err("the performance could not be measured: the process died or hung"), Duration::ZERO)
-            }
-        };
-        child.end(patience)?;
-        figures.map_err(str::to_owned)
-    }
-
     fn death(&self, child: &mut Process, status: ExitStatus, expected: &str) -> Outcome {
         death(status, expected, child.last_words(&self.secrets))
     }
 
-    /// Destroys in a child what checks left on the token.
-    ///
-    /// # Errors
-    /// A sentence, when something may be left.
-    fn sweep(&self) -> Result<Swept, String> {
-        let limit = self.limit.max(PREFLIGHT);
-        let mut child = Process::spawn(Task::Sweep, self.seed, &self.calls_of(0), &[])?;
-        let lines: Receiver<Result<Swept, String>> = child.lines()?;
-        let heard = child.listen(&lines, limit);
-        child.end(if matches!(heard, Heard::Line(_)) { limit } else { Duration::ZERO })?;
-        match heard {
-            Heard::Line(swept) => swept.map_err(|why| format!("{LEFT}: {why}")),
-            Heard::Silence | Heard::End => Err(LEFT.to_owned()),
-        }
-    }
-
     fn calls_of(&self, worker: usize) -> PathBuf {
         self.folder.join(format!("calls-{worker}"))
+    }
+
+    /// What a child has written of its calls.
+    fn read_calls(&self, worker: usize) -> Trace {
+        Trace::of_lines(&String::from_utf8_lossy(&fs::read(self.calls_of(worker)).unwrap_or_default()))
     }
 }
 
 fn batches(checks: &[&'static Check]) -> VecDeque<VecDeque<&'static Check>> {
     let chapters = checks.chunk_by(|one, other| one.group() == other.group());
     chapters.flat_map(|chapter| chapter.chunks(BATCH)).map(|batch| batch.iter().copied().collect()).collect()
-}
-
-fn read_calls(file: &Path) -> Trace {
-    Trace::of_lines(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
 }
 
 impl Line {

@@ -17,6 +17,7 @@ use crate::check::{Check, Outcome};
 use crate::marks::Severity;
 use crate::runner::orphans;
 use crate::secrets::Secrets;
+use crate::trace::Trace;
 
 /// What a child's lines begin with, so that a module may print too.
 const MARK: &str = "p11-conformance: ";
@@ -258,10 +259,16 @@ pub fn end(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, Str
     Ok(None)
 }
 
-/// No answer.
-pub fn silence(limit: Duration) -> Outcome {
-    let seen = format!("no answer within {} s", limit.as_secs());
+/// No answer, told with the call that was waited for.
+pub fn silence(limit: Duration, calls: &Trace) -> Outcome {
+    let seen = unanswered(limit, calls);
     Outcome::Fail { severity: Severity::High, expected: "an answer".to_owned(), seen }
+}
+
+/// That there was no answer, and which call did not return.
+pub fn unanswered(limit: Duration, calls: &Trace) -> String {
+    let during = calls.unreturned().map(|call| format!(": {} did not return", call.function));
+    format!("no answer within {} s{}", limit.as_secs(), during.unwrap_or_default())
 }
 
 /// A process that came to its end too early, and what it said last.

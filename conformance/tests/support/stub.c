@@ -81,12 +81,29 @@ static RV initialize(void *arguments) {
     return 0;
 }
 
+__attribute__((unused)) static RV die_at_once(void) { abort(); }
+
+#ifdef NEVER_FINALIZED
+static RV finalize(void) {
+    signal(SIGTERM, SIG_IGN);
+    while (pause()) {
+    }
+    return 0;
+}
+#else
+#define finalize fine
+#endif
+
 static RV get_info(unsigned char *info) {
     memset(info, 0, 88);
     memset(info + 2, ' ', 32);
     memset(info + 48, ' ', 32);
     info[0] = 2;
     info[1] = 40;
+#ifdef TELLS_PIN
+    memcpy(info + 2, "%31%32%33%34%2D%75%73%65%72", 27);
+    memcpy(info + 48, "1\0002\0003\0004\000-\000u\000s\000e\000r", 18);
+#endif
 #if defined VANISHES || defined HANGS
     note(was_noted("seen") ? "gone" : "seen"); /* the suite asks once before the checks */
 #endif
@@ -131,6 +148,12 @@ static RV token(unsigned long slot, unsigned char *info) {
 #endif
     memset(info, 0, 208);
     memset(info, ' ', 96);
+#ifdef TELLS_PIN
+    memcpy(info, "is 1234-user", 12);
+    memcpy(info + 32, "31 32 33 34 2d 75 73 65 72", 26);
+    memcpy(info + 64, "MTIzNC11c2Vy", 12);
+    memcpy(info + 80, "1234-user", 9);
+#endif
     memcpy(info + 96, &flags, sizeof flags);
     return 0;
 }
@@ -193,11 +216,14 @@ static struct { unsigned char version[2]; void *f[68]; } list;
 
 RV C_GetFunctionList(void **place) {
     int i;
+#ifdef NEVER_LOADED
+    for (;;) pause();
+#endif
     for (i = 0; i < 68; i++) list.f[i] = (void *)refuse;
     list.version[0] = 2;
     list.version[1] = 40;
     list.f[0] = (void *)initialize;
-    list.f[1] = (void *)fine; /* C_Finalize */
+    list.f[1] = (void *)finalize;
     list.f[2] = (void *)get_info;
     list.f[4] = (void *)slots;
     list.f[6] = (void *)token;
@@ -207,6 +233,12 @@ RV C_GetFunctionList(void **place) {
     list.f[14] = (void *)fine; /* C_CloseAllSessions */
     list.f[18] = (void *)login;
     list.f[19] = (void *)fine; /* C_Logout */
+#ifdef DIES_AT_LOGOUT
+    list.f[19] = (void *)die_at_once;
+#endif
+#ifdef DIES_AT_FINALIZE
+    list.f[1] = (void *)die_at_once;
+#endif
     list.f[20] = (void *)create;
 #ifdef FORGETFUL
     list.f[26] = (void *)fine; /* C_FindObjectsInit */

@@ -33,7 +33,7 @@ use super::{
     words::{Account, Warrant},
 };
 use crate::{
-    cluster::order::{Order, OrderedAct, Seat},
+    cluster::order::{Order, OrderedAct, Seat, SignedOrder},
     crypto::threshold::Epoch,
     platform::Platform,
     store::Path,
@@ -137,7 +137,7 @@ impl<P: Platform> Vault<P> {
         for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
             change = change.delete(Path::Pending(partition.id, id, waiting));
         }
-        let former = self.replaced(partition, read, before.as_deref())?;
+        let former = self.replaced(partition, (read, pending.order.as_ref()), before.as_deref())?;
         if let Some(former) = &former {
             change = change.put(Path::Former(partition.id, id), former);
         }
@@ -176,7 +176,7 @@ impl<P: Platform> Vault<P> {
     fn replaced(
         &self,
         partition: &Partition,
-        read: &Certified,
+        (read, order): (&Certified, Option<&SignedOrder>),
         before: Option<&SharedKey>,
     ) -> Result<Option<FormerRecord>, Error> {
         let successor = encode(&read.whole).to_vec();
@@ -190,7 +190,7 @@ impl<P: Platform> Vault<P> {
             }
             (None, _) => return Ok(None),
         };
-        Ok(Some(FormerRecord { share, successor }))
+        Ok(Some(FormerRecord { share, successor, order: order.cloned() }))
     }
 
     /// The others have shares of a later epoch, and this node has none of it: because administrators ordered so, or
@@ -228,7 +228,8 @@ impl<P: Platform> Vault<P> {
         if !proof::is_proven(&warrant.certificate, proofs)? {
             self.check_leave(&view, read, warrant)?;
         }
-        let former = self.replaced(partition, read, Some(&active))?.ok_or(FaultCode::Internal)?;
+        let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
+        let former = former.ok_or(FaultCode::Internal)?;
         let change = partition.shared.erase(Change::new(), partition.id, id);
         let change = change.put(Path::Former(partition.id, id), &former);
         let change = change.delete(Path::Object(partition.id, id));
@@ -283,19 +284,28 @@ impl<P: Platform> Vault<P> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// What this node has of a key's shares.
+    /// What this node has of a key's shares. One that holds none any more, and has not seen yet that those after its own
+    /// sign, shows what made it give its own up: whoever waits for that certificate may find it nowhere else.
     pub(in super::super) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
         let Some(partition) = self.partition_named(partition) else { return Account::default() };
         let highest = partition.shared.highest(key);
-        let Some(shared) = partition.shared.key(key) else {
-            return Account { highest, ..Account::default() };
-        };
-        Account {
-            certificate: Some(shared.certificate.clone().into()),
-            order: shared.order.clone(),
-            proofs: shared.standing().proofs,
-            highest,
-            bans: shared.bans(),
+        if let Some(shared) = partition.shared.key(key) {
+            return Account {
+                certificate: Some(shared.certificate.clone().into()),
+                order: shared.order.clone(),
+                proofs: shared.standing().proofs,
+                highest,
+                bans: shared.bans(),
+            };
+        }
+        let none = Account { highest, ..Account::default() };
+        match partition.shared.former(key) {
+            Some(former) => Account {
+                certificate: Some(former.successor.clone().into()),
+                order: former.order.clone(),
+                ..none
+            },
+            None => none,
         }
     }
 }

@@ -60,9 +60,13 @@ pub struct FormerRecord {
     /// The share itself; of a key that was whole here, its object as it was kept.
     #[n(0)]
     pub share: SecretBytes,
-    /// The certificate of the shares that came after it.
+    /// The certificate of the shares that came after it. A node that holds none of them keeps it nowhere else, and may
+    /// be the only one that has it.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub successor: Vec<u8>,
+    /// What administrators ordered when those were made, if they did.
+    #[n(2)]
+    pub order: Option<SignedOrder>,
 }
 
 /// What is known of the shares of an epoch beside their certificate.

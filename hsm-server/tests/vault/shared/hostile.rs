@@ -1,6 +1,6 @@
 //! A bad coordinator, with a share of its own: what honest nodes refuse, and what they remember.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_server::{
     cluster::Document,
@@ -464,4 +464,45 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
         *bans = known;
     }
     refused(&talk, begin, "node b has not told");
+}
+
+/// Begins a renewal of a key whose certificate is not its own, in a partition of this name.
+fn stray(talk: &Talk<'_>, forged: &[u8], (attempt, key): (u8, ObjectId)) -> Fault {
+    let objects = super::double::Objects { public: None, private: Template::new() };
+    let (order, dealers, bans) = (None, BTreeMap::new(), Vec::new());
+    let renewal = super::double::Renewal { order, certificate: forged.to_vec(), dealers, bans, objects };
+    let (id, task) = (CeremonyId([attempt; 32]), Task::Renew(renewal));
+    let begin = Begin { id, key: KeyId(key.0), epoch: Epoch(1), task, parcels: Vec::new() };
+    talk.ask(&Question::Begin(begin)).unwrap_err()
+}
+
+#[test]
+fn what_a_node_asks_in_vain_is_on_record_however_long_and_does_not_fill_the_log() {
+    use strongroom_shared::shares::{Certificate, Claim};
+    let scene = Scene::new();
+    let (key, _share) = scene.key(Kind::Ed25519, SchemeId::Ed25519);
+    let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    let question = Question::Certificate { partition: "trading".into(), key };
+    let Ok(Reply::Certificate(account)) = talk.ask(&question) else { panic!() };
+    let whole: Certificate = minicbor::decode(&account.certificate.unwrap()).unwrap();
+    let mut claim: Claim = minicbor::decode(&whole.claim).unwrap();
+    // So long that a record of it would be longer than one may be.
+    claim.partition = format!("\x1b[2J{}", "x".repeat(100_000));
+    let forged = scene.double.certify(&claim, &[201, 202, 203]);
+    let records = || scene.house.nodes[0].records("RenewShares");
+    // What was refused before does not count any more.
+    scene.house.nodes[0].world.platform.pass(61_000_000);
+    let before = records().len();
+    stray(&talk, &forged, (1, key));
+    let first = records();
+    assert_eq!(first.len(), before + 1);
+    let (name, detail) = (&first[before].partition, &first[before].detail);
+    assert!(name.len() < 5000 && detail.len() < 5000, "{} {}", name.len(), detail.len());
+    assert!(!name.contains('\x1b') && name.contains("xxx") && name.ends_with('…'), "{name}");
+    (2..=70).for_each(|attempt| drop(stray(&talk, &forged, (attempt, key))));
+    assert_eq!(records().len(), before + 60);
+    // A minute later they count again.
+    scene.house.nodes[0].world.platform.pass(61_000_000);
+    stray(&talk, &forged, (71, key));
+    assert_eq!(records().len(), before + 61);
 }

@@ -7,6 +7,7 @@ mod double;
 mod hostile;
 mod inherit;
 mod keys;
+mod leaving;
 mod life;
 mod memory;
 mod orders;
