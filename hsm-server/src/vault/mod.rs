@@ -11,6 +11,7 @@ mod clients;
 mod clock;
 mod cluster;
 mod error;
+mod identity;
 mod keyring;
 mod keys;
 mod login;

@@ -97,6 +97,7 @@ fn every_question_of_an_administrator_is_one_record() {
     world.ask(&vault, &admin, &ListPartitions {}).unwrap();
     world.ask(&vault, &admin, &ListClients {}).unwrap();
     world.ask(&vault, &admin, &ListKeys { partition: partition() }).unwrap();
+    world.ask(&vault, &admin, &ListWaiting { partition: partition() }).unwrap();
     world.ask(&vault, &admin, &ReadPolicy { partition: partition() }).unwrap();
     world.ask(&vault, &admin, &ReadStatus {}).unwrap();
     world.ask(&vault, &admin, &ReadCluster {}).unwrap();
@@ -112,6 +113,7 @@ fn every_question_of_an_administrator_is_one_record() {
         ("ListPartitions", ""),
         ("ListClients", ""),
         ("ListKeys", "trading"),
+        ("ListWaiting", "trading"),
         ("ReadPolicy", "trading"),
         ("ReadStatus", ""),
         ("ReadCluster", ""),

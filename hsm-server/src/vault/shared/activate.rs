@@ -27,7 +27,8 @@ use super::{
     },
     certificate::{Certified, sha256},
     import::Whole,
-    keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord, erase_active},
+    kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
+    keys::{SharedKey, erase_active},
     proof::{self, Proof},
     words::{Account, Warrant},
 };

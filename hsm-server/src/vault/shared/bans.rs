@@ -17,10 +17,7 @@ use strongroom_shared::{fault::FaultCode, wire::CallId};
 
 use super::{
     super::{
-        Context, Error, Vault,
-        cluster::{Identity, View},
-        partition::Partition,
-        record::Change,
+        Context, Error, Vault, cluster::View, identity::Identity, partition::Partition, record::Change,
         records::encode,
     },
     ceremonies::Going,

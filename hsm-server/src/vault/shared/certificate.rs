@@ -15,7 +15,7 @@ use strongroom_shared::{
 use super::{
     super::{
         Error,
-        cluster::Identity,
+        identity::Identity,
         records::{decode, encode},
     },
     keys::SharedKey,

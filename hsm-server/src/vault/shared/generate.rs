@@ -31,7 +31,8 @@ use super::{
     draft::Draft,
     meant,
     plan::Plan,
-    relay::{Lead, Relay, Trouble},
+    relay::{Lead, Relay},
+    setback::Trouble,
     words::{Begin, End, Task, Warrant},
 };
 use crate::{

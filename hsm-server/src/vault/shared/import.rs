@@ -23,13 +23,15 @@ use super::{
     },
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::sha256,
-    consent::{SPAN, check_given, committee_of, own_object},
+    consent::{SPAN, check_given, own_object},
     draft::Draft,
     generate::{ACTIVATION, GENERATION, gathered},
+    moves::committee_of,
     party::{About, digits, forbidden, names, refusal},
     plan::{Plan, likeness},
-    relay::{Lead, Relay, Trouble},
+    relay::{Lead, Relay},
     renew::{Renewed, Subject},
+    setback::Trouble,
     words::{Begin, Import, Objects, Task, Warrant},
 };
 use crate::{

@@ -28,7 +28,7 @@ use super::{
         records::{ObjectRecord, decode},
     },
     children::ChildRecord,
-    derive::{Claim, values_of},
+    descendant::{Claim, values_of},
     party::forbidden,
     plan::likeness,
 };

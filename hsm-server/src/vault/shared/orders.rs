@@ -9,10 +9,7 @@ use std::{
 use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
 use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::{Identity, View},
-    },
+    super::{Context, Error, Vault, cluster::View, identity::Identity},
     abandon::new_here,
     certificate::sha256,
     consent::least,
@@ -91,7 +88,7 @@ impl<P: Platform> Vault<P> {
         self.cluster.orders.prune(|order| {
             let partition = self.partition_named(&order.partition);
             let present = partition.is_some_and(|partition| match partition.shared.key(order.key) {
-                Some(shared) => shared.epoch().0 == order.epoch,
+                Some(shared) => order.act != OrderedAct::Abandon && shared.epoch().0 == order.epoch,
                 None if order.act == OrderedAct::Abandon => {
                     matches!(partition.shared.new_key(order.key), Ok(Some(_)))
                 }

@@ -15,7 +15,7 @@ use super::{
     super::{Context, Error, Vault, record::Change, records::encode},
     certificate::{self, sha256},
     draft::Draft,
-    keys::PendingRecord,
+    kept::PendingRecord,
     party::{About, forbidden},
     words::End,
 };

@@ -27,7 +27,8 @@ use super::{
     keys::SharedKey,
     lookafter::PATIENCE,
     party::{About, digits, forbidden, names, refusal},
-    relay::{Lead, Relay, Trouble},
+    relay::{Lead, Relay},
+    setback::Trouble,
     words::{Begin, Task},
 };
 use crate::{

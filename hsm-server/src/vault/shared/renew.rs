@@ -18,11 +18,13 @@ use super::{
     },
     activate::reached,
     certificate::Certified,
-    consent::{Move, SPAN, own_object},
+    consent::{SPAN, own_object},
     generate::{ACTIVATION, GENERATION, ROUND, gathered},
     keys::SharedKey,
     lookafter::{PATIENCE, peer},
-    relay::{Lead, Relay, Trouble},
+    moves::Move,
+    relay::{Lead, Relay},
+    setback::Trouble,
     words::{Account, Begin, Objects, Renewal, Task, Warrant},
 };
 use crate::{

@@ -19,7 +19,8 @@ use super::{
     children::SigningKey,
     keys::SharedKey,
     lookafter::peer,
-    relay::{Lead, Relay, Setback, Trouble},
+    relay::{Lead, Relay},
+    setback::{Setback, Trouble},
     words::{Begin, Task, Warrant},
 };
 use crate::{

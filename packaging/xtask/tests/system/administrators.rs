@@ -62,13 +62,17 @@ fn identity(records: &[Record]) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&node.identity.0).unwrap()
 }
 
+/// The store of a node that does not run, and what is in it.
+pub fn open(node: &Server) -> (SealedStore<Sqlite>, Vec<Record>) {
+    let random: store::Random = Box::new(|bytes| aws_lc_rs::rand::fill(bytes).unwrap());
+    let root = root_key::read(&node.state().join("root.key")).unwrap();
+    SealedStore::open(Sqlite::open(&node.state().join("store.db")).unwrap(), root, random).unwrap()
+}
+
 /// Has a node that does not run have said that it must not sign with the other one any more, as if it had found a
 /// message of the other wrong.
 fn ban(node: &Server, other: [u8; 32]) {
-    let random = || -> store::Random { Box::new(|bytes| aws_lc_rs::rand::fill(bytes).unwrap()) };
-    let root = root_key::read(&node.state().join("root.key")).unwrap();
-    let kept = Sqlite::open(&node.state().join("store.db")).unwrap();
-    let (store, records) = SealedStore::open(kept, root, random()).unwrap();
+    let (store, records) = open(node);
     let (partition, key, share) = records
         .iter()
         .find_map(|(path, bytes)| match path {

@@ -7,6 +7,7 @@
 // What a test saw is worth reading when it fails.
 #![allow(clippy::print_stdout)]
 
+mod abandoned;
 mod administrators;
 mod chaos;
 mod ecdsa;
