@@ -126,10 +126,18 @@ pub struct Going {
 
 /// The state of a ceremony.
 pub enum Work {
-    /// A signature, and the shares that sign: those of its key, or of the master that it descends from.
-    Signing(Ceremony<Held>, Arc<SharedKey>),
+    /// A signature, the shares that sign: those of its key, or of the master that it descends from; and what for.
+    Signing(Ceremony<Held>, Arc<SharedKey>, Purpose),
     /// New shares, and what becomes of them.
     Making(Ceremony<Outcome>, Box<Plan>),
+}
+
+/// What a signature is for.
+pub enum Purpose {
+    /// An application has a message signed.
+    Message,
+    /// The shares show that they sign: the text of the proof.
+    Proof(Vec<u8>),
 }
 
 /// Every ceremony that this node takes part in, and what it remembers of those before.

@@ -27,7 +27,7 @@ use super::{
         sign::{Charge, Wish},
     },
     bans::SignedBan,
-    ceremonies::{Coordinator, Going, Kind, Work},
+    ceremonies::{Coordinator, Going, Kind, Purpose, Work},
     certificate::key_id,
     children::SigningKey,
     consent::Renewing,
@@ -35,6 +35,7 @@ use super::{
     generate::FIRST,
     keys::SharedKey,
     meant,
+    proof::is_reserved,
     words::{Begin, End, Parcel, Progress, Task, Verdict, Warrant},
 };
 use crate::{
@@ -205,6 +206,9 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         context.mechanism = Some(mechanism);
         mandate.check_seen(&object)?;
+        if is_reserved(&input) {
+            return Err(forbidden("what begins like a proof of shares is signed for no application"));
+        }
         let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
         let charge = if turn.charged { Charge::Done } else { Charge::Now };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
@@ -270,7 +274,8 @@ impl<P: Platform> Vault<P> {
             let (about, input) = self.allow(context, mandate, shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
             let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
-            Ok((about, Work::Signing(ceremony, Arc::clone(&shared.family)), outgoing))
+            let work = Work::Signing(ceremony, Arc::clone(&shared.family), Purpose::Message);
+            Ok((about, work, outgoing))
         })
     }
 
@@ -342,15 +347,15 @@ impl<P: Platform> Vault<P> {
         let outgoing = match going.work.take() {
             // It has ended, and hands out the rest.
             None => Vec::new(),
-            Some(Work::Signing(ceremony, family)) => match ceremony.step(incoming) {
+            Some(Work::Signing(ceremony, family, purpose)) => match ceremony.step(incoming) {
                 Step::Continue(ceremony, outgoing) => {
-                    going.work = Some(Work::Signing(ceremony, family));
+                    going.work = Some(Work::Signing(ceremony, family, purpose));
                     outgoing
                 }
                 Step::Done(held, mut outgoing) => {
                     // The record of the signature, before its last part is given away.
                     self.log.commit(self.log.last()?)?;
-                    going.end = Some(End::Signed);
+                    going.end = Some(self.end_of_signing(&purpose)?);
                     outgoing.push(held.release());
                     outgoing
                 }
@@ -359,7 +364,7 @@ impl<P: Platform> Vault<P> {
                     Vec::new()
                 }
                 Step::Refused(ceremony, rejected) => {
-                    going.work = Some(Work::Signing(ceremony, family));
+                    going.work = Some(Work::Signing(ceremony, family, purpose));
                     return Err(Error::caller(FaultCode::Malformed, rejected.to_string()));
                 }
             },

@@ -9,6 +9,7 @@ mod keys;
 mod life;
 mod memory;
 mod orders;
+mod proofs;
 mod renewals;
 mod signers;
 mod signing;
