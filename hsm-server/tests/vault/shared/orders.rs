@@ -172,11 +172,24 @@ fn a_key_of_one_bad_node_takes_the_place_of_no_other() {
     };
     let renamed = scene.double.certify(&claim, &[own, second, 80]);
     let twice = scene.double.certify(&claim, &[own, own, second]);
+    let fewer = scene.double.certify(&claim, &[own, second]);
+    let many = scene.double.certify(&claim, &(0..=255).collect::<Vec<_>>());
+    let unsigned = Double::respell(
+        &scene.certificate,
+        |_| (),
+        |signatures| {
+            let first = signatures[0].clone();
+            signatures.resize(256, first);
+        },
+    );
     for (attempt, certificate, order, hint) in [
         (60, &stolen, &order, "another public key than the certificate of the shares"),
         (61, &stolen, &fooled, "another public key than the share here"),
         (62, &renamed, &order, "the one here is of epoch 0"),
         (63, &twice, &order, "sits at two seats"),
+        (65, &fewer, &order, "names 2 seats and has 2 signatures, for 3 shares"),
+        (66, &many, &order, "names 256 seats and has 256 signatures, for 3 shares"),
+        (67, &unsigned, &order, "names 3 seats and has 256 signatures, for 3 shares"),
     ] {
         for talk in &talks {
             let fault = talk.ask(&Question::Begin(begin(attempt, certificate, order))).expect_err(hint);
