@@ -34,8 +34,10 @@ const PROOFS: u8 = 12;
 /// What a node does about the shares of a key from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Chore {
-    /// It looks whether it is to begin a refresh, or asks the others for the proof of a key's shares.
+    /// It looks whether it is to begin a refresh by the schedule.
     Begin,
+    /// It asks the others for the proof of a key's shares, or looks whether it is to begin one.
+    Former,
     /// It has the shares of a key prove that they sign.
     Prove,
     /// It begins a refresh by the schedule that has not come about.
@@ -56,7 +58,7 @@ impl Chore {
     /// How long a key is let alone afterwards.
     const fn pause(self) -> Time {
         match self {
-            Self::Begin | Self::Wait => 15 * SECOND,
+            Self::Begin | Self::Former | Self::Wait => 15 * SECOND,
             Self::Ask | Self::Prove | Self::Refresh => 600 * SECOND,
             Self::Scheduled | Self::Remind | Self::Tell => HOUR,
         }

@@ -275,7 +275,7 @@ impl<P: Platform> Vault<P> {
         id: ObjectId,
     ) -> Result<(), Error> {
         let now = self.platform.uptime();
-        if !self.cluster.ceremonies.is_turn(Chore::Begin, id, now) {
+        if !self.cluster.ceremonies.is_turn(Chore::Former, id, now) {
             return Ok(());
         }
         let peer = self.own_peer(view)?;

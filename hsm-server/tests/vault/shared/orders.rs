@@ -13,7 +13,10 @@ use strongroom_server::{
 use strongroom_shared::shares::{Certificate, Claim};
 
 use super::{
-    double::{Begin, Content, Double, End, Objects, Parcel, Question, Renewal, Reply, Talk, Task, party},
+    double::{
+        Account, Begin, Content, Double, End, Liar, Objects, Parcel, Question, Renewal, Reply, Talk, Task,
+        party,
+    },
     life::{ANN, BOB, ruled_by_two},
     *,
 };
@@ -310,6 +313,35 @@ fn whoever_spoils_a_refresh_is_named_and_the_shares_are_as_they_were() {
     assert_eq!(scene.house.epoch(0, scene.key), 0);
     scene.house.beat();
     scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
+}
+
+#[test]
+fn a_bad_node_that_takes_part_in_no_proof_does_not_stop_the_schedule_and_is_named() {
+    let mut scene = Scene::new();
+    for at in 0..2 {
+        scene.house.nodes[at].world.refresh_hours.store(24, Ordering::Relaxed);
+        scene.house.restart(at);
+    }
+    let begin = scene.begin(1, signed(&scene.order(), &[ANN]));
+    let talks = scene.talks();
+    scene.double.refresh(&talks, &scene.share, &begin);
+    drop(talks);
+    let Scene { house, double, document, key, .. } = scene;
+    assert!(house.keeps_former(0, key), "the bad node has not had them proved");
+    let (certificate, order) = (None, None);
+    let account = Account { certificate, order, proofs: Vec::new(), highest: None, bans: Vec::new() };
+    let liar = Liar::sit(double, document, &house, account);
+    house.nodes.iter().for_each(|node| node.world.platform.pass(31 * 3_600_000_000));
+    house.beat();
+    let asked = liar.asked.lock().unwrap();
+    assert!(asked.iter().any(|task| matches!(task, Task::Prove { .. })), "{asked:?}");
+    assert!(asked.iter().any(|task| matches!(task, Task::Renew(_))), "{asked:?}");
+    let records = house.nodes[0].records("RenewShares");
+    let named = |record: &&AuditRecord| record.detail.contains("node z: it refused");
+    let of_refresh =
+        |record: &&AuditRecord| record.detail.contains("every node that is to hold a share takes");
+    assert!(records.iter().filter(named).any(|record| of_refresh(&record)), "{records:?}");
+    assert!(house.keeps_former(0, key));
 }
 
 #[test]
