@@ -59,7 +59,7 @@ use crate::check::{Check, all};
 use crate::checks::lifetimes;
 use crate::checks::network::certificates::Probe;
 use crate::interrupt::Interrupt;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, rounded_up};
 use crate::marks::Tag;
 use crate::options::{Network, Options, Task};
 use crate::proxy::{Proxy, desk};
@@ -146,7 +146,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     let earlier = match verdict.and_then(|earlier| is_behind.map(|()| earlier)) {
         Ok(earlier) => earlier,
         Err(why) => {
-            manifest.seconds = runner.began.elapsed().as_secs();
+            manifest.seconds = rounded_up(runner.began.elapsed(), Duration::from_secs(1));
             let results = Results::of_none(why.clone(), answers);
             let document = Document::new(manifest, survey, &results, Vec::new());
             return match write_reports(options, &document, key.as_ref()) {
@@ -156,7 +156,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
         }
     };
     let mut results = runner.run(chosen, end)?;
-    manifest.seconds = runner.began.elapsed().as_secs();
+    manifest.seconds = rounded_up(runner.began.elapsed(), Duration::from_secs(1));
     let mut rows: Vec<Row> = results.reports.iter().map(|report| Row::of(report, survey.slot)).collect();
     let idle_waivers = waivers::apply(&waivers, &manifest::today(), &mut rows);
     let figures =

@@ -2,7 +2,7 @@
 //! key of the user's it is signed, so that a reader knows who says so.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -34,7 +34,7 @@ pub struct Manifest {
     pub seed: u64,
     /// When it began, in UTC.
     pub began: String,
-    /// How long it took.
+    /// How long it took, rounded up.
     pub seconds: u64,
 }
 
@@ -55,6 +55,11 @@ impl Manifest {
             seconds: 0,
         })
     }
+}
+
+/// The whole units of so much time that began in it: what took place took some.
+pub fn rounded_up(time: Duration, unit: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(u64::MAX)
 }
 
 /// The file that is signed.
@@ -134,7 +139,15 @@ pub fn today() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn what_took_some_time_did_not_take_none() {
+        let second = Duration::from_secs(1);
+        let times = [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)];
+        assert!(
+            times.into_iter().all(|(nanos, told)| rounded_up(Duration::from_nanos(nanos), second) == told)
+        );
+    }
 
     #[test]
     fn a_moment_is_told_in_utc() {

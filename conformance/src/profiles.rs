@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Outcome};
 use crate::profiles::transcripts::{AUTH_M_1, BL_M_1, CERT_M_1, EXT_M_1, Transcript};
 use crate::raw::Function::{self, *};
-use crate::report::Row;
+use crate::report::{Row, counted};
 
 /// Something that a profile asks for.
 #[derive(Clone, Copy)]
@@ -248,7 +248,7 @@ pub enum Standing {
     Met,
     /// Something speaks against it.
     NotMet,
-    /// Nothing does, but not every requirement was checked.
+    /// Nothing does, but not every requirement was checked; or none was.
     #[default]
     Unknown,
 }
@@ -292,7 +292,10 @@ impl Profile {
             }
         }
         let failed: Vec<String> = mine().filter(|row| row.is_finding()).map(|row| row.id.clone()).collect();
+        let was_looked_at = met > 0 || !missing.is_empty();
         let standing = match (missing.is_empty() && failed.is_empty(), unchecked.is_empty()) {
+            // Of a run without its requirements, findings of the chapters say nothing about a profile.
+            _ if !was_looked_at => Standing::Unknown,
             (true, true) => Standing::Met,
             (true, false) => Standing::Unknown,
             (false, _) => Standing::NotMet,
@@ -322,12 +325,12 @@ impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let checks = |ids: &[String]| match ids.len() {
             0 => String::new(),
-            count => format!("{count} findings in checks about it"),
+            count => format!("{} in checks about it", counted(count, "finding")),
         };
         match self.standing {
             Standing::Met => write!(f, "met: all {} requirements", self.met),
             Standing::Unknown => {
-                write!(f, "not known: {} requirements were not checked", self.unchecked.len())
+                write!(f, "not known: {} not checked", counted(self.unchecked.len(), "requirement"))
             }
             Standing::NotMet => {
                 let reasons = [self.missing.join(", "), checks(&self.failed)];

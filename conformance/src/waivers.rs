@@ -13,6 +13,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use time::{Date, Month};
+use toml::{Spanned, Value};
 
 use crate::check::{Outcome, all};
 use crate::files;
@@ -27,7 +28,7 @@ const LONGEST: u64 = 1 << 20;
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    waiver: Vec<Waiver>,
+    waiver: Vec<Spanned<Value>>,
 }
 
 /// An accepted failure.
@@ -45,30 +46,59 @@ pub struct Waiver {
 /// The waivers of a file.
 ///
 /// # Errors
-/// A sentence, when the file cannot be read or names what does not exist.
+/// A sentence with the line and the waiver, when the file cannot be read or names what does not exist.
 pub fn read(file: &Path) -> Result<Vec<Waiver>, String> {
     let text = files::read(file, LONGEST)?;
     let text = std::str::from_utf8(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    let waivers: File = toml::from_str(text).map_err(|error| format!("{}: {error}", file.display()))?;
-    for waiver in &waivers.waiver {
-        let wrong = |what: &str| Err(format!("{}: waiver of {:?}: {what}", file.display(), waiver.check));
-        if !all().any(|check| waiver.names(&check.id)) {
-            return wrong("there is no such check; --list shows them all");
-        }
-        if waivers.waiver.iter().filter(|other| other.check == waiver.check).count() > 1 {
-            return wrong("it stands twice in the file");
-        }
-        if waiver.reason.trim().is_empty() {
-            return wrong("no reason is given");
-        }
-        if !is_date(&waiver.expires) {
-            return wrong("`expires` is no date of the form YYYY-MM-DD");
-        }
+    parse(text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn parse(text: &str) -> Result<Vec<Waiver>, String> {
+    let line = |place: usize| 1 + text.bytes().take(place).filter(|byte| *byte == b'\n').count();
+    let file: File = toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| format!("line {}: ", line(span.start)));
+        line.unwrap_or_default() + error.message()
+    })?;
+    let mut waivers: Vec<Waiver> = Vec::new();
+    for (place, told) in file.waiver.into_iter().enumerate() {
+        let line = line(told.span().start);
+        let value = told.into_inner();
+        let name = match value.get("check").and_then(Value::as_str) {
+            Some(check) => format!("waiver of {check:?}"),
+            None => format!("waiver number {}", place + 1),
+        };
+        let waiver = value.try_into().map_err(|error| in_one_line(&error)).and_then(|waiver: Waiver| {
+            waiver.refuse_nonsense(&waivers)?;
+            Ok(waiver)
+        });
+        waivers.push(waiver.map_err(|why| format!("line {line}, {name}: {why}"))?);
     }
-    Ok(waivers.waiver)
+    Ok(waivers)
+}
+
+fn in_one_line(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    text.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 impl Waiver {
+    /// Sees that it waives something that there is, once, until a day, and for a reason.
+    fn refuse_nonsense(&self, others: &[Self]) -> Result<(), &'static str> {
+        if !all().any(|check| self.names(&check.id)) {
+            return Err("there is no such check; --list shows them all");
+        }
+        if others.iter().any(|other| other.check == self.check) {
+            return Err("it stands twice in the file");
+        }
+        if self.reason.trim().is_empty() {
+            return Err("no reason is given");
+        }
+        if !is_date(&self.expires) {
+            return Err("`expires` is no date of the form YYYY-MM-DD");
+        }
+        Ok(())
+    }
+
     /// Whether a check is meant.
     fn names(&self, id: &str) -> bool {
         let Some((start, rest)) = self.check.split_once('*') else { return self.check == id };
@@ -138,6 +168,28 @@ fn expired(waiver: &Waiver) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_waiver_is_told_with_its_line_and_name() {
+        let good = "[[waiver]]\ncheck = \"digest.sha1\"\nreason = \"r\"\nexpires = \"2999-01-01\"\n";
+        assert!(parse(good).is_ok_and(|waivers| waivers.len() == 1));
+        for (bad, expected) in [
+            (
+                "[[waiver]]\ncheck = \"digest.sha256\"\nreason = \"r\"\n",
+                "line 5, waiver of \"digest.sha256\": missing field `expires`",
+            ),
+            (
+                "[[waiver]]\ncheck = \"digest.sha256\"\nreason = 5\nexpires = \"\"",
+                "line 5, waiver of \"digest.sha256\": invalid type: integer `5`, expected a string, in `reason`",
+            ),
+            ("[[waiver]]\nchecks = \"digest.sha256\"\n", "line 5, waiver number 2: unknown field `checks`"),
+            (good, "line 5, waiver of \"digest.sha1\": it stands twice"),
+            ("[[waiver]]\ncheck = \"none\nreason = \"\"", "line 6: "),
+        ] {
+            let told = parse(&(good.to_owned() + bad)).err().unwrap_or_default();
+            assert!(told.starts_with(expected) && told.lines().count() == 1, "{told}");
+        }
+    }
 
     #[test]
     fn dates_are_dates() {

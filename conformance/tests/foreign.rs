@@ -1,6 +1,6 @@
 //! The suite against modules of two other kinds: NSS softokn, which has slots and an initialisation of its own, and
 //! p11-kit-trust, which has no PIN and cannot be written to. Their findings are those of the tables in
-//! `conformance/README.md`, exactly. Needs both modules and certutil (`cargo xtask test` installs them).
+//! `conformance/FINDINGS.md`, exactly. Needs both modules and certutil (`cargo xtask test` installs them).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const README: &str = include_str!("../README.md");
+const FINDINGS: &str = include_str!("../FINDINGS.md");
 
 /// What the scheduler decides.
 const RACES: &str = "threads.";
@@ -24,10 +24,11 @@ fn library(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not installed (packages libnss3, p11-kit-modules)"))
 }
 
-/// The findings that the README's table of a module explains.
+/// The findings that the table of a module explains.
 fn explained(heading: &str) -> BTreeSet<String> {
-    let (_, section) = README.split_once(heading).unwrap_or_else(|| panic!("the README has no {heading:?}"));
-    let section = section.split("\n### ").next().unwrap();
+    let (_, section) =
+        FINDINGS.split_once(heading).unwrap_or_else(|| panic!("FINDINGS.md has no {heading:?}"));
+    let section = section.split("\n## ").next().unwrap();
     let first_cell = |line: &str| line.split('|').nth(1).unwrap_or_default().to_owned();
     let cells: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).map(first_cell).collect();
     let ids = cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).flat_map(expanded);
@@ -78,7 +79,7 @@ fn compare(heading: &str, module: &Path, options: &[&str]) -> Value {
     let lost: Vec<_> = known.difference(&failed).collect();
     assert!(
         alarms.is_empty() && lost.is_empty(),
-        "conformance/README.md, {heading}: lost findings {lost:?}, findings that nobody judged:{alarms}"
+        "conformance/FINDINGS.md, {heading}: lost findings {lost:?}, findings that nobody judged:{alarms}"
     );
     report
 }
@@ -101,14 +102,14 @@ fn nss_softokn() {
     let string = format!("configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", path(""));
     let options =
         ["--init-string", &string, "--token-label", "NSS Certificate DB", "--pin-file", &path("pin")];
-    let report = compare("### NSS softokn", &library("libsoftokn3.so"), &options);
+    let report = compare("## NSS softokn", &library("libsoftokn3.so"), &options);
     assert!(passed(&report, "profiles.authentication-token-AUTH-M-1-32"), "it signs with an RSA key");
     assert!(passed(&report, "login.right"), "the string and the PIN are taken");
 }
 
 #[test]
 fn p11_kit_trust() {
-    let report = compare("### p11-kit-trust", &library("pkcs11/p11-kit-trust.so"), &[]);
+    let report = compare("## p11-kit-trust", &library("pkcs11/p11-kit-trust.so"), &[]);
     assert!(
         passed(&report, "profiles.public-certificates-CERT-M-1-32"),
         "it shows certificates to everybody"

@@ -53,6 +53,7 @@ fn every_report_tells_the_same() {
         "{junit}"
     );
     assert_eq!(junit.matches("<testcase ").count(), 4);
+    assert!(!junit.contains("time=\"0\"") && !junit.contains("time=\"0.000\""), "{junit}");
 
     let sarif = read(&token.path("sarif"));
     let run = &sarif["runs"][0];
@@ -68,6 +69,9 @@ fn every_report_tells_the_same() {
         assert!(!page.contains(outside), "the page loads nothing: {outside}");
     }
     assert!(page.contains("id=\"login.logout-first\"") && page.contains("C_Logout(session"));
+    let closed = "<span class=\"seen\">expected: CKR_USER_NOT_LOGGED_IN</span>\
+                  <span class=\"seen\">seen: C_Logout: CKR_OK</span></summary>";
+    assert!(page.contains(closed), "a finding that is not open says both");
     for table in ["One thread", "Scaling over threads", "Search for one object"] {
         assert!(page.contains(table), "{table}");
     }
@@ -86,6 +90,38 @@ fn every_report_tells_the_same() {
     };
     assert_eq!(manifest["sha256"], sha256(module()));
     assert_eq!(manifest["report_sha256"], sha256(&token.path("json")));
+}
+
+/// A run of other checks says nothing of profiles; one of their requirements says which they are.
+#[test]
+fn a_profile_is_told_where_its_requirements_were_checked() {
+    let token = Token::new();
+    let told = |group: &str| {
+        let (json, html) = (token.path("report.json"), token.path("report.html"));
+        let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+        let run =
+            token.check(&[&["--check", "objects.create-odd-bool", "--check", group], &files[..]].concat());
+        assert_eq!(run.status.code(), Some(1));
+        let page = fs::read_to_string(html).unwrap();
+        let (_, section) = page.split_once("<section id=\"profiles\">").unwrap();
+        let section = section.split_once("</section>").unwrap().0.to_owned();
+        (
+            String::from_utf8_lossy(&run.stdout).into_owned(),
+            section,
+            read(&json)["profiles"][0]["standing"].clone(),
+        )
+    };
+    let (text, section, standing) = told("digest.sha256");
+    assert!(!text.contains("PROFILE") && !section.contains("chip"), "{text}{section}");
+    assert!(section.contains("No requirement of a profile was among the checks"), "{section}");
+    assert_eq!(standing, "unknown", "a finding elsewhere is not one of the profile");
+    let (text, section, standing) = told("profiles.baseline-C_GetInterface");
+    assert!(
+        text.contains("PROFILE CKP_BASELINE_PROVIDER") && section.contains("C_GetInterface"),
+        "{text}{section}"
+    );
+    assert!(!section.contains("CKP_EXTENDED_PROVIDER"), "{section}");
+    assert_eq!(standing, "not-met", "SoftHSM 2.6.1 has no C_GetInterface");
 }
 
 /// What is measured decides nothing: the check passes, and each report has the figures.

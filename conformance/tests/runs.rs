@@ -1,5 +1,4 @@
-//! How a run goes: what is told before any check, what modules that hang, die, talk or start others do to it, and what it
-//! leaves out and behind.
+//! How a run goes: what is refused before any check, what ends it early, and what it leaves out and behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -7,13 +6,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{LABEL, PIN, Token, files, module, read, stub};
+use support::{LABEL, PIN, Token, files, is_incomplete, module, read, run_stub, run_stub_in, stub};
 
 /// The label of what the suite makes.
 const OURS: &str = "p11-conformance: to be destroyed";
@@ -46,97 +45,6 @@ fn only_what_the_suite_left_is_destroyed_and_only_if_it_may() {
         "{text}"
     );
     assert_eq!(token.objects().len(), 3, "what a run that died left behind, and nothing else");
-}
-
-fn run_stub(flaw: &str, options: &[&str]) -> Output {
-    run_stub_with(flaw, options, 2)
-}
-
-fn run_stub_with(flaw: &str, options: &[&str], files: usize) -> Output {
-    run_stub_in(tempfile::tempdir().unwrap().path(), flaw, options, files)
-}
-
-/// Runs the suite on a flawed module in a folder, in which so many files are in the end.
-fn run_stub_in(folder: &Path, flaw: &str, options: &[&str], files: usize) -> Output {
-    fs::write(folder.join("pin"), if flaw == "PROTECTED" { "" } else { PIN }).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
-        .args(["--module", stub(folder, flaw).to_str().unwrap()])
-        .args(["--pin-file", folder.join("pin").to_str().unwrap()])
-        .args(options)
-        .env("TMPDIR", folder)
-        .env_remove("P11_CONFORMANCE_SO_PIN")
-        .output()
-        .inspect(|_| {
-            let left = fs::read_dir(folder).unwrap().count();
-            assert_eq!(
-                left, files,
-                "the suite leaves no file behind but the module, the PIN and what the test asks for"
-            );
-        })
-        .unwrap()
-}
-
-#[test]
-fn a_module_that_cannot_be_checked_is_told_before_any_check() {
-    for (flaw, why) in [
-        ("CRASH", "in C_Initialize: SIGABRT: the process was aborted; its last words: no configuration"),
-        ("LOCKED", "the token says that the user PIN is locked"),
-        ("FINAL", "one try of the user PIN is left"),
-        ("FULL", "the token is full (C_CreateObject: CKR_DEVICE_MEMORY)"),
-        ("BROKEN", "the token takes no object (C_CreateObject: CKR_GENERAL_ERROR)"),
-        ("COUNTS", "C_GetSlotList: 1099511627776 entries"),
-        ("NOLIST", "C_GetFunctionList answers CKR_OK and gives a null list"),
-        ("FORGETFUL", "says CKR_OK to a new object and does not have it"),
-    ] {
-        let run = run_stub(flaw, &["--check", "random.exact", "--check", "general.info"]);
-        let error = String::from_utf8_lossy(&run.stderr);
-        assert_eq!(run.status.code(), Some(2), "{flaw}: {error}");
-        assert!(run.stdout.is_empty() && error.contains(why), "{flaw}: {error}");
-    }
-    let run = run_stub("FULL", &["--check", "general.info", "--read-only"]);
-    assert_eq!(run.status.code(), Some(0), "a full token can be read");
-}
-
-/// What stops the run before its first check stands in every report, with what the module had said until then.
-#[test]
-fn a_run_that_stops_before_any_check_writes_its_reports() {
-    for (flaw, why, functions) in [
-        ("DIES_AT_LOGOUT", "the module failed at once, in C_Logout: SIGABRT", 68),
-        ("CRASH", "the module failed at once, in C_Initialize: SIGABRT", 0),
-        ("LOCKED", "the token says that the user PIN is locked", 68),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let names = ["json", "html", "junit", "sarif", "manifest"];
-        let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
-        let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
-        let options: Vec<&str> = ["--check", "general.info"].into_iter().chain(named).collect();
-        let run = run_stub_in(folder.path(), flaw, &options, 2 + names.len());
-        let error = String::from_utf8_lossy(&run.stderr);
-        assert_eq!(run.status.code(), Some(2), "{flaw}: {error}");
-        assert!(run.stdout.is_empty() && error.contains(why), "{flaw}: {error}");
-        let report = read(&folder.path().join("json"));
-        assert!(report["incomplete"].as_str().unwrap().contains(why), "{flaw}: {report}");
-        assert_eq!(report["checks"], Value::Array(Vec::new()));
-        assert_eq!(report["survey"]["functions"].as_array().unwrap().len(), functions, "{flaw}");
-        for name in ["html", "junit", "sarif"] {
-            let text = fs::read_to_string(folder.path().join(name)).unwrap();
-            assert!(text.contains(why), "{flaw}: {name}: {text}");
-        }
-        assert_eq!(read(&folder.path().join("manifest"))["verdict"], "incomplete");
-    }
-    // The end of the first look stops nothing: it is a finding.
-    let run = run_stub("DIES_AT_FINALIZE", &["--check", "slots.token-info"]);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("FAIL general.clean-end") && text.contains("1 passed, 1 failed"), "{text}");
-}
-
-#[test]
-fn a_pin_that_is_refused_on_the_way_is_not_tried_again() {
-    let run = run_stub("FORGETS", &["--group", "keys"]);
-    let error = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{error}");
-    assert!(error.contains("not accepted any more"), "{error}");
 }
 
 #[test]
@@ -207,18 +115,6 @@ fn no_report_takes_the_place_of_another_file() {
     assert!(!token.path("new").exists());
 }
 
-/// The checks pass, and the processes that made them die in the module's destructor: that is one finding, once.
-#[test]
-fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
-    let checks = ["general.clean-end", "general.info", "slots.token-info"];
-    let named: Vec<_> = checks.iter().flat_map(|id| ["--check", id]).collect();
-    let run = run_stub("DIES_LAST", &named);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}");
-    assert!(text.contains("FAIL general.clean-end  (5.4.2 C_Finalize) high"), "{text}");
-    assert!(text.contains("2 passed, 1 failed"), "{text}");
-}
-
 /// A token of certificates, say: no PIN, nothing to write.
 #[test]
 fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
@@ -228,17 +124,6 @@ fn a_token_without_pin_that_is_write_protected_is_checked_as_far_as_it_goes() {
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(text.contains("NOT MADE 1 check: the write-protected token makes no objects"), "{text}");
     assert!(text.contains("1 passed, 0 failed, 1 not made, 2 not offered"), "{text}");
-}
-
-#[test]
-fn memory_is_bounded() {
-    let run = run_stub("HOG", &["--check", "general.info"]);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}");
-    assert!(text.contains("the process grew by 70"), "{text}");
-    let run = run_stub("HOG", &["--check", "general.info", "--memory", "300"]);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(0), "an allocation that fails is the module's to handle: {text}");
 }
 
 /// A client written with a crate has its calls on record too, and a program of its own.
@@ -290,67 +175,6 @@ fn an_ordinary_clients_calls_are_told_and_its_pin_is_not() {
     }
 }
 
-/// A run that cannot go on says so in every report, and everything else that it knows.
-fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
-    let error = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{error}");
-    assert!(error.contains("the run is incomplete: ") && error.contains(why), "{error}");
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("INCOMPLETE ") && text.contains(": incomplete: "), "{text}");
-    let report = read(json);
-    assert!(report["incomplete"].as_str().unwrap().contains(why), "{}", report["incomplete"]);
-    report
-}
-
-#[test]
-fn a_module_that_hangs_for_ever_or_loses_its_token_ends_the_run_and_not_the_report() {
-    let checks = ["general.info", "slots.token-info", "slots.token-limits", "sessions.info-public"];
-    for (flaw, why, failed) in [
-        (
-            "HANGS",
-            "the module does not start any more, or does not show the token: no answer within 3 s: \
-             C_Initialize did not return",
-            1,
-        ),
-        ("VANISHES", "shows no initialised token", 0),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let json = folder.path().join("report.json");
-        let named = checks.iter().flat_map(|id| ["--check", id]);
-        let options: Vec<&str> = named.chain(["--timeout", "1", "--json", json.to_str().unwrap()]).collect();
-        let run = run_stub_in(folder.path(), flaw, &options, 5);
-        let report = is_incomplete(&run, &json, why);
-        let made = report["checks"].as_array().unwrap().len();
-        assert!((1..checks.len()).contains(&made), "{flaw}: {made}");
-        assert_eq!(report["tally"]["failed"], failed, "{flaw}");
-        assert!(report["incomplete"].as_str().unwrap().contains("may be left on the token"), "{flaw}");
-    }
-}
-
-/// Where the suite looks before the checks, where a check ends and where the token is cleared: a call that does not return is
-/// named, the process is killed, and the run goes on.
-#[test]
-fn a_hang_costs_no_more_than_the_limit_wherever_it_is() {
-    let began = Instant::now();
-    let options = ["--check", "general.info", "--check", "slots.token-info", "--timeout", "1"];
-    let run = run_stub("NEVER_FINALIZED", &options);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
-    let hang = "seen:     no answer within 1 s: C_Finalize did not return";
-    assert!(text.contains("FAIL general.clean-end") && text.contains(hang), "{text}");
-    assert!(
-        text.contains("1 passed, 2 failed"),
-        "the check that finalises has the blame, and no other: {text}"
-    );
-    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
-
-    let run = run_stub("NEVER_LOADED", &options);
-    let error = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{error}");
-    assert!(error.contains("while it was loaded: no answer within 3 s"), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
-}
-
 /// Ctrl-C as soon as checks are made, on a token with an object that an earlier run left.
 #[test]
 fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
@@ -386,88 +210,6 @@ fn an_interrupted_run_clears_the_token_and_writes_its_reports() {
     let sarif = read(&token.path("sarif"));
     assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], false);
     assert_eq!(read(&token.path("manifest"))["verdict"], "incomplete");
-}
-
-/// A module that ends the process with the code of a library that cannot be loaded, once the suite has looked.
-#[test]
-fn a_module_that_ends_the_process_is_a_finding_of_the_check() {
-    let run = run_stub_with("LEAVES", &["--check", "general.info", "--check", "general.finalize-twice"], 3);
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("seen:     the process was ended (exit status: 2)"), "{text}");
-}
-
-/// Neither what a module says without end nor a PIN in it comes into a report, nor into memory.
-#[test]
-fn what_a_module_says_is_cut_and_shows_no_pin() {
-    let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("report.json");
-    let options = ["--check", "general.info", "--json", json.to_str().unwrap()];
-    let run = run_stub_in(folder.path(), "TALKS", &options, 4);
-    let text = fs::read_to_string(json).unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("its last words: (not shown: the user PIN is in them)"), "{text}");
-    assert!(text.len() < 1 << 20 && !text.to_lowercase().contains("313233342d75736572"), "{}", text.len());
-}
-
-/// A module that puts the PIN into what it says of itself, of the token and of why it refuses, in every form.
-#[test]
-fn no_report_shows_a_pin_that_the_module_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let names = ["json", "html", "junit", "sarif", "manifest"];
-    let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
-    let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
-    let options: Vec<&str> =
-        ["--check", "general.info", "--check", "slots.token-info"].into_iter().chain(named).collect();
-    let run = run_stub_in(folder.path(), "TELLS_PIN", &options, 2 + names.len());
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
-    let json = folder.path().join("json");
-    let compared = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
-        .args(["compare".as_ref(), json.as_os_str(), json.as_os_str()])
-        .output()
-        .unwrap();
-    let other = run_stub("TELLS_PIN", &["--token-label", "other"]);
-    assert!(
-        String::from_utf8_lossy(&other.stderr).contains("(not shown: the user PIN is in it)"),
-        "{other:?}"
-    );
-    let told = [run.stdout, run.stderr, compared.stdout, other.stdout, other.stderr];
-    let reports = files.iter().map(|(_, file)| fs::read(file).unwrap());
-    for text in told.into_iter().chain(reports) {
-        let text = String::from_utf8_lossy(&text).to_lowercase();
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        let letters: String = text.chars().filter(|letter| !"\\0".contains(*letter)).collect();
-        assert!(!letters.contains(PIN) && !letters.contains("mtiznc11c2vy"), "{text}");
-        assert!(!digits.contains("313233342d75736572"), "{text}");
-    }
-    let survey = &read(&json)["survey"];
-    for field in ["library", "token", "model", "serial"] {
-        assert!(survey[field].as_str().unwrap().contains("(not shown: the user PIN is in it)"), "{survey}");
-    }
-}
-
-/// The module's own processes end with the run, those that left its group too, and none keeps the suite waiting.
-#[test]
-fn what_a_module_starts_ends_with_the_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let began = Instant::now();
-    let run = run_stub_in(folder.path(), "FORKS", &["--check", "general.info"], 3);
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", String::from_utf8_lossy(&run.stderr));
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    let pids = fs::read_to_string(folder.path().join("pids")).unwrap();
-    let lives = |pid: &&str| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
-    };
-    let pids: Vec<&str> = pids.lines().collect();
-    assert!(pids.len() >= 4, "{pids:?}");
-    // What was killed takes a moment to be gone; what was not stays for ever.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while pids.iter().any(lives) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-    }
-    let left: Vec<_> = pids.into_iter().filter(lives).collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::{hsm, rv::Error, session::Context};
 /// What a mandate says of a private key.
 const KINDS: [CK_ATTRIBUTE_TYPE; 3] = [CKA_PUBLIC_KEY_INFO, CKA_LABEL, CKA_ID];
 
+/// The most objects of which it is remembered: a server that tells of more does not speak of keys.
+const MOST: usize = 1 << 17;
+
 /// What was shown, by object: attributes of shared private keys, and proven public keys of the other halves.
 #[derive(Default)]
 pub struct Shown(ArcSwap<OrdMap<ObjectId, Template>>);
@@ -31,9 +34,15 @@ impl Shown {
     /// Remembers a value. What comes first counts.
     ///
     /// # Errors
-    /// `Link`: another value was shown before.
+    /// `Link`: another value was shown before, or more objects than a token holds.
     pub(crate) fn note(&self, object: ObjectId, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Result<(), Error> {
         if self.value(object, kind).is_none() {
+            let shown = self.0.load();
+            if shown.len() >= MOST && !shown.contains_key(&object) {
+                return Err(hsm::malformed(format_args!(
+                    "more than {MOST} keys that several nodes share were shown: look at this node"
+                )));
+            }
             self.0.rcu(|shown| {
                 let mut shown = OrdMap::clone(shown);
                 let mut known = shown.get(&object).cloned().unwrap_or_default();

@@ -8,6 +8,8 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use crate::plain::plain;
+
 /// The body of a frame of kind `Fault`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Fault {
@@ -23,6 +25,12 @@ impl Fault {
     /// A fault with its explanation.
     pub fn new(code: FaultCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
+    }
+
+    /// The same as another server said it, fit to be written down and handed on.
+    #[must_use]
+    pub fn heard(self) -> Self {
+        Self { detail: plain(&self.detail), ..self }
     }
 }
 

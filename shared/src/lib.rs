@@ -9,6 +9,7 @@ pub mod mandate;
 pub mod mechanism;
 pub mod message;
 pub mod object;
+pub mod plain;
 pub mod secret;
 pub mod shares;
 pub mod wire;

@@ -384,6 +384,7 @@ calls! {
     0x0821 ReadShares      => SharesRead,    Administrator,   Safe, Slow,    Traced;
     0x0822 RenewShares     => OrderState,    Administrator,   Once, Patient, Traced;
     0x0823 ListOrders      => Orders,        Administrator,   Safe, Slow,    Traced;
+    0x0824 ListWaiting     => WaitingShares, Administrator,   Safe, Slow,    Traced;
     0x0830 SetPolicy       => Done,          Administrator,   Once, Slow,    Traced;
     0x0831 ReadPolicy      => PolicyText,    Administrator,   Safe, Slow,    Traced;
     0x0832 Freeze          => Done,          Administrator,   Once, Slow,    Traced;

@@ -30,7 +30,7 @@
 //! a set of return values, so does the check; what the module need not have is [`Stop::NotOffered`]; what
 //! cannot be known without more is [`Stop::Skipped`]. Nothing is left on the token: objects carry `bench::LABEL` and PINs are
 //! set back. A new file is named in `checks/mod.rs`, and its table in `CHAPTERS`.
-//! A finding on SoftHSM2 is entered, with its reason, in `tests/softhsm.rs`; on it and on other modules in `README.md`.
+//! A finding on SoftHSM2 is entered, with its reason, in `tests/softhsm.rs`; on it and on other modules in `FINDINGS.md`.
 
 mod verdict;
 

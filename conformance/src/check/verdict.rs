@@ -124,8 +124,8 @@ pub fn each<C>(
     }
     let grade = failed.iter().map(|(.., grade)| *grade).max_by_key(|grade| grade.of(Severity::High));
     let grade = grade.unwrap_or(Grade::AsMarked);
-    let expected = format!("all {} cases that were tried as the clause says", made + failed.len());
-    Err(Stop::Fail { expected, seen: format!("{} are not: {}", failed.len(), told.join("; ")), grade })
+    let expected = format!("what the clause says, in each case that was tried ({})", made + failed.len());
+    Err(Stop::Fail { expected, seen: format!("not in {} of them: {}", failed.len(), told.join("; ")), grade })
 }
 
 /// A check's result, as it is reported.
@@ -190,14 +190,15 @@ mod tests {
         };
         let found = each(0..40, |case| format!("tcId {case}"), odd);
         let named = |seen: &str| {
-            seen.starts_with("20 are not: tcId 1: odd, not even; tcId 3") && seen.ends_with("and 12 more")
+            seen.starts_with("not in 20 of them: tcId 1: odd, not even; tcId 3")
+                && seen.ends_with("and 12 more")
         };
         let is_right = matches!(&found, Err(Stop::Fail { seen, grade: Grade::Exactly(Severity::Low), .. }) if named(seen));
         assert!(is_right, "{found:?}");
         let refused = |_: &u32| Err(Stop::fail("a refusal", "C_SignInit: CKR_OK"));
         let found = each([1_u32], |_| "C_SignInit".to_owned(), refused);
         assert!(
-            matches!(&found, Err(Stop::Fail { seen, .. }) if seen == "1 are not: C_SignInit: CKR_OK, not a refusal")
+            matches!(&found, Err(Stop::Fail { seen, .. }) if seen == "not in 1 of them: C_SignInit: CKR_OK, not a refusal")
         );
         assert_eq!(each([0, 2], |_| String::new(), odd), Ok(()));
         assert_eq!(each([1], |_| String::new(), |_| Err(Stop::NotOffered)), Err(Stop::NotOffered));

@@ -6,6 +6,7 @@ use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::marks::Severity;
 use crate::raw::Function as F;
+use crate::report::counted;
 use crate::session::Session;
 use crate::template::{Mechanism, Out, Template, UNAVAILABLE};
 
@@ -348,6 +349,6 @@ fn gcm_nothing_released(bench: &Bench) -> Verdict {
     let functions = [F::C_DecryptUpdate, F::C_DecryptFinal];
     let (output, rv, out) = in_parts(&session, functions, &sealed)?;
     rv.one_of(NOT_GENUINE)?;
-    ensure(output.is_empty(), "nothing before the tag", format!("{} bytes", output.len()))?;
+    ensure(output.is_empty(), "nothing before the tag", counted(output.len(), "byte"))?;
     ensure(out.is_untouched(), "nothing after it", "plaintext that nobody vouches for")
 }

@@ -10,6 +10,7 @@ use crate::bench::{Bench, LABEL};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::client::{Client, ClientSession};
 use crate::raw::Function as F;
+use crate::report::counted;
 
 table! {
     "client.info" Loaded info, "5.4.3, 5.5.2, 5.5.3", "library, slot and token describe themselves";
@@ -175,7 +176,7 @@ fn token_key(bench: &Bench) -> Verdict {
             let found = session.find_objects(&[id(), Attribute::Class(class)])?;
             match found.as_slice() {
                 [key] => Ok(*key),
-                _ => Err(Stop::fail("one key", format!("{} keys", found.len()))),
+                _ => Err(Stop::fail("one key", counted(found.len(), "key"))),
             }
         };
         let (public, private) = (one(ObjectClass::PUBLIC_KEY)?, one(ObjectClass::PRIVATE_KEY)?);

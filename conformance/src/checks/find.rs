@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Verdict, ensure, table};
+use crate::report::counted;
 use crate::session::Session;
 use crate::template::Template;
 
@@ -62,7 +63,7 @@ fn one_by_one(bench: &Bench) -> Verdict {
     for _ in 0..3 {
         let (rv, some) = session.find_next(1);
         rv.ok()?;
-        ensure(some.len() == 1, "one object", format!("{} objects", some.len()))?;
+        ensure(some.len() == 1, "one object", counted(some.len(), "object"))?;
         found.extend(some);
     }
     let (rv, more) = session.find_next(1);
@@ -81,7 +82,7 @@ fn none_at_once(bench: &Bench) -> Verdict {
     if rv.was(CKR_OK) {
         let (rv, some) = session.find_next(9);
         rv.ok()?;
-        ensure(some.len() == objects.len(), "three objects", format!("{} objects", some.len()))?;
+        ensure(some.len() == objects.len(), "three objects", counted(some.len(), "object"))?;
     }
     Ok(())
 }
@@ -136,7 +137,7 @@ fn finds_nothing(session: &Session<'_>, template: &Template, refusal: CK_RV) -> 
     if rv.was(CKR_OK) {
         let (rv, found) = session.find_next(9);
         rv.ok()?;
-        ensure(found.is_empty(), "nothing", format!("{} objects", found.len()))?;
+        ensure(found.is_empty(), "nothing", counted(found.len(), "object"))?;
     }
     Ok(())
 }
@@ -179,9 +180,9 @@ fn token_object(bench: &Bench) -> Verdict {
     for object in &found {
         session.destroy(*object).ok()?;
     }
-    ensure(found.len() == 1, "one object", format!("{} objects", found.len()))?;
+    ensure(found.len() == 1, "one object", counted(found.len(), "object"))?;
     let found = session.find(&own(b"token-object"))?;
-    ensure(found.is_empty(), "nothing after its destruction", format!("{} objects", found.len()))
+    ensure(found.is_empty(), "nothing after its destruction", counted(found.len(), "object"))
 }
 
 fn mixed(bench: &Bench) -> Verdict {

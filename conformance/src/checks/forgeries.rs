@@ -11,6 +11,7 @@ use crate::checks::ciphers::untouched;
 use crate::checks::timing;
 use crate::marks::Severity;
 use crate::raw::Function as F;
+use crate::report::counted;
 use crate::session::Session;
 use crate::template::{Mechanism, Out, Template};
 
@@ -88,7 +89,7 @@ fn gcm_early(bench: &Bench) -> Verdict {
         let mut out = Out::room(128);
         session.run(F::C_DecryptUpdate, part, &mut out).ok()?;
         let silent = out.bytes().is_empty() && out.is_untouched();
-        ensure(silent, "nothing before the tag", format!("{} bytes", out.bytes().len()))?;
+        ensure(silent, "nothing before the tag", counted(out.bytes().len(), "byte"))?;
     }
     let mut out = Out::room(128);
     let rv = session.finish(F::C_DecryptFinal, &mut out);

@@ -9,6 +9,7 @@ use crate::marks::Severity;
 use crate::mechanisms::curves::{self, octets};
 use crate::oracle::{self, Cipher, Hash, Padding};
 use crate::raw::Function as F;
+use crate::report::counted;
 use crate::session::{ED25519, KeyPair, Session, ec_public, private};
 use crate::template::{Mechanism, Out, Template};
 
@@ -94,7 +95,7 @@ fn messages(bench: &Bench) -> Vec<Vec<u8>> {
 }
 
 fn named(message: &&Vec<u8>) -> String {
-    format!("{} bytes", message.len())
+    counted(message.len(), "byte")
 }
 
 fn digest(bench: &Bench, hash: Hash) -> Verdict {

@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
+use crate::report::counted;
 use crate::session::{ED25519, P256, aes, ec_public, edwards_public, private, rsa_public};
 use crate::template::{Mechanism, Template};
 
@@ -249,7 +250,7 @@ fn pair_refused_is_nothing(bench: &Bench) -> Verdict {
     let private = private().bool(CKA_ALWAYS_SENSITIVE, true);
     session.try_generate_pair(&Mechanism::plain(CKM_EC_KEY_PAIR_GEN), &mark, &private).0.refused()?;
     let found = session.find(&Template::new().bytes(CKA_ID, b"refused"))?;
-    ensure(found.is_empty(), "no object", format!("{} objects", found.len()))
+    ensure(found.is_empty(), "no object", counted(found.len(), "object"))
 }
 
 fn edwards(bench: &Bench) -> Verdict {
@@ -273,7 +274,7 @@ fn rsa(bench: &Bench) -> Verdict {
     let session = bench.session()?;
     let modulus = session.attribute(pair.public, CKA_MODULUS)?;
     let full = modulus.len() == 256 && modulus.first().is_some_and(|byte| byte & 0x80 != 0);
-    ensure(full, "2048 bits", format!("{} bytes", modulus.len()))?;
+    ensure(full, "2048 bits", counted(modulus.len(), "byte"))?;
     let bits = session.attribute(pair.public, CKA_MODULUS_BITS)?;
     ensure(bits == (2048 as CK_ULONG).to_ne_bytes(), "CKA_MODULUS_BITS 2048", format!("{bits:?}"))?;
     let exponent = session.attribute(pair.public, CKA_PUBLIC_EXPONENT)?;

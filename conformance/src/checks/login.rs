@@ -5,6 +5,7 @@ use cryptoki_sys::*;
 use crate::bench::{Bench, LABEL};
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::raw::{Arg, Function as F};
+use crate::report::counted;
 use crate::rv::Rv;
 use crate::session::Session;
 use crate::template::{Mechanism, Template};
@@ -279,7 +280,7 @@ fn private_ends(bench: &Bench) -> Verdict {
     session.logout().ok()?;
     session.login(CKU_USER, &bench.pin()?).ok()?;
     let found = session.find(&Template::new().bytes(CKA_LABEL, LABEL).bool(CKA_TOKEN, false))?;
-    ensure(found.is_empty(), "no session object", format!("{} objects", found.len()))
+    ensure(found.is_empty(), "no session object", counted(found.len(), "object"))
 }
 
 fn so(bench: &Bench) -> Verdict {

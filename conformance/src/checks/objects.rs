@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
+use crate::report::counted;
 use crate::session::Session;
 use crate::template::{Template, UNAVAILABLE};
 
@@ -199,7 +200,7 @@ fn create_refused_is_nothing(bench: &Bench) -> Verdict {
     let mark = Template::data().bytes(CKA_APPLICATION, b"refused");
     session.try_create(&mark.bytes(UNKNOWN, b"x")).0.refused()?;
     let found = session.find(&Template::new().bytes(CKA_APPLICATION, b"refused"))?;
-    ensure(found.is_empty(), "no object", format!("{} objects", found.len()))
+    ensure(found.is_empty(), "no object", counted(found.len(), "object"))
 }
 
 fn data(bench: &Bench) -> Result<(Session<'_>, CK_OBJECT_HANDLE), Stop> {

@@ -10,6 +10,7 @@ use crate::checks::nulls;
 use crate::checks::replay::replay;
 use crate::profiles::{PROFILES, Profile, Requirement};
 use crate::raw::{Arg, Function as F};
+use crate::report::counted;
 use crate::session::{Session, private, rsa_public};
 use crate::signature::takes_a_pin;
 use crate::template::{Mechanism, Template};
@@ -75,7 +76,7 @@ fn meets(bench: &Bench, profile: &Profile, requirement: Requirement) -> Verdict 
         Requirement::Function(function) => has_function(bench, function),
         Requirement::ProfileObject => {
             let found = profile_objects(bench, profile)?;
-            let seen = format!("{} objects", found.len());
+            let seen = counted(found.len(), "object");
             ensure(!found.is_empty(), "an object that claims the profile", seen)
         }
         Requirement::Class(_, class) => has_class(bench, class),
@@ -152,7 +153,7 @@ fn public_certificates(bench: &Bench) -> Verdict {
     let session = bench.read_only()?;
     for certificate in certificates(&session)?.into_iter().take(5) {
         let value = session.attribute(certificate, CKA_VALUE)?;
-        ensure(value.first() == Some(&0x30), "a certificate in CKA_VALUE", format!("{} bytes", value.len()))?;
+        ensure(value.first() == Some(&0x30), "a certificate in CKA_VALUE", counted(value.len(), "byte"))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::nulls;
 use crate::raw::{Arg, Function as F};
+use crate::report::counted;
 use crate::rv::none_wrong;
 use crate::signature::takes_a_pin;
 
@@ -158,7 +159,7 @@ fn many(bench: &Bench) -> Verdict {
     handles.sort_unstable();
     let opened = handles.len();
     handles.dedup();
-    ensure(opened > 1 && handles.len() == opened, "many sessions, each its own", format!("{opened} sessions"))
+    ensure(opened > 1 && handles.len() == opened, "many sessions, each its own", counted(opened, "session"))
 }
 
 fn end_with_finalize(bench: &Bench) -> Verdict {

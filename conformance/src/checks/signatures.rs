@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 use crate::bench::{Bench, Stage};
 use crate::check::{Check, Stop, Verdict, each, ensure, table};
 use crate::raw::Function as F;
+use crate::report::counted;
 use crate::session::{KeyPair, Session, ec_public, private};
 use crate::template::{Mechanism, Template, UNAVAILABLE};
 
@@ -146,7 +147,7 @@ fn verify(
 fn round_trip(bench: &Bench, scheme: Scheme) -> Verdict {
     let (session, pair, signature) = signed(bench, scheme)?;
     let length = scheme.length();
-    ensure(signature.len() == length, format!("{length} bytes"), format!("{} bytes", signature.len()))?;
+    ensure(signature.len() == length, format!("{length} bytes"), counted(signature.len(), "byte"))?;
     verify(&session, &scheme.mechanism(), pair.public, MESSAGE, &signature, &[CKR_OK])
 }
 

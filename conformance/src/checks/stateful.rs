@@ -8,6 +8,7 @@ use cryptoki_sys::*;
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, ensure, table};
 use crate::raw::Function as F;
+use crate::report::counted;
 use crate::rv::Rv;
 use crate::session::{KeyPair, Session, private};
 use crate::template::{Mechanism, Out, Template};
@@ -46,7 +47,7 @@ fn sign(session: &Session<'_>, key: CK_OBJECT_HANDLE) -> Result<(Rv, Vec<u8>), S
 /// The index of a signature of one level: behind the count of signed public keys, which is zero (RFC 8554, 6.2 and 5.4).
 fn index(signature: &[u8]) -> Result<[u8; 4], Stop> {
     let index = signature.strip_prefix(&[0; 4]).and_then(<[u8]>::first_chunk);
-    index.copied().ok_or_else(|| Stop::fail("a signature of one level", format!("{} bytes", signature.len())))
+    index.copied().ok_or_else(|| Stop::fail("a signature of one level", counted(signature.len(), "byte")))
 }
 
 fn index_once(bench: &Bench) -> Verdict {

@@ -5,6 +5,7 @@ use cryptoki_sys::*;
 use crate::bench::Bench;
 use crate::check::{Stop, Verdict, each, ensure, table};
 use crate::raw::{Arg, Function as F};
+use crate::report::counted;
 use crate::rv::Rv;
 use crate::session::Session;
 use crate::template::Mechanism;
@@ -64,7 +65,7 @@ fn length(bench: &Bench) -> Verdict {
     let short = signature.get(1..).unwrap_or_default();
     each(
         [short, &long],
-        |wrong| format!("{} bytes", wrong.len()),
+        |wrong| counted(wrong.len(), "byte"),
         |wrong| {
             let session = bench.session()?;
             match begin(&session, key, wrong) {

@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use super::{Row, Shape};
 use crate::marks::Severity;
+use crate::report::counted;
 use crate::session::{KeyPair, Session};
 use crate::template::{Mechanism, Word};
 
@@ -261,7 +262,7 @@ fn mechanisms(row: &Row, flaw: Flaw, structure: &Parameter) -> Vec<(String, Mech
     match flaw {
         Flaw::Stray => {
             let bytes =
-                |length: usize| (format!("{length} bytes"), Mechanism::bytes(row.number, &vec![7; length]));
+                |length: usize| (counted(length, "byte"), Mechanism::bytes(row.number, &vec![7; length]));
             vec![bytes(1), bytes(16), ("null with length 16".to_owned(), Mechanism::null(row.number, 16))]
         }
         Flaw::Absent => vec![("no parameter".to_owned(), Mechanism::plain(row.number))],

@@ -4,13 +4,11 @@
 use std::fmt::Write;
 
 use crate::check::Outcome;
-use crate::coverage::{FunctionRow, MechanismRow, State, Use, UseState};
 use crate::marks::Severity;
 use crate::observations::{Measured, Observation};
-use crate::profiles::{Judgement, Standing};
 use crate::report::causes::{self, Cause};
 use crate::report::markup::escape;
-use crate::report::{Document, Row, performance};
+use crate::report::{Document, Row, matrices, performance};
 use crate::survey::Survey;
 use crate::trace::Trace;
 use crate::vectors::FailedVector;
@@ -21,7 +19,7 @@ const CALLS: usize = 40;
 /// Letters of a vector's value that are shown.
 const VALUE: usize = 1024;
 
-/// Letters of what was seen that stand on the finding's first lines.
+/// Letters of what was expected and seen that stand on the finding's first lines.
 const SEEN: usize = 130;
 
 /// The page.
@@ -34,9 +32,9 @@ pub fn text(document: &Document) -> String {
         findings(document),
         waived(document),
         not_made(document),
-        profiles(document),
-        mechanisms(document),
-        functions(document),
+        matrices::profiles(document),
+        matrices::mechanisms(document),
+        matrices::functions(document),
         observations(document),
         performance::section(&document.performance),
         manifest(document),
@@ -166,7 +164,7 @@ fn findings(document: &Document) -> String {
     }
     if !all.is_empty() {
         text.push_str(
-            "<p class=\"lead\">Each says what a module should do and, below it, what this one did. Open it for the clause, \
+            "<p class=\"lead\">Each says what a module should do and, below it, what was expected and seen. Open it for the clause, \
              the calls and a C program that shows the same without this suite. Where one fault shows in many functions or \
              mechanisms, the findings stand in one line: open it for each of them.</p>",
         );
@@ -196,17 +194,24 @@ fn together(cause: &Cause<'_>) -> String {
         return findings;
     }
     format!(
-        "<details class=\"finding\"><summary><code>{} × {}</code>{}<span class=\"seen\">{}</span></summary>\
+        "<details class=\"finding\"><summary><code>{} × {}</code>{}{}</summary>\
          <div class=\"inside\"><dl><dt>Clause</dt><dd>{}</dd><dt>Expected</dt><dd>{}</dd><dt>Seen</dt><dd><b>{}</b></dd>\
          </dl>{findings}</div></details>",
         cause.rows.len(),
         escape(&cause.ids),
         escape(&cause.title),
-        escape(&shortened(&cause.seen)),
+        expected_and_seen(&cause.expected, &cause.seen),
         escape(&cause.clause),
         escape(&cause.expected),
         escape(&cause.seen),
     )
+}
+
+/// What a reader sees of a finding that is not open.
+fn expected_and_seen(expected: &str, seen: &str) -> String {
+    let line =
+        |name: &str, text: &str| format!("<span class=\"seen\">{name}: {}</span>", escape(&shortened(text)));
+    line("expected", expected) + &line("seen", seen)
 }
 
 fn finding(row: &Row) -> String {
@@ -220,7 +225,7 @@ fn finding(row: &Row) -> String {
         None => String::new(),
     };
     format!(
-        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}<span class=\"seen\">{short}</span></summary><div class=\"inside\"><dl>\
+        "<details class=\"finding\" id=\"{id}\"><summary><code>{id}</code>{title}{short}</summary><div class=\"inside\"><dl>\
          <dt>Clause</dt><dd>{clause}</dd><dt>Expected</dt><dd>{expected}</dd><dt>Seen</dt><dd><b>{seen}</b></dd>{group}\
          </dl>{vectors}{calls}{program}</div></details>",
         id = escape(&row.id),
@@ -228,7 +233,7 @@ fn finding(row: &Row) -> String {
         clause = escape(&row.clause),
         expected = escape(expected),
         seen = escape(seen),
-        short = escape(&shortened(seen)),
+        short = expected_and_seen(expected, seen),
         vectors = row.trace.as_ref().map(vectors).unwrap_or_default(),
         calls = row.trace.as_ref().map(calls).unwrap_or_default(),
     )
@@ -299,116 +304,6 @@ fn not_made(document: &Document) -> String {
     format!(
         "<section><h2>Not made</h2><table><tr><th class=\"number\">Checks</th><th>Why</th></tr>{}</table></section>",
         rows.collect::<String>()
-    )
-}
-
-fn profiles(document: &Document) -> String {
-    let chips = |class: &str, names: &[String]| -> String {
-        names.iter().map(|name| format!("<span class=\"chip {class}\">{}</span>", escape(name))).collect()
-    };
-    let row = |profile: &Judgement| {
-        let state = match profile.standing {
-            Standing::Met => "<span class=\"chip seen\">met</span>",
-            Standing::NotMet => "<span class=\"chip bad\">not met</span>",
-            Standing::Unknown => "<span class=\"chip never\">not checked</span>",
-        };
-        let links =
-            profile.failed.iter().map(|id| format!("<a href=\"#{0}\"><code>{0}</code></a> ", escape(id)));
-        let failed = match profile.failed.len() {
-            0 => String::new(),
-            1 => format!("<p>A check about it failed: {}</p>", links.collect::<String>()),
-            count => format!(
-                "<details><summary>{count} checks about it failed</summary>{}</details>",
-                links.collect::<String>()
-            ),
-        };
-        format!(
-            "<tr><td><code>{}</code><br>{}</td><td>{state}</td><td class=\"number\">{}</td>\
-             <td class=\"wide\">{}{}{failed}</td></tr>",
-            escape(&profile.name),
-            escape(&profile.clause),
-            profile.passed,
-            chips("bad", &profile.missing),
-            chips("never", &profile.unchecked),
-        )
-    };
-    let rows: String = document.profiles.iter().map(row).collect();
-    format!(
-        "<section id=\"profiles\"><h2>Profiles</h2><p class=\"lead\">What PKCS#11 Profiles asks of a provider: each \
-         requirement, and the checks of the chapters that they come from. A profile is met if every requirement is, and \
-         no such check failed.</p><p class=\"key\"><span><span class=\"chip bad\">NAME</span>required, not met</span>\
-         <span><span class=\"chip never\">NAME</span>required, not checked in this run</span></p>\
-         <div class=\"scroll\"><table><tr><th>Profile</th><th>Verdict</th><th class=\"number\">Passed</th>\
-         <th>Open requirements</th></tr>{rows}</table></div></section>"
-    )
-}
-
-fn mechanisms(document: &Document) -> String {
-    let each_use = |each: &Use| {
-        let class = match (each.state, each.advertised) {
-            (UseState::Works, true) => "seen",
-            (UseState::Works, false) => "odd",
-            (UseState::Refused, _) => "bad",
-            (UseState::Untried, _) => "never",
-        };
-        let title = escape(&each.refusals.join(", "));
-        format!("<span class=\"chip {class}\" title=\"{title}\">{}</span>", escape(&each.word))
-    };
-    let row = |row: &MechanismRow| {
-        let listed = if row.listed { "" } else { " <span class=\"chip odd\">not listed</span>" };
-        let sizes = match (row.least, row.most) {
-            (0, 0) => String::new(),
-            (least, most) if least == most => least.to_string(),
-            (least, most) => format!("{least}–{most}"),
-        };
-        format!(
-            "<tr><td><code>{}</code>{listed}</td><td class=\"number\">{sizes}</td><td class=\"wide\">{}</td></tr>",
-            escape(&row.name),
-            row.uses.iter().map(each_use).collect::<String>()
-        )
-    };
-    format!(
-        "<section id=\"mechanisms\"><h2>Mechanisms</h2><p class=\"lead\">{} of {} did something in some check.</p>\
-         <p class=\"key\"><span><span class=\"chip seen\">use</span>advertised, and works</span>\
-         <span><span class=\"chip odd\">use</span>works, and is not advertised</span>\
-         <span><span class=\"chip bad\">use</span>always refused</span>\
-         <span><span class=\"chip never\">use</span>advertised, and not tried</span></p><div class=\"scroll\"><table>\
-         <tr><th>Mechanism</th><th class=\"number\">Key sizes</th><th>Uses</th></tr>{}</table></div></section>",
-        document.working_mechanisms(),
-        document.mechanisms.len(),
-        document.mechanisms.iter().map(row).collect::<String>()
-    )
-}
-
-fn functions(document: &Document) -> String {
-    let row = |row: &FunctionRow| {
-        let chip = |(class, name): (&str, &str)| {
-            format!("<span class=\"chip {class}\">{}</span>", escape(name.trim_start_matches("CKR_")))
-        };
-        let codes = row.codes.iter().map(|code| {
-            let class = match code.state {
-                State::Seen => "seen",
-                State::NeverSeen => "never",
-                State::Unlisted => "odd",
-            };
-            chip((class, &code.name))
-        });
-        let cell = if row.offered {
-            codes.collect::<String>()
-        } else {
-            "<span class=\"chip never\">not offered</span>".to_owned()
-        };
-        format!("<tr><td><code>{}</code></td><td class=\"wide\">{cell}</td></tr>", escape(&row.name))
-    };
-    let (seen, listed) = document.codes_seen();
-    format!(
-        "<section id=\"functions\"><h2>Return values</h2><p class=\"lead\">{seen} of the {listed} return values that the \
-         standard lists for the functions offered were seen.</p><p class=\"key\">\
-         <span><span class=\"chip seen\">CODE</span>listed and seen</span>\
-         <span><span class=\"chip never\">CODE</span>listed, never seen</span>\
-         <span><span class=\"chip odd\">CODE</span>seen, not listed for this function</span></p><table><tr><th>Function</th>\
-         <th>Return values</th></tr>{}</table></section>",
-        document.functions.iter().map(row).collect::<String>()
     )
 }
 

@@ -39,8 +39,8 @@ pub fn text(document: &Document) -> String {
     if let Some(why) = &document.incomplete {
         let _infallible = writeln!(
             text,
-            "  <testsuite name=\"run\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\" time=\"0.000\">\n    \
-             <testcase classname=\"run\" name=\"complete\" time=\"0.000\"><error message=\"{}\"/></testcase>\n  \
+            "  <testsuite name=\"run\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\" time=\"{seconds}\">\n    \
+             <testcase classname=\"run\" name=\"complete\" time=\"{seconds}\"><error message=\"{}\"/></testcase>\n  \
              </testsuite>",
             escape(why)
         );

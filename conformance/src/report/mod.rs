@@ -5,18 +5,20 @@ mod causes;
 pub mod html;
 pub mod junit;
 mod markup;
+mod matrices;
 mod performance;
 pub mod sarif;
 pub mod text;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, rounded_up};
 use crate::marks::{Effect, Severity, Tag};
 use crate::observations::Observation;
 use crate::performance::Figure;
@@ -95,7 +97,7 @@ pub struct Row {
     pub title: String,
     /// What it writes.
     pub effect: Effect,
-    /// How long it took.
+    /// How long it took, rounded up.
     pub milliseconds: u64,
     /// What came of it.
     #[serde(flatten)]
@@ -132,7 +134,7 @@ impl Row {
             clause: check.clause.to_string(),
             title: check.title.to_string(),
             effect: check.effect,
-            milliseconds: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            milliseconds: rounded_up(*time, Duration::from_millis(1)),
             outcome: outcome.clone(),
             waived: None,
             reproducer: trace.as_ref().and_then(program),

@@ -4,8 +4,11 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use serde_json::Value;
 
 /// The user's PIN.
 pub const PIN: &str = "1234-user";
@@ -23,11 +26,11 @@ impl Token {
     pub fn new() -> Self {
         let token = Self { folder: tempfile::tempdir().unwrap() };
         let tokens = token.folder.path().join("tokens");
-        std::fs::create_dir(&tokens).unwrap();
-        std::fs::write(token.path("pin"), PIN).unwrap();
-        std::fs::write(token.path("so-pin"), format!("{SO_PIN}\n")).unwrap();
+        fs::create_dir(&tokens).unwrap();
+        fs::write(token.path("pin"), PIN).unwrap();
+        fs::write(token.path("so-pin"), format!("{SO_PIN}\n")).unwrap();
         let settings = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
-        std::fs::write(token.path("softhsm2.conf"), settings).unwrap();
+        fs::write(token.path("softhsm2.conf"), settings).unwrap();
         token.util(&["--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN]);
         token
     }
@@ -63,12 +66,12 @@ impl Token {
     /// The files of the token's objects, with what is in them.
     pub fn objects(&self) -> BTreeSet<(PathBuf, Vec<u8>)> {
         let mut objects = BTreeSet::new();
-        for token in std::fs::read_dir(self.path("tokens")).unwrap() {
-            for file in std::fs::read_dir(token.unwrap().path()).unwrap() {
+        for token in fs::read_dir(self.path("tokens")).unwrap() {
+            for file in fs::read_dir(token.unwrap().path()).unwrap() {
                 let path = file.unwrap().path();
                 let is_object = path.extension().is_some_and(|extension| extension == "object");
                 if is_object && path.file_name().is_some_and(|name| name != "token.object") {
-                    objects.insert((path.clone(), std::fs::read(&path).unwrap()));
+                    objects.insert((path.clone(), fs::read(&path).unwrap()));
                 }
             }
         }
@@ -100,11 +103,53 @@ pub fn stub(folder: &Path, flaw: &str) -> PathBuf {
 }
 
 /// A report, read.
-pub fn read(file: &Path) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+pub fn read(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
 /// The options that name a file for each.
 pub fn files<'a>(token: &Token, options: &[&'a str]) -> Vec<(&'a str, PathBuf)> {
     options.iter().map(|option| (*option, token.path(option.trim_start_matches('-')))).collect()
+}
+
+/// Runs the suite on a flawed module.
+pub fn run_stub(flaw: &str, options: &[&str]) -> Output {
+    run_stub_with(flaw, options, 2)
+}
+
+/// The same, with so many files beside the suite's in the end.
+pub fn run_stub_with(flaw: &str, options: &[&str], files: usize) -> Output {
+    run_stub_in(tempfile::tempdir().unwrap().path(), flaw, options, files)
+}
+
+/// Runs the suite on a flawed module in a folder, in which so many files are in the end.
+pub fn run_stub_in(folder: &Path, flaw: &str, options: &[&str], files: usize) -> Output {
+    fs::write(folder.join("pin"), if flaw == "PROTECTED" { "" } else { PIN }).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
+        .args(["--module", stub(folder, flaw).to_str().unwrap()])
+        .args(["--pin-file", folder.join("pin").to_str().unwrap()])
+        .args(options)
+        .env("TMPDIR", folder)
+        .env_remove("P11_CONFORMANCE_SO_PIN")
+        .output()
+        .inspect(|_| {
+            let left = fs::read_dir(folder).unwrap().count();
+            assert_eq!(
+                left, files,
+                "the suite leaves no file behind but the module, the PIN and what the test asks for"
+            );
+        })
+        .unwrap()
+}
+
+/// A run that cannot go on says so in every report, and everything else that it knows.
+pub fn is_incomplete(run: &Output, json: &Path, why: &str) -> Value {
+    let error = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("the run is incomplete: ") && error.contains(why), "{error}");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains("INCOMPLETE ") && text.contains(": incomplete: "), "{text}");
+    let report = read(json);
+    assert!(report["incomplete"].as_str().unwrap().contains(why), "{}", report["incomplete"]);
+    report
 }

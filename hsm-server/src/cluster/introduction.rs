@@ -88,6 +88,7 @@ mod tests {
             bans: 0,
             node: of.public_key().as_ref().to_vec(),
             proof: None,
+            waiting: None,
         };
         let said = || prove_shares(known(&node), &[9; CHALLENGE], &node);
         assert!(check_shares(said(), &[9; CHALLENGE], &pinned).is_some());
@@ -95,12 +96,13 @@ mod tests {
         assert!(check_shares(known(&node), &[9; CHALLENGE], &pinned).is_none(), "no proof");
         let others = prove_shares(known(&liar), &[9; CHALLENGE], &liar);
         assert!(check_shares(others, &[9; CHALLENGE], &pinned).is_none(), "another node's");
-        let changes: [fn(&mut SharesRead); 5] = [
+        let changes: [fn(&mut SharesRead); 6] = [
             |said| said.partition.push('2'),
             |said| said.label.push(0),
             |said| said.public_key[0] ^= 1,
             |said| said.epoch = Some(4),
             |said| said.bans = 1,
+            |said| said.waiting = Some(1),
         ];
         for change in changes {
             let mut said = said();

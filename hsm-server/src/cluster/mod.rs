@@ -6,6 +6,7 @@
 //! administrators have nodes do with a key's shares stands in an [`order`]. Vaults speak to each other through Noise sessions
 //! ([`noise`]): fronts carry what they cannot read. [`Peers`] is the vault's way out.
 
+mod approved;
 mod aws_lc;
 pub mod document;
 pub mod introduction;
@@ -18,7 +19,10 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use minicbor::{Decode, Encode};
 use strongroom_shared::{message::SecretBytes, secret::Wiped};
 
-pub use self::document::{Administrator, Document, Member, Membership, Refusal};
+pub use self::{
+    approved::Document,
+    document::{Administrator, Member, Membership, Refusal},
+};
 
 /// A node, as TLS knows it: SHA-256 of the certificate that it shows to others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]

@@ -80,6 +80,9 @@ pub enum OrderedAct {
         #[n(1)]
         seats: Vec<Seat>,
     },
+    /// A new key is given up of which shares wait, and which no node has in use.
+    #[n(4)]
+    Abandon,
 }
 
 /// A node at a seat: its Ed25519 key.
@@ -203,6 +206,7 @@ impl fmt::Display for OrderedAct {
             Self::Repair { .. } => "repair",
             Self::Reshare { .. } => "reshare",
             Self::Share { .. } => "share",
+            Self::Abandon => "abandon",
         })
     }
 }

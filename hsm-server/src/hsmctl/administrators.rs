@@ -18,7 +18,7 @@ use super::{
     output::{Cell, For, Format, Table, hex, say},
     signers::{Signers, own, own_or_new},
 };
-use crate::cluster::{Administrator, Document, Membership};
+use crate::cluster::{Administrator, Document, Membership, document::CHANGE_OF_ADMINISTRATORS};
 
 /// How many administrators an end of bans takes, whatever the document says.
 const END_OF_BANS: usize = 2;
@@ -54,7 +54,8 @@ pub struct Dismiss {
 
 #[derive(Debug, Args)]
 struct Approvals {
-    /// How many administrators must sign every change from then on; as many as now, if not said.
+    /// How many administrators must sign every change from then on; as many as now, if not said. A change of the
+    /// administrators takes two in any case, where there are two.
     #[arg(long = "approvals", value_name = "COUNT")]
     count: Option<u32>,
 }
@@ -82,7 +83,7 @@ fn public_key(text: &str) -> Result<[u8; 32], String> {
 fn change(
     (folder, server): (&Path, &mut Connection),
     signers: &Signers,
-    (present, next): (&Membership, &Membership),
+    (present, next): (&Document, &Membership),
 ) -> Result<Document, CtlError> {
     let document = signers.sign(folder, Some(present), next)?;
     server.call(&InstallMembership { document: document.bytes().to_vec() })?;
@@ -112,8 +113,8 @@ impl Admit {
         next.administrators.push(new);
         self.approvals.apply(&mut next)?;
         next.version += 1;
-        let document = change((folder, server), &self.signers, (present, &next))?;
-        known::keep(&document, self.folder.iter().map(PathBuf::as_path))?;
+        let changed = change((folder, server), &self.signers, (&document, &next))?;
+        known::keep(&changed, self.folder.iter().map(PathBuf::as_path))?;
         tell(&next, format)
     }
 
@@ -159,7 +160,7 @@ impl Dismiss {
         }
         let mut next = Membership { administrators: left, version: present.version + 1, ..present.clone() };
         self.approvals.apply(&mut next)?;
-        change((folder, server), &self.signers, (present, &next))?;
+        change((folder, server), &self.signers, (&document, &next))?;
         tell(&next, format)
     }
 }
@@ -195,6 +196,10 @@ pub fn list(folder: &Path, server: &mut Connection, format: Format) -> Result<()
     }
     let (needed, there) = (membership.approvals, membership.administrators.len());
     told(say(format, &format!("the next version takes {needed} of {there}")))?;
+    if there > 1 && needed < CHANGE_OF_ADMINISTRATORS {
+        let text = format!("a change of the administrators takes {CHANGE_OF_ADMINISTRATORS}");
+        told(say(format, &text))?;
+    }
     match own(folder) {
         Ok(own) if membership.administrators.iter().any(|one| one.key == own.key) => Ok(()),
         Ok(_) | Err(_) => told(say(format, "this folder's administrator is none of them")),

@@ -61,7 +61,8 @@ pub struct Init {
     /// Where other nodes reach it, if not where you do.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
-    /// How many administrators must sign every later change.
+    /// How many administrators must sign every later change. One of the administrators themselves takes two in any case,
+    /// once there are two.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     approvals: u32,
     #[command(flatten)]
@@ -245,7 +246,7 @@ impl Join {
             membership.members.push(new);
             membership.members.sort_by(|one, other| one.name.cmp(&other.name));
             membership.version += 1;
-            self.signers.sign(folder, Some(present.membership()), &membership)?
+            self.signers.sign(folder, Some(&present), &membership)?
         };
         let document = document.bytes();
         server.call(&InstallMembership { document: document.to_vec() })?;
@@ -272,7 +273,7 @@ impl Remove {
                 .advise("run it with --admin of another node"));
         }
         membership.version += 1;
-        let document = self.signers.sign(folder, Some(present.membership()), &membership)?;
+        let document = self.signers.sign(folder, Some(&present), &membership)?;
         let call = InstallMembership { document: document.bytes().to_vec() };
         server.call(&call)?;
         if let Some(folder) = &self.folder {

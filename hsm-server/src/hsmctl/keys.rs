@@ -1,7 +1,7 @@
 //! Keys, as an administrator sees them.
 
 use clap::Subcommand;
-use strongroom_shared::message::{KeyInfo, ListKeys};
+use strongroom_shared::message::{KeyInfo, ListKeys, ListWaiting};
 
 use super::{
     client::Connection,
@@ -19,6 +19,9 @@ pub enum Key {
     List {
         /// The partition's name.
         partition: String,
+        /// Lists the shares instead that wait at this node until every node has said that it holds its own.
+        #[arg(long)]
+        waiting: bool,
     },
     /// Makes a key pair, as an application: for what other programs cannot ask for, such as a key that several nodes
     /// share.
@@ -31,6 +34,8 @@ pub enum Key {
     Reshare(shares::Reshare),
     /// Turns a private key that this server alone holds into shares; it forgets the key.
     Share(shares::Reshare),
+    /// Gives up a new key of which shares wait, if no node has it in use; every node that may hold one must answer.
+    Abandon(shares::Target),
     /// Lists what other administrators have ordered at this node, or signs one of it too.
     Approve(shares::Approve),
 }
@@ -94,4 +99,32 @@ fn key_type(kind: u64) -> String {
 pub fn list(partition: &str, server: &mut Connection, format: Format) -> Result<(), CtlError> {
     let keys = server.call(&ListKeys { partition: partition.into() })?.keys;
     told(Table::new(KEYS).rows(keys.into_iter().map(key_row)).print(format))
+}
+
+const WAITING: &[(&str, For)] = &[
+    ("key", For::All),
+    ("epoch", For::All),
+    ("label", For::All),
+    ("made_by", For::All),
+    ("since", For::All),
+    ("new", For::All),
+];
+
+/// `hsmctl key list --waiting`
+///
+/// # Errors
+/// The server refused or cannot be reached.
+pub fn list_waiting(partition: &str, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+    let shares = server.call(&ListWaiting { partition: partition.into() })?.shares;
+    let rows = shares.into_iter().map(|share| {
+        vec![
+            Cell::text(share.key.to_string()),
+            Cell::Number(share.epoch),
+            Cell::text(String::from_utf8_lossy(&share.label)),
+            Cell::text(share.node),
+            Cell::seconds(share.since),
+            Cell::Flag(share.new),
+        ]
+    });
+    told(Table::new(WAITING).rows(rows).print(format))
 }

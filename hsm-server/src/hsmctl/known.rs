@@ -158,7 +158,7 @@ pub fn judge(folder: &Path, given: &Document) -> Result<Judgement, CtlError> {
     };
     Ok(match given.check_succeeds(kept.membership()) {
         _ if kept.digest() == given.digest() => Judgement::Proven,
-        Ok(()) => Judgement::Proven,
+        Ok(_) => Judgement::Proven,
         Err(_) if kept.check_succeeds(given.membership()).is_ok() => Judgement::Behind(kept),
         Err(refusal) => {
             let error = format!("what the server has in force does not follow from this one: {refusal}");

@@ -111,7 +111,11 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         Command::Init(_) | Command::Key(keys::Key::Generate(_)) => Ok(()),
         Command::Partition(command) => command.run(server, format),
         Command::Client(command) => command.run(folder, server, format),
-        Command::Key(keys::Key::List { partition }) => keys::list(partition, server, format),
+        Command::Key(keys::Key::List { partition, waiting: false }) => keys::list(partition, server, format),
+        Command::Key(keys::Key::List { partition, waiting: true }) => {
+            keys::list_waiting(partition, server, format)
+        }
+        Command::Key(keys::Key::Abandon(target)) => target.abandon(folder, server, format),
         Command::Key(keys::Key::Refresh(target)) => target.refresh(folder, server, format),
         Command::Key(keys::Key::Repair(repair)) => repair.run(folder, server, format),
         Command::Key(keys::Key::Reshare(reshare)) => reshare.run(folder, server, format),

@@ -204,6 +204,10 @@ impl Known {
                         self.names(&seats)
                     )
                 }
+                None if self.shares.waiting.is_some() => format!(
+                    "  its shares   waiting for the word of all of {}; {t} would sign",
+                    self.names(&seats)
+                ),
                 None => "  its shares   none: this node alone has it".into(),
             },
             match act {
@@ -220,6 +224,11 @@ impl Known {
                     seats.len(),
                     self.names(seats)
                 ),
+                OrderedAct::Abandon => {
+                    "abandon: nodes drop what they have of this new key, and never take it again, unless one has it in \
+                     use. Be sure that no application was given this public key"
+                        .into()
+                }
                 OrderedAct::Reshare { threshold, seats } => format!(
                     "reshare: from then on {threshold} of {} sign: {}; nobody else has a share",
                     seats.len(),
@@ -324,7 +333,16 @@ impl Target {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| CtlError::new(error.to_string()))?;
         let act = act(&known)?;
-        if !act.is_share() && known.shares.epoch.is_none() {
+        let is_new = known.shares.waiting.is_some();
+        if is_new != (act == OrderedAct::Abandon) {
+            return Err(match is_new {
+                true => CtlError::new("shares of this key wait for the word of all nodes: it is none yet")
+                    .advise("`hsmctl key abandon` gives it up"),
+                false => CtlError::new("only a new key is abandoned, of which shares wait")
+                    .advise("see `hsmctl key list PARTITION --waiting`"),
+            });
+        }
+        if !is_new && !act.is_share() && known.shares.epoch.is_none() {
             return Err(
                 CtlError::new("this key is not shared").advise("`hsmctl key share` has nodes share it")
             );
@@ -350,6 +368,16 @@ impl Target {
     /// The server refused or cannot be reached, or is not the one that the folder knows.
     pub fn refresh(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         self.order(folder, server, format, |_| Ok(OrderedAct::Refresh))
+    }
+}
+
+impl Target {
+    /// `hsmctl key abandon`
+    ///
+    /// # Errors
+    /// As [`Target::refresh`].
+    pub fn abandon(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
+        self.order(folder, server, format, |_| Ok(OrderedAct::Abandon))
     }
 }
 

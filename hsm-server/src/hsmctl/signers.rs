@@ -77,12 +77,12 @@ impl Signers {
     pub fn sign(
         &self,
         folder: &Path,
-        present: Option<&Membership>,
+        present: Option<&Document>,
         membership: &Membership,
     ) -> Result<Document, CtlError> {
         let signers = self.read(folder)?;
         let names: Vec<_> = signers.iter().map(|signer| signer.name.as_str()).collect();
-        let mut shown = describe(present, membership);
+        let mut shown = describe(present.map(Document::membership), membership);
         // A String takes everything.
         writeln!(shown, "signed by {}", names.join(", ")).unwrap_or_default();
         self.ask(&shown)?;
@@ -90,9 +90,13 @@ impl Signers {
             CtlError::new(refusal.to_string()).advise("other administrators sign with --with DIR")
         };
         let pairs: Vec<_> = signers.iter().map(|signer| &signer.pair).collect();
-        let document = membership.sign(&pairs).and_then(|bytes| Document::read(&bytes)).map_err(refused)?;
+        let signed = match present {
+            Some(present) => membership.sign_after(present, &pairs),
+            None => membership.sign(&pairs),
+        };
+        let document = signed.and_then(|bytes| Document::read(&bytes)).map_err(refused)?;
         match present {
-            Some(present) => document.check_succeeds(present).map_err(refused)?,
+            Some(present) => document.check_succeeds(present.membership()).map(drop).map_err(refused)?,
             None => document.check_first().map_err(refused)?,
         }
         known::keep(&document, self.folders(folder))?;

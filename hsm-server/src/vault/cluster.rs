@@ -294,10 +294,7 @@ impl<P: Platform> Vault<P> {
             view.own.is_none() && view.document.membership().cluster != document.membership().cluster
         });
         let judges = match (&present, from, free) {
-            (Some(view), _, false) => {
-                document.check_succeeds(view.document.membership()).map_err(refused)?;
-                view.document.membership()
-            }
+            (Some(view), _, false) => document.check_succeeds(view.document.membership()).map_err(refused)?,
             (_, Bringer::Administrator, _) => {
                 document.check_first().map_err(refused)?;
                 document.membership()

@@ -9,6 +9,7 @@ use minicbor::Encode;
 use strongroom_shared::{
     fault::FaultCode,
     message::{AuditRecord, Outcome},
+    plain::plain,
     wire::{Permit, Trace},
 };
 
@@ -136,18 +137,7 @@ impl<P: Platform> Vault<P> {
             return;
         }
         context.recorded = true;
-        tracing::warn!(
-            client = context.peer.client,
-            partition = context.peer.partition.as_deref().unwrap_or_default(),
-            act = context.call.name(),
-            %error,
-            "not done"
-        );
-        if context.call.trace() == Trace::Silent {
-            return;
-        }
-        let mut record = self.record_of(context, outcome(error));
-        record.detail = match error {
+        let detail = match error {
             Error::Policy(refusal) => refusal.to_string(),
             Error::Caller(..)
             | Error::Crypto(_)
@@ -155,6 +145,18 @@ impl<P: Platform> Vault<P> {
             | Error::Store(_)
             | Error::Audit(_) => error.to_string(),
         };
+        let detail = plain(&detail);
+        tracing::warn!(
+            client = context.peer.client,
+            partition = context.peer.partition.as_deref().unwrap_or_default(),
+            act = context.call.name(),
+            error = detail,
+            "not done"
+        );
+        if context.call.trace() == Trace::Silent {
+            return;
+        }
+        let record = AuditRecord { detail, ..self.record_of(context, outcome(error)) };
         if let Err(error) = self.log.append(record) {
             tracing::error!(%error, "a refusal could not be put on record");
         }
@@ -165,7 +167,7 @@ impl<P: Platform> Vault<P> {
         AuditRecord {
             sequence: 0,
             time: context.now,
-            partition: context.peer.partition.clone().unwrap_or_else(|| context.subject.clone()),
+            partition: context.peer.partition.clone().unwrap_or_else(|| plain(&context.subject)),
             client: context.peer.client.clone(),
             certificate: short(&context.peer.fingerprint).to_vec(),
             instance: context.caller.instance,
@@ -176,7 +178,7 @@ impl<P: Platform> Vault<P> {
             mechanism: context.mechanism,
             message_hash: context.message_hash.clone(),
             outcome,
-            detail: context.detail.clone(),
+            detail: plain(&context.detail),
             store_version: None,
             charged: None,
         }

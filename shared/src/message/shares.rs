@@ -37,6 +37,9 @@ messages! {
         8 node: Vec<u8> as "minicbor::bytes",
         /// Its signature over the challenge and all of this.
         9 proof: Option<ByteVec>,
+        /// Since when a share of a new key waits here for the word of all nodes, in seconds since 1970. Absent unless
+        /// that is all that there is of the key.
+        10 waiting: Option<u64>,
     }
     /// One administrator's signature under an order about a key's shares. The one that completes it has it carried out.
     RenewShares {
@@ -53,7 +56,7 @@ messages! {
         0 approvals: u32,
         /// How many it takes.
         1 needed: u32,
-        /// The epoch of the new shares, once it has been carried out.
+        /// The epoch of the new shares, once it has been carried out; 0 where a new key was abandoned.
         2 epoch: Option<u64>,
         /// What is still to be done, by the nodes themselves or by somebody.
         3 note: String,
@@ -73,5 +76,30 @@ messages! {
         1 signed_by: Vec<String>,
         /// How many it takes.
         2 needed: u32,
+    }
+    /// `hsmctl key list --waiting`: asks which shares wait at this node.
+    ListWaiting {
+        /// The partition's name.
+        0 partition: String,
+    }
+    /// The shares that wait until every node has said that it holds its own.
+    WaitingShares {
+        /// In the order of the keys and epochs.
+        0 shares: Vec<WaitingShare>,
+    }
+    /// A share that waits.
+    WaitingShare {
+        /// The private key.
+        0 key: ObjectId,
+        /// The epoch of the share.
+        1 epoch: u64,
+        /// `CKA_LABEL`.
+        2 label: Vec<u8> as "minicbor::bytes",
+        /// The node that had it made; empty if that has left the cluster.
+        3 node: String,
+        /// Since when it waits, in seconds since 1970.
+        4 since: u64,
+        /// Whether it is of a new key, which administrators can have abandoned.
+        5 new: bool,
     }
 }

@@ -412,6 +412,16 @@ fn shares() -> Vec<Sample> {
         bans: 1,
         node: vec![0xa; 32],
         proof: proof.map(|proof| proof.to_vec().into()),
+        waiting: None,
+    };
+    let new = SharesRead { waiting: Some(1_767_571_200), ..read(None, Some([7; 64])) };
+    let share = WaitingShare {
+        key: ObjectId([1; 16]),
+        epoch: 0,
+        label: b"hot".to_vec(),
+        node: "a".into(),
+        since: 1_767_571_200,
+        new: true,
     };
     let ask = ReadShares { partition: "trading".into(), key: ObjectId([1; 16]), challenge: vec![5; 32] };
     let renew = RenewShares { order: b"order".to_vec(), key: vec![0xed; 32], signature: vec![9; 64] };
@@ -421,11 +431,14 @@ fn shares() -> Vec<Sample> {
         public("request", &ask),
         reply::<ReadShares>("reply", &read(Some(3), Some([7; 64]))),
         reply::<ReadShares>("reply-of-no-shares", &read(None, None)),
+        reply::<ReadShares>("reply-of-a-new-key", &new),
         public("request", &renew),
         reply::<RenewShares>("reply", &state(None, "")),
         reply::<RenewShares>("reply-done", &state(Some(4), "node c is away")),
         public("request", &ListOrders {}),
         reply::<ListOrders>("reply", &Orders { orders: vec![waiting] }),
+        public("request", &ListWaiting { partition: "trading".into() }),
+        reply::<ListWaiting>("reply", &WaitingShares { shares: vec![share] }),
     ]
 }
 

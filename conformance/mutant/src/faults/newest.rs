@@ -31,9 +31,13 @@ faults! {
     "encapsulation-refused" [C_EncapsulateKey] |_| CKR_MECHANISM_INVALID, "5.5.6 C_GetMechanismInfo", "ECDH says that it encapsulates, and does not", ["mechanisms.ecdh1-derive-encapsulate" "encapsulation.round-trip"];
     "encapsulation-any-key" [C_EncapsulateKey C_DecapsulateKey] |call| call.instead_of(&[CKR_KEY_FUNCTION_NOT_PERMITTED], CKR_OK), "5.18 C_EncapsulateKey (3.2)", "a key without CKA_ENCAPSULATE encapsulates", ["mechanisms.ecdh1-derive-not-allowed"];
     "wrapping-any-blob" [C_UnwrapKey C_UnwrapKeyAuthenticated] |call| call.instead_of(&[CKR_WRAPPED_KEY_INVALID], CKR_OK), "6.13 AES-GCM (3.2)", "a key is unwrapped whatever its tag", ["wrapping.forged"];
-    "wrapping-nonce-lost" [C_WrapKey C_WrapKeyAuthenticated] wrapping_nonce_lost, "6.13 CK_GCM_WRAP_PARAMS (3.2)", "a key is wrapped with another nonce than the parameter's", ["wrapping.round-trip"];
-    "wrapping-nonce-twice" [C_WrapKey C_WrapKeyAuthenticated] wrapping_nonce_twice, "6.13 CK_GCM_WRAP_PARAMS (SP 800-38D, 8.2)", "every nonce that the module makes is the same", ["wrapping.nonces"];
+    "wrapping-nonce-lost" [C_WrapKey C_WrapKeyAuthenticated] |call| nonce_lost(call, CKM_AES_GCM), "6.13 CK_GCM_WRAP_PARAMS (3.2)", "a key is wrapped with another nonce than the parameter's", ["wrapping.round-trip"];
+    "wrapping-nonce-twice" [C_WrapKey C_WrapKeyAuthenticated] |call| nonce_twice(call, CKM_AES_GCM), "6.13 CK_GCM_WRAP_PARAMS (SP 800-38D, 8.2)", "every nonce that the module makes is the same", ["wrapping.nonces"];
     "wrapping-any-parameter" [C_WrapKey C_WrapKeyAuthenticated] |call| call.instead_of(&[CKR_MECHANISM_PARAM_INVALID], CKR_OK), "6.13 CK_GCM_WRAP_PARAMS (3.2)", "a parameter without nonce or tag is accepted", ["wrapping.parameters"];
+    "wrapping-ccm-any-blob" [C_UnwrapKey C_UnwrapKeyAuthenticated] |call| ccm_instead_of(call, CKR_WRAPPED_KEY_INVALID), "6.13 AES-CCM (3.2)", "a key is unwrapped by AES-CCM whatever its tag", ["wrapping.forged"];
+    "wrapping-ccm-nonce-lost" [C_WrapKey C_WrapKeyAuthenticated] |call| nonce_lost(call, CKM_AES_CCM), "6.13 CK_CCM_WRAP_PARAMS (3.2)", "a key is wrapped by AES-CCM with another nonce than the parameter's", ["wrapping.round-trip"];
+    "wrapping-ccm-nonce-twice" [C_WrapKey C_WrapKeyAuthenticated] |call| nonce_twice(call, CKM_AES_CCM), "6.13 CK_CCM_WRAP_PARAMS (SP 800-38C, 5.3)", "every nonce that the module makes for AES-CCM is the same", ["wrapping.nonces"];
+    "wrapping-ccm-any-parameter" [C_WrapKey C_WrapKeyAuthenticated] |call| ccm_instead_of(call, CKR_MECHANISM_PARAM_INVALID), "6.13 CK_CCM_WRAP_PARAMS (3.2)", "a parameter of AES-CCM without nonce or tag is accepted", ["wrapping.parameters"];
     "newest-any-session" [C_EncapsulateKey C_DecapsulateKey C_AsyncComplete C_AsyncGetID C_AsyncJoin C_WrapKeyAuthenticated C_UnwrapKeyAuthenticated] any_session, "5.1.2 CKR_SESSION_HANDLE_INVALID", "functions of 3.2 answer to a session that is not there", ["functions.C_EncapsulateKey-unknown-session" "functions.C_DecapsulateKey-unknown-session" "functions.C_AsyncComplete-unknown-session" "functions.C_AsyncGetID-unknown-session" "functions.C_AsyncJoin-unknown-session" "functions.C_WrapKeyAuthenticated-unknown-session" "functions.C_UnwrapKeyAuthenticated-unknown-session" "functions.C_AsyncComplete-closed-session" "functions.C_AsyncGetID-closed-session" "functions.C_AsyncJoin-closed-session"];
     "newer-any-session" [C_SessionCancel C_MessageEncryptInit C_EncryptMessage C_EncryptMessageBegin C_EncryptMessageNext C_MessageEncryptFinal C_MessageDecryptInit C_DecryptMessage C_DecryptMessageBegin C_DecryptMessageNext C_MessageDecryptFinal C_MessageSignInit C_SignMessage C_SignMessageBegin C_SignMessageNext C_MessageSignFinal C_MessageVerifyInit C_VerifyMessage C_VerifyMessageBegin C_VerifyMessageNext C_MessageVerifyFinal] any_session, "5.1.2 CKR_SESSION_HANDLE_INVALID", "functions of 3.0 answer to a session that is not there", ["functions.C_SessionCancel-unknown-session" "functions.C_MessageEncryptInit-unknown-session" "functions.C_EncryptMessage-unknown-session" "functions.C_EncryptMessageBegin-unknown-session" "functions.C_EncryptMessageNext-unknown-session" "functions.C_MessageEncryptFinal-unknown-session" "functions.C_MessageDecryptInit-unknown-session" "functions.C_DecryptMessage-unknown-session" "functions.C_DecryptMessageBegin-unknown-session" "functions.C_DecryptMessageNext-unknown-session" "functions.C_MessageDecryptFinal-unknown-session" "functions.C_MessageSignInit-unknown-session" "functions.C_SignMessage-unknown-session" "functions.C_SignMessageBegin-unknown-session" "functions.C_SignMessageNext-unknown-session" "functions.C_MessageSignFinal-unknown-session" "functions.C_MessageVerifyInit-unknown-session" "functions.C_VerifyMessage-unknown-session" "functions.C_VerifyMessageBegin-unknown-session" "functions.C_VerifyMessageNext-unknown-session" "functions.C_MessageVerifyFinal-unknown-session"];
     "newer-not-begun" [C_EncryptMessageBegin C_EncryptMessageNext C_DecryptMessageBegin C_DecryptMessageNext C_SignMessage C_SignMessageBegin C_SignMessageNext C_MessageSignFinal C_VerifyMessage C_VerifyMessageBegin C_VerifyMessageNext C_MessageVerifyFinal] |call| call.instead_of(&[CKR_OPERATION_NOT_INITIALIZED], CKR_OK), "5.1.6 CKR_OPERATION_NOT_INITIALIZED", "messages that were not begun are gone on with", ["functions.C_EncryptMessageBegin-not-begun" "functions.C_EncryptMessageNext-not-begun" "functions.C_DecryptMessageBegin-not-begun" "functions.C_DecryptMessageNext-not-begun" "functions.C_SignMessage-not-begun" "functions.C_SignMessageBegin-not-begun" "functions.C_SignMessageNext-not-begun" "functions.C_MessageSignFinal-not-begun" "functions.C_VerifyMessage-not-begun" "functions.C_VerifyMessageBegin-not-begun" "functions.C_VerifyMessageNext-not-begun" "functions.C_MessageVerifyFinal-not-begun"];
@@ -130,34 +134,53 @@ fn encapsulation_of_anything(call: &Call<'_>) -> CK_RV {
     CKR_OK
 }
 
-/// Changes the nonce that the real function sees.
-fn wrapping_nonce_lost(call: &Call<'_>) -> CK_RV {
-    let Some(raw) = memory::read::<CK_MECHANISM>(call.word(1)) else { return call.forward() };
-    let mut parameter: CK_GCM_WRAP_PARAMS = match memory::read(raw.pParameter.expose_provenance()) {
-        Some(parameter) if raw.ulParameterLen as usize == size_of::<CK_GCM_WRAP_PARAMS>() => parameter,
-        _ => return call.forward(),
+/// The mechanism of a call and the words of its parameter, if it wraps by this; and where the nonce's address stands in them:
+/// length, fixed bits and generator come behind it.
+fn wrapping(call: &Call<'_>, number: CK_MECHANISM_TYPE) -> Option<(CK_MECHANISM, Vec<usize>, usize)> {
+    let raw = memory::read::<CK_MECHANISM>(call.word(1)).filter(|raw| raw.mechanism == number)?;
+    let (length, nonce) = match number {
+        CKM_AES_CCM => (size_of::<CK_CCM_WRAP_PARAMS>(), 1),
+        _ => (size_of::<CK_GCM_WRAP_PARAMS>(), 0),
     };
-    let mut nonce = [0x42_u8; 12];
-    if parameter.ivGenerator == CKG_NO_GENERATE && parameter.ulIvLen == 12 && !parameter.pIv.is_null() {
-        parameter.pIv = nonce.as_mut_ptr();
-    }
-    let pParameter = std::ptr::with_exposed_provenance_mut(memory::address(&mut parameter));
+    let words = memory::list(raw.pParameter.expose_provenance(), length / size_of::<usize>());
+    (raw.ulParameterLen as usize == length).then_some((raw, words, nonce))
+}
+
+/// Passes the call on with another parameter.
+fn with_parameter(call: &Call<'_>, raw: CK_MECHANISM, mut words: Vec<usize>) -> CK_RV {
+    let pParameter = std::ptr::with_exposed_provenance_mut(memory::address(words.as_mut_slice()));
     let mut raw = CK_MECHANISM { pParameter, ..raw };
     call.with(&[(1, memory::address(&mut raw))])
 }
 
-/// Makes the nonce, which is always the same.
-fn wrapping_nonce_twice(call: &Call<'_>) -> CK_RV {
-    let Some(raw) = memory::read::<CK_MECHANISM>(call.word(1)) else { return call.forward() };
-    let mut parameter: CK_GCM_WRAP_PARAMS = match memory::read(raw.pParameter.expose_provenance()) {
-        Some(parameter) if raw.ulParameterLen as usize == size_of::<CK_GCM_WRAP_PARAMS>() => parameter,
-        _ => return call.forward(),
-    };
-    if parameter.ivGenerator == CKG_GENERATE {
-        parameter.ivGenerator = CKG_NO_GENERATE;
-        memory::put(parameter.pIv.expose_provenance(), &[0x42_u8; 12]);
+/// Changes the nonce that the real function sees.
+fn nonce_lost(call: &Call<'_>, number: CK_MECHANISM_TYPE) -> CK_RV {
+    let Some((raw, mut words, place)) = wrapping(call, number) else { return call.forward() };
+    let mut other = [0x42_u8; 12];
+    if let Some([nonce @ (1..), 12, _, generator, ..]) = words.get_mut(place..)
+        && *generator == CKG_NO_GENERATE as usize
+    {
+        *nonce = memory::address(&mut other);
     }
-    let pParameter = std::ptr::with_exposed_provenance_mut(memory::address(&mut parameter));
-    let mut raw = CK_MECHANISM { pParameter, ..raw };
-    call.with(&[(1, memory::address(&mut raw))])
+    with_parameter(call, raw, words)
+}
+
+/// Makes the nonce, which is always the same.
+fn nonce_twice(call: &Call<'_>, number: CK_MECHANISM_TYPE) -> CK_RV {
+    let Some((raw, mut words, place)) = wrapping(call, number) else { return call.forward() };
+    if let Some([nonce, 12, _, generator, ..]) = words.get_mut(place..)
+        && *generator == CKG_GENERATE as usize
+    {
+        *generator = CKG_NO_GENERATE as usize;
+        memory::put(*nonce, &[0x42_u8; 12]);
+    }
+    with_parameter(call, raw, words)
+}
+
+/// Passes the call on, and says that all is well if AES-CCM is refused with this.
+fn ccm_instead_of(call: &Call<'_>, refusal: CK_RV) -> CK_RV {
+    match wrapping(call, CKM_AES_CCM) {
+        Some(_) => call.instead_of(&[refusal], CKR_OK),
+        None => call.forward(),
+    }
 }

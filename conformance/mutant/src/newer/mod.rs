@@ -1,6 +1,7 @@
 //! Functions of 3.0 and 3.2, and gifts of old ones, that no real module at hand has, made honestly of what it has if
 //! `MUTANT_NEWER` is set: so that faults of them can be shown, too.
 
+mod ccm;
 mod encapsulation;
 mod events;
 mod lockout;
@@ -23,8 +24,14 @@ pub fn is_on() -> bool {
     *ON.get_or_init(|| std::env::var_os("MUTANT_NEWER").is_some())
 }
 
+/// The mechanisms that it adds to the list.
+const ADDED: [CK_MECHANISM_TYPE; 3] = [CKM_HSS_KEY_PAIR_GEN, CKM_HSS, CKM_AES_CCM];
+
 /// What the mutant does in the place of a function that the real module has; nothing for most calls.
 pub fn instead(real: &Real, function: F, words: &[usize]) -> Option<CK_RV> {
+    if let (F::C_GetMechanismList, [slot, place, count]) = (function, words) {
+        return Some(list(real, *slot, *place, *count));
+    }
     [
         events::instead,
         lockout::instead,
@@ -75,6 +82,25 @@ pub fn answer(real: &Real, function: F, words: &[usize]) -> CK_RV {
         (_, [session, ..]) => known(real, *session, CKR_OPERATION_NOT_INITIALIZED),
         (_, _) => CKR_FUNCTION_NOT_SUPPORTED,
     }
+}
+
+fn list(real: &Real, slot: usize, place: usize, count: usize) -> CK_RV {
+    let mut length = 0_usize;
+    let rv = real.call_as_it_is(F::C_GetMechanismList, &[slot, 0, memory::address(&mut length)]);
+    if rv != CKR_OK || count == 0 {
+        return real.call_as_it_is(F::C_GetMechanismList, &[slot, place, count]);
+    }
+    let mut all = vec![0_usize; length];
+    let words = [slot, memory::address(all.as_mut_slice()), memory::address(&mut length)];
+    let rv = real.call_as_it_is(F::C_GetMechanismList, &words);
+    all.extend(ADDED.map(|number| number as usize));
+    let given: usize = memory::read(count).unwrap_or(0);
+    memory::write(count, all.len());
+    if place != 0 && given < all.len() {
+        return CKR_BUFFER_TOO_SMALL;
+    }
+    memory::put(place, &all);
+    rv
 }
 
 /// This, if there is such a session.

@@ -29,11 +29,10 @@ struct Trees {
 
 static TREES: Mutex<Trees> = Mutex::new(Trees { next: BTreeMap::new(), signing: BTreeMap::new() });
 
-/// Adds the two mechanisms to the list, and does what they are for.
+/// Says what the two mechanisms are, and does what they are for.
 pub fn instead(real: &Real, function: F, words: &[usize]) -> Option<CK_RV> {
     let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
     match (function, words) {
-        (F::C_GetMechanismList, [slot, place, count]) => Some(list(real, *slot, *place, *count)),
         (F::C_GetMechanismInfo, [_, number, place]) => {
             let flags = match *number as CK_MECHANISM_TYPE {
                 CKM_HSS_KEY_PAIR_GEN => CKF_GENERATE_KEY_PAIR,
@@ -82,25 +81,6 @@ pub fn instead(real: &Real, function: F, words: &[usize]) -> Option<CK_RV> {
 
 fn is(mechanism: usize, number: CK_MECHANISM_TYPE) -> bool {
     memory::read::<CK_MECHANISM>(mechanism).is_some_and(|raw| raw.mechanism == number)
-}
-
-fn list(real: &Real, slot: usize, place: usize, count: usize) -> CK_RV {
-    let mut length = 0_usize;
-    let rv = real.call_as_it_is(F::C_GetMechanismList, &[slot, 0, memory::address(&mut length)]);
-    if rv != CKR_OK || count == 0 {
-        return real.call_as_it_is(F::C_GetMechanismList, &[slot, place, count]);
-    }
-    let mut all = vec![0_usize; length];
-    let words = [slot, memory::address(all.as_mut_slice()), memory::address(&mut length)];
-    let rv = real.call_as_it_is(F::C_GetMechanismList, &words);
-    all.extend([CKM_HSS_KEY_PAIR_GEN as usize, CKM_HSS as usize]);
-    let given: usize = memory::read(count).unwrap_or(0);
-    memory::write(count, all.len());
-    if place != 0 && given < all.len() {
-        return CKR_BUFFER_TOO_SMALL;
-    }
-    memory::put(place, &all);
-    rv
 }
 
 /// A pair of another kind stands for the tree. No tree is extractable (6.66).

@@ -12,6 +12,7 @@ use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::network::acts::{Trouble, logged_in, reached};
 use crate::marks::Severity;
 use crate::raw::Function as F;
+use crate::report::counted;
 use crate::session::Session;
 use crate::template::{Mechanism, Out, Template};
 
@@ -178,5 +179,5 @@ fn keeps(bench: &Bench) -> Verdict {
     for object in &found {
         session.destroy(*object).ok()?;
     }
-    ensure(found.len() == 1, "the object", format!("{} objects", found.len()))
+    ensure(found.len() == 1, "the object", counted(found.len(), "object"))
 }

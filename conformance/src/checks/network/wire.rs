@@ -7,6 +7,7 @@ use crate::check::{Stop, Verdict, ensure, table};
 use crate::checks::network::acts::logged_in;
 use crate::marks::Severity;
 use crate::proxy::desk::Desk;
+use crate::report::counted;
 use crate::template::{Mechanism, Template};
 
 table! {
@@ -78,6 +79,6 @@ fn replay(bench: &Bench) -> Verdict {
     for object in &made {
         session.destroy(*object).ok()?;
     }
-    let seen = format!("{} objects", made.len());
+    let seen = counted(made.len(), "object");
     if made.len() == 1 { Ok(()) } else { Err(Stop::graded(Severity::Critical, "one object", seen)) }
 }

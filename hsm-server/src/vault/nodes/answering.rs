@@ -74,6 +74,8 @@ impl<P: Platform> Vault<P> {
             Question::Inherit { attributes, certificate } => {
                 self.inherit_child(context, attributes, &certificate).map(|()| Answer::Done)
             }
+            Question::MayAbandon(order) => self.promise_to_abandon(context, &order).map(|()| Answer::Done),
+            Question::Abandon(order) => self.abandon_share(context, &order).map(|()| Answer::Done),
             Question::Descendant { partition, key } => {
                 Ok(Answer::Descendant(self.child_certificate(&partition, key).map(Into::into)))
             }
@@ -123,8 +125,12 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
         let answer = self.consider(context, &member, call.session, question).unwrap_or_else(|error| {
-            // Sealed, so that no front can put words into a vault's mouth.
+            // Of what an application has signed a mandate for, each refusal counts; what a node says by itself costs it
+            // nothing.
+            let counts = matches!(error, Error::Policy(_)) || self.cluster.links.may_record(&member, now);
+            context.recorded |= !counts;
             self.record_failure(context, &error);
+            // Sealed, so that no front can put words into a vault's mouth.
             Answer::Refused(Fault::from(&error))
         });
         let sealed = session.seal(call.counter, &encode(&answer)).map_err(refused)?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use strongroom_shared::{
+    fault::Fault,
     message::{Caller, HandsShaken, SealedCall, ShakeHands},
     secret::Wiped,
     wire::{Call, HEADER, Header, Kind, decode_body, encode_request},
@@ -47,7 +48,10 @@ impl<P: Platform> Vault<P> {
         }
         match header.kind {
             Kind::Reply => decode_body(body).map_err(|error| malformed(&error)),
-            Kind::Fault => Err(NodeError::Refused(decode_body(body).map_err(|error| malformed(&error))?)),
+            Kind::Fault => {
+                let fault: Fault = decode_body(body).map_err(|error| malformed(&error))?;
+                Err(NodeError::Refused(fault.heard()))
+            }
             Kind::Request => Err(malformed(&"a request for an answer")),
         }
     }
@@ -96,7 +100,7 @@ impl<P: Platform> Vault<P> {
         }
         let answer = link.session.open_answer(counter, &sealed)?;
         match decode_body(&answer).map_err(|error| NodeError::Malformed(error.to_string()))? {
-            Answer::Refused(fault) => Err(NodeError::Refused(fault)),
+            Answer::Refused(fault) => Err(NodeError::Refused(fault.heard())),
             answer => Ok(Some(answer)),
         }
     }

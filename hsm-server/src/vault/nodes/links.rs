@@ -25,6 +25,10 @@ const LEFT_OUT: Time = 3600 * SECOND;
 const DOUBTED: Time = 600 * SECOND;
 /// How many sessions of one caller are known at once: its threads may shake hands at the same time.
 const SESSIONS: usize = 4;
+/// How many refusals of one node's questions come on record within [`REFUSED`].
+const REFUSALS: u32 = 60;
+/// For how long they are counted.
+const REFUSED: Time = 60 * SECOND;
 /// The longest wait before a node that does not answer is greeted again.
 const MAX_BACKOFF: Time = 10 * SECOND;
 
@@ -42,6 +46,8 @@ pub struct Links {
     left_out: Mutex<HashMap<NodeId, Time>>,
     /// With how many signatures in a row that did not come about each had to do, and until when that counts.
     doubts: Mutex<HashMap<NodeId, (u32, Time)>>,
+    /// How many questions of each were refused, and until when they count.
+    refusals: Mutex<HashMap<NodeId, (u32, Time)>>,
     pub(super) requests: AtomicU64,
 }
 
@@ -133,6 +139,22 @@ impl Links {
     /// How little it is to be asked, compared with others.
     pub fn doubts(&self, node: NodeId, now: Time) -> u32 {
         lock(&self.doubts).get(&node).filter(|(_, until)| now < *until).map_or(0, |(count, _)| *count)
+    }
+
+    /// Whether one more refusal of what a node asks comes on record: it may ask all day, and a log that is full stops
+    /// every signature.
+    pub fn may_record(&self, member: &Member, now: Time) -> bool {
+        let mut refusals = lock(&self.refusals);
+        refusals.retain(|_, (_, until)| now < *until);
+        let (count, _) = refusals.entry(member.id).or_insert((0, now.saturating_add(REFUSED)));
+        *count = count.saturating_add(1);
+        if *count == REFUSALS + 1 {
+            tracing::error!(
+                node = member.name,
+                "it asks for too much that is refused: {REFUSALS} refusals of this minute are on record, more are not"
+            );
+        }
+        *count <= REFUSALS
     }
 
     pub fn is_due(&self, node: NodeId, now: Time) -> bool {

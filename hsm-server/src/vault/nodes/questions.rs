@@ -112,6 +112,12 @@ pub enum Question {
         #[cbor(n(1), with = "minicbor::bytes")]
         certificate: Vec<u8>,
     },
+    /// Would you give up a new key of which nobody has the certificate? Take none for a while then.
+    #[n(24)]
+    MayAbandon(#[n(0)] SignedOrder),
+    /// Give it up.
+    #[n(25)]
+    Abandon(#[n(0)] SignedOrder),
 }
 
 /// What it answers, sealed.

@@ -32,7 +32,7 @@ use super::{
     words::{Account, Warrant},
 };
 use crate::{
-    cluster::order::{Order, OrderedAct, Seat},
+    cluster::order::{Order, OrderedAct, Seat, SignedOrder},
     crypto::threshold::Epoch,
     platform::Platform,
     store::Path,
@@ -93,6 +93,9 @@ impl<P: Platform> Vault<P> {
         }
         let pending = partition.shared.pending().get(&(read.id(), read.epoch().0)).cloned();
         match pending.filter(|pending| pending.claim == read.whole.claim) {
+            Some(_) if partition.shared.promises.holds(read.id(), self.platform.uptime()) => Err(forged(
+                "administrators have this key abandoned just now: show the certificate in a minute",
+            )),
             Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
             None => self.give_way(context, &partition, &read, (warrant, proofs), active),
         }
@@ -133,7 +136,7 @@ impl<P: Platform> Vault<P> {
         for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
             change = change.delete(Path::Pending(partition.id, id, waiting));
         }
-        let former = self.replaced(partition, read, before.as_deref())?;
+        let former = self.replaced(partition, (read, pending.order.as_ref()), before.as_deref())?;
         if let Some(former) = &former {
             change = change.put(Path::Former(partition.id, id), former);
         }
@@ -172,7 +175,7 @@ impl<P: Platform> Vault<P> {
     fn replaced(
         &self,
         partition: &Partition,
-        read: &Certified,
+        (read, order): (&Certified, Option<&SignedOrder>),
         before: Option<&SharedKey>,
     ) -> Result<Option<FormerRecord>, Error> {
         let successor = encode(&read.whole).to_vec();
@@ -186,7 +189,7 @@ impl<P: Platform> Vault<P> {
             }
             (None, _) => return Ok(None),
         };
-        Ok(Some(FormerRecord { share, successor }))
+        Ok(Some(FormerRecord { share, successor, order: order.cloned() }))
     }
 
     /// The others have shares of a later epoch, and this node has none of it: because administrators ordered so, or
@@ -228,7 +231,8 @@ impl<P: Platform> Vault<P> {
             let own = Certified::read(&active.certificate)?;
             proof::check_later(read, &own, view.document.membership())?;
         }
-        let former = self.replaced(partition, read, Some(&active))?.ok_or(FaultCode::Internal)?;
+        let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
+        let former = former.ok_or(FaultCode::Internal)?;
         let change = partition.shared.erase(Change::new(), partition.id, id);
         let change = change.put(Path::Former(partition.id, id), &former);
         let change = change.delete(Path::Object(partition.id, id));
@@ -283,19 +287,28 @@ impl<P: Platform> Vault<P> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// What this node has of a key's shares.
+    /// What this node has of a key's shares. One that holds none any more, and has not seen yet that those after its own
+    /// sign, shows what made it give its own up: whoever waits for that certificate may find it nowhere else.
     pub(in super::super) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
         let Some(partition) = self.partition_named(partition) else { return Account::default() };
         let highest = partition.shared.highest(key);
-        let Some(shared) = partition.shared.key(key) else {
-            return Account { highest, ..Account::default() };
-        };
-        Account {
-            certificate: Some(shared.certificate.clone().into()),
-            order: shared.order.clone(),
-            proofs: shared.standing().proofs,
-            highest,
-            bans: shared.bans(),
+        if let Some(shared) = partition.shared.key(key) {
+            return Account {
+                certificate: Some(shared.certificate.clone().into()),
+                order: shared.order.clone(),
+                proofs: shared.standing().proofs,
+                highest,
+                bans: shared.bans(),
+            };
+        }
+        let none = Account { highest, ..Account::default() };
+        match partition.shared.former(key) {
+            Some(former) => Account {
+                certificate: Some(former.successor.clone().into()),
+                order: former.order.clone(),
+                ..none
+            },
+            None => none,
         }
     }
 }

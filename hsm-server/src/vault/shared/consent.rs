@@ -78,6 +78,7 @@ impl Move {
                 Err(forbidden("the node that is to be repaired holds no share of this key"))
             }
             OrderedAct::Share { .. } => Err(forbidden("this key is shared already")),
+            OrderedAct::Abandon => Err(forbidden("only a new key is abandoned: destroy this one")),
             OrderedAct::Reshare { threshold, seats } => {
                 let committee = committee_of(*threshold, seats)?;
                 Ok(Self { committee, seats: seats.iter().map(|Seat(node)| *node).collect(), lost: None })

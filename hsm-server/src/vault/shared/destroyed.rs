@@ -14,7 +14,7 @@ use strongroom_shared::object::ObjectId;
 
 use super::{super::Error, certificate::sha256, party::forbidden};
 
-/// What is kept of a key that was destroyed.
+/// What is kept of a key that was destroyed, or abandoned before it came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct DestroyedRecord {
     /// SHA-256 of the public key (`CKA_PUBLIC_KEY_INFO`) that the application was shown, where nothing of the key was
@@ -25,7 +25,7 @@ pub struct DestroyedRecord {
 }
 
 impl DestroyedRecord {
-    /// Of a key that was here.
+    /// Of a key that was here, or that administrators had nodes abandon.
     pub const WAS_HERE: Self = Self { shown: None };
 
     /// Whether it is about a key with this public key (`CKA_PUBLIC_KEY_INFO`).
@@ -62,6 +62,11 @@ impl Destroyed {
             Some(kept) if kept == new || kept == DestroyedRecord::WAS_HERE => None,
             Some(_) => Some(DestroyedRecord::WAS_HERE),
         }
+    }
+
+    /// Whether this node takes nothing of this id any more, whatever it is.
+    pub fn was_here(&self, id: ObjectId) -> bool {
+        self.record(id) == Some(DestroyedRecord::WAS_HERE)
     }
 
     /// Whether a new key may have this id.

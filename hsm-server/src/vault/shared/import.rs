@@ -155,7 +155,10 @@ impl Sharing {
                 seats: seats.iter().map(|Seat(node)| *node).collect(),
                 public_key: order.public_key.to_vec(),
             }),
-            OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
+            OrderedAct::Refresh
+            | OrderedAct::Repair { .. }
+            | OrderedAct::Reshare { .. }
+            | OrderedAct::Abandon => {
                 Err(forbidden("the coordinator means another act than the one that was ordered"))
             }
         }

@@ -15,6 +15,7 @@ use strongroom_shared::{
 
 use super::{
     super::{Error, record::Change, records::decode},
+    abandon::Promises,
     bans::SignedBan,
     children::Children,
     destroyed::Destroyed,
@@ -77,9 +78,13 @@ pub struct FormerRecord {
     /// The share itself; of a key that was whole here, its object as it was kept.
     #[n(0)]
     pub share: SecretBytes,
-    /// The certificate of the shares that came after it.
+    /// The certificate of the shares that came after it. A node that holds none of them keeps it nowhere else, and may
+    /// be the only one that has it.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub successor: Vec<u8>,
+    /// What administrators ordered when those were made, if they did.
+    #[n(2)]
+    pub order: Option<SignedOrder>,
 }
 
 /// What is known of the shares of an epoch beside their certificate.
@@ -290,6 +295,8 @@ pub struct SharedKeys {
     pub children: Children,
     /// Those that were destroyed.
     pub destroyed: Destroyed,
+    /// Those that are about to be abandoned.
+    pub promises: Promises,
     /// Held while this node has the others make one.
     making: Mutex<()>,
 }
@@ -327,6 +334,7 @@ impl SharedKeys {
             former: RwLock::new(former),
             children: Children::default(),
             destroyed: Destroyed::default(),
+            promises: Promises::default(),
             making: Mutex::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
 //! part on record, and says nothing that another node could use for anything else.
 
+pub mod abandon;
 mod activate;
 mod ask;
 pub mod bans;

@@ -9,9 +9,14 @@ use std::{
 use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
 use super::{
-    super::{Context, Error, Vault, cluster::View},
+    super::{
+        Context, Error, Vault,
+        cluster::{Identity, View},
+    },
+    abandon::new_here,
     certificate::sha256,
     consent::least,
+    generate::FIRST,
     import::Whole,
     renew::Subject,
 };
@@ -19,7 +24,7 @@ use crate::{
     cluster::{
         Membership,
         introduction::{self, CHALLENGE},
-        order::{Order, OrderApproval, OrderRefusal, SignedOrder},
+        order::{Order, OrderApproval, OrderRefusal, OrderedAct, SignedOrder},
     },
     door::ClientId,
     platform::Platform,
@@ -87,6 +92,9 @@ impl<P: Platform> Vault<P> {
             let partition = self.partition_named(&order.partition);
             let present = partition.is_some_and(|partition| match partition.shared.key(order.key) {
                 Some(shared) => shared.epoch().0 == order.epoch,
+                None if order.act == OrderedAct::Abandon => {
+                    matches!(partition.shared.new_key(order.key), Ok(Some(_)))
+                }
                 None => order.act.is_share() && partition.keyring.has(order.key),
             });
             order.check_time(now).is_ok() && present
@@ -160,9 +168,12 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             signature: call.signature.try_into().map_err(malformed)?,
         };
         let name = approval.judge(&call.order, membership).map_err(|refusal| refused(&refusal))?.to_owned();
-        let epoch = match order.act.is_share() {
-            true => Whole::of(&partition, order.key).map(|_| 0)?,
-            false => self.shared_here(&partition, order.key)?.epoch().0,
+        let epoch = match order.act {
+            OrderedAct::Share { .. } => Whole::of(&partition, order.key).map(|_| 0)?,
+            OrderedAct::Abandon => new_here(&partition, order.key).map(|_| FIRST.0)?,
+            OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
+                self.shared_here(&partition, order.key)?.epoch().0
+            }
         };
         if epoch != order.epoch {
             return Err(Error::caller(
@@ -182,9 +193,12 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             Err(refusal) => return Err(refused(&refusal)),
         }
         let subject = Subject { name: &order.partition, partition: &partition, id: order.key };
-        let renewed = match order.act.is_share() {
-            true => self.share_key(context, &view, subject, (&signed, &order))?,
-            false => self.renew_shares(context, &view, subject, Some(&signed), &order.act)?,
+        let renewed = match order.act {
+            OrderedAct::Share { .. } => self.share_key(context, &view, subject, (&signed, &order))?,
+            OrderedAct::Abandon => self.abandon_key(context, &view, subject, &signed)?,
+            OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
+                self.renew_shares(context, &view, subject, Some(&signed), &order.act)?
+            }
         };
         self.cluster.orders.lock().remove(&digest);
         let approvals = u32::try_from(signed.approvals.len()).unwrap_or(u32::MAX);
@@ -220,6 +234,22 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
             Some(_) => Some(self.shared_here(&partition, call.key)?),
             None => None,
         };
+        if let Some(new) = partition.shared.new_key(call.key)? {
+            let said = SharesRead {
+                partition: call.partition,
+                key: call.key,
+                label: new.label,
+                public_key: new.public_key,
+                epoch: None,
+                threshold: new.public.committee().threshold().into(),
+                seats: new.claim.seats.iter().map(|seat| seat.to_vec().into()).collect(),
+                bans: 0,
+                node: identity.public().to_vec(),
+                proof: None,
+                waiting: Some(new.made / 1_000_000),
+            };
+            return prove(said, call.challenge, &identity);
+        }
         let broken = |error: &dyn std::fmt::Display| Error::caller(FaultCode::Internal, error.to_string());
         let seats = shared.iter().flat_map(|shared| &shared.seats);
         let bans = shared.as_ref().map_or(0, |shared| shared.bans().len());
@@ -239,12 +269,17 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
             bans: u32::try_from(bans).unwrap_or(u32::MAX),
             node: identity.public().to_vec(),
             proof: None,
+            waiting: None,
         };
-        let challenge: [u8; CHALLENGE] = call.challenge.try_into().map_err(|_| {
-            Error::caller(FaultCode::ArgumentsBad, format!("a challenge has {CHALLENGE} bytes"))
-        })?;
-        Ok(introduction::prove_shares(said, &challenge, &identity.pair))
+        prove(said, call.challenge, &identity)
     }
+}
+
+fn prove(said: SharesRead, challenge: Vec<u8>, identity: &Identity) -> Result<SharesRead, Error> {
+    let challenge: [u8; CHALLENGE] = challenge
+        .try_into()
+        .map_err(|_| Error::caller(FaultCode::ArgumentsBad, format!("a challenge has {CHALLENGE} bytes")))?;
+    Ok(introduction::prove_shares(said, &challenge, &identity.pair))
 }
 
 fn label(objects: &[std::sync::Arc<super::super::keyring::Object>], id: ObjectId) -> Vec<u8> {

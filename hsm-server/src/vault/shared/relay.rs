@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use strongroom_shared::fault::{Fault, FaultCode};
+use strongroom_shared::{
+    fault::{Fault, FaultCode},
+    plain::plain,
+};
 
 use super::{
     super::{
@@ -321,6 +324,8 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Proven { .. }
             | Question::MayDestroy(_)
             | Question::Destroy(_)
+            | Question::MayAbandon(_)
+            | Question::Abandon(_)
             | Question::Bans(_) => Err(FaultCode::Internal.into()),
         }
     }
@@ -432,7 +437,7 @@ impl<'a, P: Platform> Relay<'a, P> {
                 setback.bans.push((party, bans.clone()));
             }
             End::Aborted(Verdict { reason, culprits, suspects, ban }) => {
-                setback.add(member, reason);
+                setback.add(member, plain(reason));
                 setback.bans.extend(ban.clone().map(|ban| (party, vec![ban])));
                 if Some(party) == self.own {
                     // Its own judgement is the only one that it can rely on.

@@ -123,9 +123,21 @@ impl<P: Platform> Vault<P> {
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
         // A node that leaves has none of them afterwards.
         let children = partition.children_to_bring(id);
-        self.activate(context, &warrant)?;
-        let note = self.hand_on(context, view, subject, (&old, &to), (&warrant, &children));
-        Ok(Renewed { epoch, note })
+        let activated = self.activate(context, &warrant);
+        let mut notes = Vec::new();
+        // What this node cannot write down, the others can: nobody else has the certificate.
+        if activated.as_ref().err().is_none_or(is_unwritten) {
+            notes = self.hand_on(view, (&old, &to), (&warrant, &children));
+        }
+        if activated.is_ok() {
+            notes.extend(self.prove_new(context, view, subject));
+        }
+        for note in &notes {
+            tracing::warn!(key = %id, note, "new shares");
+        }
+        // What has been done is done, and on record.
+        context.recorded = activated.is_ok();
+        activated.map(|()| Renewed { epoch, note: notes.join("; ") })
     }
 
     /// The key, if this node holds a share of it that may be used.
@@ -265,15 +277,13 @@ impl<P: Platform> Vault<P> {
         ))
     }
 
-    /// Hands the certificate on to everybody, and has the new shares show that they sign.
+    /// Hands the certificate on to everybody, and descendants to whoever is new: what is still to be done.
     fn hand_on(
         &self,
-        context: &mut Context<'_>,
         view: &View,
-        Subject { name, partition, id }: Subject<'_>,
         (old, to): (&Certified, &Move),
         (warrant, children): (&Warrant, &[(ObjectId, Question)]),
-    ) -> String {
+    ) -> Vec<String> {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let others = view.others().filter(|member| nodes.contains(&member.identity));
         // Whoever does not hear it asks for the certificate itself.
@@ -288,20 +298,31 @@ impl<P: Platform> Vault<P> {
         };
         let newcomers: Vec<&Member> = view.others().filter(comes).collect();
         notes.extend(self.bring_children(view, children, &newcomers));
-        if partition.shared.key(id).is_none() {
-            notes.push("this node holds no share of the key any more".into());
-        } else if let Err(error) = self.prove_shares(context, view, (name, partition), id) {
-            notes.push(format!(
-                "the shares before are kept until every new one has signed, which the nodes go on trying: {error}"
-            ));
-        }
-        // What has been done is done, and on record.
-        context.recorded = true;
-        for note in &notes {
-            tracing::warn!(key = %id, note, "new shares");
-        }
-        notes.join("; ")
+        notes
     }
+
+    /// Has the new shares show that they sign: what is still to be done.
+    fn prove_new(
+        &self,
+        context: &mut Context<'_>,
+        view: &View,
+        Subject { name, partition, id }: Subject<'_>,
+    ) -> Option<String> {
+        if partition.shared.key(id).is_none() {
+            return Some("this node holds no share of the key any more".into());
+        }
+        let proven = self.prove_shares(context, view, (name, partition), id);
+        proven.err().map(|error| {
+            format!(
+                "the shares before are kept until every new one has signed, which the nodes go on trying: {error}"
+            )
+        })
+    }
+}
+
+/// Whether this node could not write down what it was to do. It catches up when it can write again.
+const fn is_unwritten(error: &Error) -> bool {
+    matches!(error, Error::Store(_) | Error::Audit(_))
 }
 
 /// Who deals: as many as sign, of those who hold the same shares as this node, and rather such as stay.

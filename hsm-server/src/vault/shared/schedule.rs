@@ -68,6 +68,15 @@ impl<P: Platform> Vault<P> {
             keys.map(|(id, shared)| (id, shared, name.clone(), Arc::clone(&partition))).collect::<Vec<_>>()
         };
         let mut due: Vec<_> = partitions.into_iter().flat_map(of_partition).collect();
+        for (id, ..) in due.iter().filter(|(_, shared, ..)| shared.made > now.saturating_add(HOUR)) {
+            if self.cluster.ceremonies.is_turn(Chore::Remind, *id, self.platform.uptime()) {
+                tracing::warn!(
+                    key = %id,
+                    "its share was made later than this node's clock says it is now: not refreshed by the schedule before \
+                     then; set the clock right"
+                );
+            }
+        }
         due.retain(|(id, shared, ..)| now >= due_at(shared.made, hours, &node, *id, shared.epoch().0));
         // Each in its turn: one that never comes about keeps no other one waiting.
         let last = self.cluster.ceremonies.refreshed();

@@ -145,7 +145,7 @@ pub struct Warrant {
 /// What a node has of a key's shares.
 #[derive(Clone, Debug, Default, Encode, Decode)]
 pub struct Account {
-    /// The certificate of its share.
+    /// The certificate of its share; where it holds none any more, that of the shares for which it gave its own up.
     #[n(0)]
     pub certificate: Option<ByteVec>,
     /// What administrators ordered, if they did.

@@ -519,11 +519,10 @@ fn descendants_go_where_the_shares_of_their_master_go() {
 fn a_node_that_has_lost_descendants_gets_them_with_its_repair() {
     let mut house = House::ruled(3, 1);
     let master = master(&house).private.id;
-    let (store, sink) = (house.nodes[2].world.store.copy(), house.nodes[2].world.sink.copy());
+    let before = house.copy(2);
     let child = derive(&house, 0, &wish(master, &[0], template())).unwrap().id;
     let public = point(&house, 0, child);
-    (house.nodes[2].world.store, house.nodes[2].world.sink) = (store, sink);
-    house.restart(2);
+    house.put_back(2, &before);
     house.beat();
     assert!(house.sign(2, Kind::K1, child, MESSAGE).is_err());
     let Seat(node) = house.seat(2);

@@ -189,13 +189,18 @@ impl Double {
         run(talks, refresh(share, &setup).unwrap(), me, begin, |_| happens())
     }
 
-    /// Signs what the honest nodes have signed, and hands the certificate to them.
-    fn finish(&self, talks: &[Talk<'_>], (outcome, statements): (Option<Outcome>, Vec<Statement>)) -> Share {
+    /// The certificate, with what the honest nodes have signed and its own word.
+    pub fn complete(&self, statements: &[Statement]) -> Claimed {
         let claim = statements[0].claim.clone();
         let own = self.identity.sign(&[b"strongroom shares 2\0", claim.as_slice()].concat());
         let others = statements.iter().map(|statement| statement.signature.to_vec().into());
         let signatures: Vec<ByteVec> = others.chain([own.as_ref().to_vec().into()]).collect();
-        let mut forged = Claimed { claim, signatures };
+        Claimed { claim, signatures }
+    }
+
+    /// Signs what the honest nodes have signed, and hands the certificate to them.
+    fn finish(&self, talks: &[Talk<'_>], (outcome, statements): (Option<Outcome>, Vec<Statement>)) -> Share {
+        let mut forged = self.complete(&statements);
         forged.signatures.swap(0, 1);
         for talk in talks {
             let fault = talk.ask(&Question::Activate(minicbor::to_vec(&forged).unwrap(), None)).unwrap_err();

@@ -1,6 +1,6 @@
 //! A bad coordinator, with a share of its own: what honest nodes refuse, and what they remember.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_server::{
     cluster::Document,
@@ -237,7 +237,7 @@ fn a_ban_is_kept_before_anybody_hears_of_it_and_spreads() {
 }
 
 /// The bad node signs with honest coordinators, and spoils it.
-fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
+pub fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Signer>) {
     let Scene { house, double, .. } = scene;
     // Under a new document nobody has proved to be well yet: whoever coordinates asks the two in turn.
     let mut membership = membership(3, &house.nodes.iter().collect::<Vec<_>>());
@@ -416,10 +416,7 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
     let mut scene = Scene::new();
     let kind = Kind::K1;
     let (key, share) = scene.key(kind, SchemeId::EcdsaSecp256k1);
-    let (store, sink) = {
-        let world = &scene.house.nodes[0].world;
-        (world.store.copy(), world.sink.copy())
-    };
+    let before = scene.house.copy(0);
     let input = openssl::sha::sha256(MESSAGE);
     let spoil = |text: &mut Vec<u8>| {
         let place = text.len() / 2;
@@ -445,9 +442,7 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
     scene.house.beat();
     assert_eq!(told(&scene, 1), 1);
     // It is put back to the old copy. The bad node does not tell the ban.
-    let world = &mut scene.house.nodes[0].world;
-    (world.store, world.sink) = (store, sink);
-    scene.house.restart(0);
+    scene.house.put_back(0, &before);
     let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
     let mandated = scene.mandated(kind, key, MESSAGE);
     refused(&talk, to_begin(2, key, &mandated, [1, 3]), "another node knows");
@@ -467,4 +462,45 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
         *bans = known;
     }
     refused(&talk, begin, "node b has not told");
+}
+
+/// Begins a renewal of a key whose certificate is not its own, in a partition of this name.
+fn stray(talk: &Talk<'_>, forged: &[u8], (attempt, key): (u8, ObjectId)) -> Fault {
+    let objects = super::double::Objects { public: None, private: Template::new() };
+    let (order, dealers, bans) = (None, BTreeMap::new(), Vec::new());
+    let renewal = super::double::Renewal { order, certificate: forged.to_vec(), dealers, bans, objects };
+    let (id, task) = (CeremonyId([attempt; 32]), Task::Renew(renewal));
+    let begin = Begin { id, key: KeyId(key.0), epoch: Epoch(1), task, parcels: Vec::new() };
+    talk.ask(&Question::Begin(begin)).unwrap_err()
+}
+
+#[test]
+fn what_a_node_asks_in_vain_is_on_record_however_long_and_does_not_fill_the_log() {
+    use strongroom_shared::shares::{Certificate, Claim};
+    let scene = Scene::new();
+    let (key, _share) = scene.key(Kind::Ed25519, SchemeId::Ed25519);
+    let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
+    let question = Question::Certificate { partition: "trading".into(), key };
+    let Ok(Reply::Certificate(account)) = talk.ask(&question) else { panic!() };
+    let whole: Certificate = minicbor::decode(&account.certificate.unwrap()).unwrap();
+    let mut claim: Claim = minicbor::decode(&whole.claim).unwrap();
+    // So long that a record of it would be longer than one may be.
+    claim.partition = format!("\x1b[2J{}", "x".repeat(100_000));
+    let forged = scene.double.certify(&claim, &[201, 202, 203]);
+    let records = || scene.house.nodes[0].records("RenewShares");
+    // What was refused before does not count any more.
+    scene.house.nodes[0].world.platform.pass(61_000_000);
+    let before = records().len();
+    stray(&talk, &forged, (1, key));
+    let first = records();
+    assert_eq!(first.len(), before + 1);
+    let (name, detail) = (&first[before].partition, &first[before].detail);
+    assert!(name.len() < 5000 && detail.len() < 5000, "{} {}", name.len(), detail.len());
+    assert!(!name.contains('\x1b') && name.contains("xxx") && name.ends_with('…'), "{name}");
+    (2..=70).for_each(|attempt| drop(stray(&talk, &forged, (attempt, key))));
+    assert_eq!(records().len(), before + 60);
+    // A minute later they count again.
+    scene.house.nodes[0].world.platform.pass(61_000_000);
+    stray(&talk, &forged, (71, key));
+    assert_eq!(records().len(), before + 61);
 }

@@ -252,11 +252,10 @@ fn is_refused_until_it_is_repaired(kind: Kind) {
     let mut house = House::ruled(3, 1);
     let made = house.generate(0, &kind.wish(2, 3)).unwrap();
     let key = made.private.id;
-    let (store, sink) = (house.nodes[2].world.store.copy(), house.nodes[2].world.sink.copy());
+    let before = house.copy(2);
     house.renew(0, key, OrderedAct::Refresh).unwrap();
     house.is_sound(kind, &made, 1);
-    (house.nodes[2].world.store, house.nodes[2].world.sink) = (store, sink);
-    house.restart(2);
+    house.put_back(2, &before);
     house.beat();
     assert_eq!(house.epoch(2, key), 0, "it does not know better");
     house.cut_off(&["b"]);

@@ -1,11 +1,13 @@
 //! Keys of which several vaults hold shares: real vaults, and a network that can be made bad.
 
+mod abandon;
 mod administrators;
 mod children;
 mod double;
 mod hostile;
 mod inherit;
 mod keys;
+mod leaving;
 mod life;
 mod memory;
 mod orders;

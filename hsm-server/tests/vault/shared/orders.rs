@@ -328,9 +328,7 @@ fn a_bad_node_that_takes_part_in_no_proof_does_not_stop_the_schedule_and_is_name
     drop(talks);
     let Scene { house, double, document, key, .. } = scene;
     assert!(house.keeps_former(0, key), "the bad node has not had them proved");
-    let (certificate, order) = (None, None);
-    let account = Account { certificate, order, proofs: Vec::new(), highest: None, bans: Vec::new() };
-    let liar = Liar::sit(double, document, &house, account);
+    let liar = Liar::sit(double, document, &house, Account::default());
     house.nodes.iter().for_each(|node| node.world.platform.pass(31 * 3_600_000_000));
     house.beat();
     let asked = liar.asked.lock().unwrap();
@@ -380,8 +378,7 @@ fn one_bad_node_does_not_have_the_others_sign_proofs_all_day() {
 #[test]
 fn a_node_put_back_to_an_old_copy_hears_of_bans_before_it_lets_one_administrator_end_them() {
     let mut scene = Scene::new();
-    let world = &scene.house.nodes[0].world;
-    let (store, sink) = (world.store.copy(), world.sink.copy());
+    let before = scene.house.copy(0);
     // Both honest nodes hear of a ban, and one of them is put back to a copy from before.
     let ban = scene.double.ban(KeyId(scene.key.0), Epoch(0), party(1));
     let order = scene.order();
@@ -390,9 +387,7 @@ fn a_node_put_back_to_an_old_copy_hears_of_bans_before_it_lets_one_administrator
         let fault = talk.ask(&Question::Begin(told(&scene.begin(81, signed(&order, &[ANN]))))).unwrap_err();
         assert!(fault.detail.contains("it takes 2"), "{fault}");
     }
-    let world = &mut scene.house.nodes[0].world;
-    (world.store, world.sink) = (store, sink);
-    scene.house.restart(0);
+    scene.house.put_back(0, &before);
     let talk = scene.double.meet(&scene.house.nodes[0], &scene.document);
     // The bad node is silent about it.
     let silent = scene.begin(82, signed(&order, &[ANN]));

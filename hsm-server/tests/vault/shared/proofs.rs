@@ -84,8 +84,8 @@ fn pretended(scene: &Scene, certificate: &[u8], epoch: u8, seeds: &[u8]) -> Vec<
 }
 
 fn says(certificate: Vec<u8>, epoch: u64, proofs: Vec<Proof>) -> Account {
-    let (order, bans) = (None, Vec::new());
-    Account { certificate: Some(certificate.into()), order, proofs, highest: Some(epoch), bans }
+    let (certificate, highest) = (Some(certificate.into()), Some(epoch));
+    Account { certificate, proofs, highest, ..Account::default() }
 }
 
 /// So much later, when everybody has asked everybody and the application has logged in again.

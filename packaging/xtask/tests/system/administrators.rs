@@ -197,14 +197,22 @@ fn a_cluster_begun_with_one_administrator_gets_a_second_and_both_end_a_ban() {
         world.start(2);
         world.nodes.await_all().unwrap();
 
-        // Carol comes, and every change takes two. Bob goes, and signs nothing any more.
+        // Carol comes, whom the first alone could not list as a second key of their own, and every change takes two. Bob goes, and signs nothing any more.
         let carol = folder.join("carol");
         let of_carol = carol.display().to_string();
         let first = |words: &[&str]| -> Result<String, String> {
             world.nodes.servers[0].ask(words).map_err(|error| error.to_string())
         };
         first(&["client", "add", "carol", "--admin", "--out", &of_carol]).unwrap();
-        first(&["cluster", "admit-administrator", &of_carol, "--approvals", "2", "--yes"]).unwrap();
+        let admit = ["cluster", "admit-administrator", &of_carol, "--approvals", "2", "--yes"];
+        let refused = first(&admit).unwrap_err();
+        assert!(refused.contains("1 of the administrators") && refused.contains("it takes 2"), "{refused}");
+        let told = first(&["cluster", "administrators"]).unwrap();
+        assert!(
+            told.contains("next version takes 1 of 2") && told.contains("administrators takes 2"),
+            "{told}"
+        );
+        first(&[&admit[..], &["--with", &of_bob]].concat()).unwrap();
         assert!(carol.join("cluster.document").exists(), "she knows the cluster");
         let dismiss =
             |more: &[&str]| first(&[&["cluster", "dismiss-administrator", "bob", "--yes"], more].concat());

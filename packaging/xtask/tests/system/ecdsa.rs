@@ -17,7 +17,6 @@ use strongroom_shared::{
 };
 
 use crate::{
-    shares::copy,
     support::{CLIENT, PARTITION, alone_in, assert_fails, eventually, point},
     threshold::World,
 };
@@ -86,18 +85,11 @@ fn a_p256_key_becomes_shares_and_is_refreshed_put_back_and_repaired_under_the_sa
         assert_eq!(local, [Attribute::Local(false)], "it was whole once");
 
         // A copy of the third node is taken, and put back after a refresh.
-        world.kill(2);
-        let (state, old) = (world.nodes.servers[2].state().to_path_buf(), folder.join("old"));
-        copy(&state, &old);
-        world.start(2);
-        world.nodes.await_all().unwrap();
+        let old = folder.join("old");
+        world.copy(2, &old);
         assert_eq!(order(&world, "refresh", &id, &[]).unwrap(), epoch + 1);
         signs(&world);
-        world.kill(2);
-        fs::remove_dir_all(&state).unwrap();
-        copy(&old, &state);
-        world.start(2);
-        world.nodes.await_all().unwrap();
+        world.put_back(2, &old);
         world.kill(1);
         for _ in 0..3 {
             assert_fails(RvError::DeviceError, || sign(&world.session, shared).map(drop));

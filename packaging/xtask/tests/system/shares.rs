@@ -19,20 +19,6 @@ use crate::{
     threshold::{Shared, World},
 };
 
-/// Copies a folder with all that is in it.
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The private key, as an administrator of a node sees it: its id, and how it is shared.
 fn listed(world: &World, node: usize) -> Option<(String, String)> {
     let listed = world.nodes.servers[node].ask(&["--json", "key", "list", PARTITION]).ok()?;
@@ -110,6 +96,11 @@ fn two_administrators_order_together_each_with_a_certificate() {
         assert!(told.contains("\"epoch\": 1") && told.contains("\"signatures\": 2"), "{told}");
         sign(&world, &key).unwrap();
         assert_eq!(hsmctl_as(&bob, &["--json", "key", "approve"]).unwrap().trim(), "[]");
+        // Nothing waits, and what is in use is not abandoned.
+        let first = &world.nodes.servers[0];
+        assert_eq!(first.ask(&["--json", "key", "list", PARTITION, "--waiting"]).unwrap().trim(), "[]");
+        let refused = order(&world, &["abandon"]).unwrap_err();
+        assert!(refused.contains("only a new key is abandoned"), "{refused}");
         // Or both at one machine.
         let told = order(&world, &["refresh", "--with", &with]).unwrap();
         assert!(told.contains("\"epoch\": 2"), "{told}");
@@ -150,11 +141,8 @@ fn shares_are_refreshed_repaired_and_moved_while_nodes_die() {
         let mut world = World::new(folder);
         let key = world.generate("EC:edwards25519", "edwards");
         // An old copy of a node.
-        world.kill(2);
-        let (state, old) = (world.nodes.servers[2].state().to_path_buf(), folder.join("old"));
-        copy(&state, &old);
-        world.start(2);
-        world.nodes.await_all().unwrap();
+        let old = folder.join("old");
+        world.copy(2, &old);
 
         let told = order(&world, &["refresh"]).unwrap();
         assert!(told.contains("\"epoch\": 1"), "{told}");
@@ -188,12 +176,7 @@ fn shares_are_refreshed_repaired_and_moved_while_nodes_die() {
         is_sound(&mut world, &key);
 
         // The node is put back to its old copy: its share is worth nothing until it is repaired.
-        world.kill(2);
-        sleep(Duration::from_millis(300));
-        fs::remove_dir_all(&state).unwrap();
-        copy(&old, &state);
-        world.start(2);
-        world.nodes.await_all().unwrap();
+        world.put_back(2, &old);
         world.kill(1);
         for _ in 0..3 {
             assert!(sign(&world, &key).is_err(), "an old share and a new one");

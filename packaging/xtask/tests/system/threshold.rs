@@ -3,6 +3,7 @@
 //! --threshold` shows those.
 
 use std::{
+    fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread::{self, sleep},
@@ -35,6 +36,20 @@ pub struct World {
     module: Pkcs11,
     slot: Slot,
     pub session: Session,
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 impl World {
@@ -75,6 +90,24 @@ impl World {
 
     pub fn kill(&mut self, node: usize) {
         self.nodes.servers[node].kill().unwrap();
+    }
+
+    /// Copies what a node has on disk, while it does not run.
+    pub fn copy(&mut self, node: usize, to: &Path) {
+        self.kill(node);
+        copy(self.nodes.servers[node].state(), to);
+        self.start(node);
+        self.nodes.await_all().unwrap();
+    }
+
+    /// Has a node begin anew on an old copy of what it had.
+    pub fn put_back(&mut self, node: usize, old: &Path) {
+        self.kill(node);
+        let state = self.nodes.servers[node].state().to_path_buf();
+        fs::remove_dir_all(&state).unwrap();
+        copy(old, &state);
+        self.start(node);
+        self.nodes.await_all().unwrap();
     }
 
     pub fn start(&mut self, node: usize) {

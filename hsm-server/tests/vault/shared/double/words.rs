@@ -59,6 +59,10 @@ pub enum Question {
         #[cbor(n(1), with = "minicbor::bytes")]
         certificate: Vec<u8>,
     },
+    #[n(24)]
+    MayAbandon(#[n(0)] SignedOrder),
+    #[n(25)]
+    Abandon(#[n(0)] SignedOrder),
 }
 
 /// What the nodes say of a descendant.
@@ -181,7 +185,7 @@ pub struct Objects {
     pub private: Template,
 }
 
-#[derive(Debug, Clone, Encode, Decode)]
+#[derive(Debug, Clone, Default, Encode, Decode)]
 pub struct Account {
     #[n(0)]
     pub certificate: Option<ByteVec>,

@@ -1,0 +1,123 @@
+//! A coordinator whose own share moves to others, and which is the first that knows that all of them have theirs.
+
+use strongroom_server::{cluster::order::OrderedAct, store::memory::Disk};
+use strongroom_shared::fault::FaultCode;
+
+use super::*;
+
+const ED: Kind = Kind::Ed25519;
+
+/// A key that takes all four nodes to sign with, and an order that moves it from the first to the other three.
+struct Farewell {
+    house: House,
+    made: KeyPair,
+}
+
+impl Farewell {
+    fn new() -> Self {
+        let house = House::ruled(4, 1);
+        let made = house.generate(0, &ED.wish(4, 4)).unwrap();
+        Self { house, made }
+    }
+
+    /// The first node carries it out.
+    fn renew(&self) -> Result<OrderState, Fault> {
+        let seats = (1..4).map(|at| self.house.seat(at)).collect();
+        self.house.renew(0, self.made.private.id, OrderedAct::Reshare { threshold: 2, seats })
+    }
+
+    /// How many calls it makes for that: the last three hand the certificate on.
+    fn calls() -> usize {
+        let whole = Self::new();
+        let calls = whole.house.strike("a", usize::MAX, Mishap::None);
+        whole.renew().unwrap();
+        calls.load(Ordering::Relaxed)
+    }
+
+    /// What the nodes use now.
+    fn epochs(&self) -> Vec<Option<u64>> {
+        let epoch = |at| keys(&self.house, at).first().map(|key| self.house.epoch(at, *key));
+        (0..4).map(epoch).collect()
+    }
+
+    /// After some time the nodes have asked one another.
+    fn pass(&mut self) {
+        for _ in 0..4 {
+            self.house.nodes.iter().for_each(|node| node.world.platform.pass(700_000_000));
+            (0..4).for_each(|_| self.house.beat());
+        }
+        self.house.desks = (0..4).map(|at| self.house.log_in(at)).collect();
+    }
+
+    /// Whether the three sign with the new shares and nobody has another; or all four with those before.
+    fn is_done(&self, told: &str) -> bool {
+        let (house, key, epochs) = (&self.house, self.made.private.id, self.epochs());
+        let done = epochs[1] == Some(1);
+        assert!(epochs == [Some(0); 4] || epochs == [None, Some(1), Some(1), Some(1)], "{told}: {epochs:?}");
+        for at in usize::from(done)..4 {
+            let signature = house.sign(at, ED, key, MESSAGE);
+            let signature = signature.unwrap_or_else(|fault| panic!("{told}, node {at}: {fault}"));
+            house.check(at, ED, self.made.public.id, &signature);
+        }
+        for at in 0..4 {
+            assert!(!house.keeps_former(at, key), "{told}, node {at}: the shares have signed");
+        }
+        done
+    }
+}
+
+#[test]
+fn whoever_leaves_shows_the_others_the_certificate_that_they_did_not_hear_of() {
+    let calls = Farewell::calls();
+    let mut unheard = 0;
+    for after in calls - 4..calls {
+        for dies in [false, true] {
+            let mut farewell = Farewell::new();
+            let count = AtomicUsize::new(0);
+            farewell.house.net.weather(move |from, _, call| {
+                let sent = from == "a" && call == CallId::SealedCall;
+                let lost = sent && count.fetch_add(1, Ordering::Relaxed) >= after;
+                if lost { Mishap::Lost } else { Mishap::None }
+            });
+            let renewed = farewell.renew();
+            unheard += usize::from(farewell.epochs() == [None, Some(0), Some(0), Some(0)]);
+            farewell.house.clear_up();
+            if dies {
+                farewell.house.restart(0);
+            }
+            farewell.pass();
+            let told = format!("lost after {after}, dies {dies}: {renewed:?}");
+            assert_eq!(farewell.is_done(&told), renewed.is_ok(), "{told}");
+        }
+    }
+    assert_eq!(unheard, 2, "with and without a restart");
+}
+
+#[test]
+fn a_coordinator_that_cannot_write_down_that_it_has_left_hands_the_certificate_on() {
+    let after = Farewell::calls() - 4;
+    for disk in [Disk::Full, Disk::Failing] {
+        let mut farewell = Farewell::new();
+        let (count, store) = (AtomicUsize::new(0), farewell.house.nodes[0].world.store.clone());
+        farewell.house.net.weather(move |from, _, call| {
+            let sent = from == "a" && call == CallId::SealedCall;
+            if sent && count.fetch_add(1, Ordering::Relaxed) == after {
+                store.set_disk(disk);
+            }
+            Mishap::None
+        });
+        let renewed = farewell.renew();
+        let told = format!("{disk:?}: {renewed:?}");
+        assert_eq!(code(renewed), FaultCode::NotDurable, "{told}");
+        assert_eq!(farewell.epochs(), [Some(0), Some(1), Some(1), Some(1)], "{told}");
+        let records = farewell.house.nodes[0].records("RenewShares");
+        assert_eq!(records.last().unwrap().outcome, Outcome::Failed, "{told}: {records:?}");
+        farewell.house.nodes[0].world.store.set_disk(Disk::Good);
+        farewell.house.clear_up();
+        if disk == Disk::Failing {
+            farewell.house.restart(0);
+        }
+        farewell.pass();
+        assert!(farewell.is_done(&told), "{told}");
+    }
+}
