@@ -3,7 +3,7 @@
 //! When all nodes have said that they have stored their shares, their signatures are the certificate: each node that
 //! holds it makes its share active and the objects visible, in one transaction, and keeps the share before as a
 //! *former* one, which nothing uses, until the new ones have signed (`proof.rs`). A node that did not hear of it
-//! asks the others when it greets them.
+//! asks the others, once a second while its own share waits (`lookafter.rs`).
 
 use std::sync::{Arc, PoisonError};
 
@@ -223,10 +223,14 @@ impl<P: Platform> Vault<P> {
             }
             return active.check_current();
         }
-        // If the shares have gone on since, the order that moved them is not shown any more. But that their holders use
-        // them, signatures of the key say, which whoever holds a share gives for its own certificate only.
-        if !proof::is_proven(&warrant.certificate, proofs)? {
-            self.check_leave(&view, read, warrant)?;
+        // If the shares have gone on since, the order that moved them is not shown any more. But that they are in use, their
+        // proof says, if enough of those hold them who held shares before.
+        if let Err(unordered) = self.check_leave(&view, read, warrant) {
+            if !proof::is_proven(&warrant.certificate, proofs)? {
+                return Err(unordered);
+            }
+            let own = Certified::read(&active.certificate)?;
+            proof::check_later(read, &own, view.document.membership())?;
         }
         let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
         let former = former.ok_or(FaultCode::Internal)?;

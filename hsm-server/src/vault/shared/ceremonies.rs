@@ -34,8 +34,10 @@ const PROOFS: u8 = 12;
 /// What a node does about the shares of a key from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Chore {
-    /// It looks whether it is to begin a refresh, or asks the others for the proof of a key's shares.
+    /// It looks whether it is to begin a refresh by the schedule.
     Begin,
+    /// It asks the others for the proof of a key's shares, or looks whether it is to begin one.
+    Former,
     /// It has the shares of a key prove that they sign.
     Prove,
     /// It begins a refresh by the schedule that has not come about.
@@ -56,7 +58,7 @@ impl Chore {
     /// How long a key is let alone afterwards.
     const fn pause(self) -> Time {
         match self {
-            Self::Begin | Self::Wait => 15 * SECOND,
+            Self::Begin | Self::Former | Self::Wait => 15 * SECOND,
             Self::Ask | Self::Prove | Self::Refresh => 600 * SECOND,
             Self::Scheduled | Self::Remind | Self::Tell => HOUR,
         }
@@ -126,10 +128,18 @@ pub struct Going {
 
 /// The state of a ceremony.
 pub enum Work {
-    /// A signature, and the shares that sign: those of its key, or of the master that it descends from.
-    Signing(Ceremony<Held>, Arc<SharedKey>),
+    /// A signature, the shares that sign: those of its key, or of the master that it descends from; and what for.
+    Signing(Ceremony<Held>, Arc<SharedKey>, Purpose),
     /// New shares, and what becomes of them.
     Making(Ceremony<Outcome>, Box<Plan>),
+}
+
+/// What a signature is for.
+pub enum Purpose {
+    /// An application has a message signed.
+    Message,
+    /// The shares show that they sign: the text of the proof.
+    Proof(Vec<u8>),
 }
 
 /// Every ceremony that this node takes part in, and what it remembers of those before.

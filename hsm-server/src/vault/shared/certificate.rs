@@ -41,17 +41,26 @@ impl Certified {
     /// Reads a certificate.
     ///
     /// # Errors
-    /// `Malformed` or `Forbidden`: it is none, or not everybody has signed it.
+    /// `Malformed` or `Forbidden`: it is none, not everybody has signed it, or it is not of as many nodes as shares.
     pub fn read(certificate: &[u8]) -> Result<Self, Error> {
         let whole: Certificate = decode(certificate)?;
         let claim: Claim = decode(&whole.claim)?;
+        let ready = Ready::from_bytes(&claim.ready).map_err(|error| forbidden(error.to_string()))?;
+        // Before anything is verified: a frame holds thousands of signatures, and a committee is small.
+        let parties = usize::from(ready.shares().committee().parties());
+        if [claim.seats.len(), whole.signatures.len()] != [parties; 2] {
+            return Err(forbidden(format!(
+                "the certificate names {} seats and has {} signatures, for {parties} shares",
+                claim.seats.len(),
+                whole.signatures.len()
+            )));
+        }
         if !is_whole(&whole, &claim.seats) {
             return Err(forbidden("not all nodes have signed these shares that the certificate names"));
         }
         if claim.seats.iter().collect::<BTreeSet<_>>().len() != claim.seats.len() {
             return Err(forbidden("a node sits at two seats of these shares"));
         }
-        let ready = Ready::from_bytes(&claim.ready).map_err(|error| forbidden(error.to_string()))?;
         Ok(Self { public: ready.shares().clone(), claim, whole })
     }
 

@@ -195,7 +195,12 @@ pub(super) fn gathered(
 fn certificate_of(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certificate> {
     let statement = |end: &End| match end {
         End::Ready(statement) => Some(statement.clone()),
-        End::Signed | End::Behind(_) | End::Aborted(_) | End::Dealt | End::Elsewhen { .. } => None,
+        End::Signed
+        | End::Proved(_)
+        | End::Behind(_)
+        | End::Aborted(_)
+        | End::Dealt
+        | End::Elsewhen { .. } => None,
     };
     let statements = ends.values().take(seats.len()).map(statement).collect::<Option<Vec<_>>>()?;
     let claim = statements.first()?.claim.clone();

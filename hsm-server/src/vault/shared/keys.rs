@@ -66,7 +66,15 @@ impl SharedKey {
     ///
     /// # Errors
     /// `IntegrityViolated`: it is nothing that this server wrote.
-    pub fn open(record: ShareRecord, standing: StandingRecord, bans: Vec<SignedBan>) -> Result<Self, Error> {
+    pub fn open(
+        record: ShareRecord,
+        mut standing: StandingRecord,
+        bans: Vec<SignedBan>,
+    ) -> Result<Self, Error> {
+        // Nodes kept proofs once without their signers' words.
+        if !standing.proofs.iter().all(Proof::has_words) {
+            standing.proofs.clear();
+        }
         let broken = |what: &dyn std::fmt::Display| {
             Error::caller(FaultCode::IntegrityViolated, format!("a kept share: {what}"))
         };

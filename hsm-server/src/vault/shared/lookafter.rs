@@ -27,7 +27,7 @@ use crate::{
 /// After how long the others are asked less often for the certificate of a share. It is never given up: whoever has it
 /// may show it at any time, and this node has signed that it holds the share.
 const LONG: Time = 3600 * 1_000_000;
-/// How many keys a node asks about between two greetings.
+/// How many keys with a share in use a node asks the others about in a second.
 const ASKED: usize = 4;
 /// How long a node may take to say what it has of a key's shares.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
@@ -134,7 +134,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Puts on record what another node would have this one believe of a key, though not over and over.
-    fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
+    pub(super) fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
         if self.cluster.ceremonies.is_turn(Chore::Tell, id, self.platform.uptime()) {
             self.record_failure(context, error);
         }

@@ -31,6 +31,7 @@ pub mod orders;
 mod party;
 mod plan;
 pub mod proof;
+mod proving;
 mod relay;
 mod renew;
 mod schedule;

@@ -27,7 +27,7 @@ use super::{
         sign::{Charge, Wish},
     },
     bans::SignedBan,
-    ceremonies::{Coordinator, Going, Kind, Work},
+    ceremonies::{Coordinator, Going, Kind, Purpose, Work},
     certificate::key_id,
     children::SigningKey,
     consent::Renewing,
@@ -35,6 +35,7 @@ use super::{
     generate::FIRST,
     keys::SharedKey,
     meant,
+    proof::is_reserved,
     words::{Begin, End, Progress, Task, Warrant},
 };
 use crate::{
@@ -184,6 +185,9 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         context.mechanism = Some(mechanism);
         mandate.check_seen(&object)?;
+        if is_reserved(&input) {
+            return Err(forbidden("what begins like a proof of shares is signed for no application"));
+        }
         let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
         let charge = if turn.charged { Charge::Done } else { Charge::Now };
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
@@ -249,7 +253,8 @@ impl<P: Platform> Vault<P> {
             let (about, input) = self.allow(context, mandate, shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
             let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
-            Ok((about, Work::Signing(ceremony, Arc::clone(&shared.family)), outgoing))
+            let work = Work::Signing(ceremony, Arc::clone(&shared.family), Purpose::Message);
+            Ok((about, work, outgoing))
         })
     }
 

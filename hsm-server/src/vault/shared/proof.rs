@@ -1,54 +1,34 @@
 //! The proof that new shares sign, after which those before them are erased.
 //!
-//! Quorums of which every holder is in at least one sign a text that is good for nothing else: it begins with a label
-//! of its own and is no transaction. Each node verifies the signatures itself, under the key's public key, before it
-//! erases the share that it had before; until then that share is kept, and not used.
+//! Quorums of which every holder is in at least one sign a text that begins with a label of its own and is no
+//! transaction. A signature does not show who gave the parts of it, and an application may have what it likes signed,
+//! by a hash value at that, which nobody can read. So every signer says besides, with its node's identity, that it
+//! gave its part for this text: a node says so only at the end of a ceremony that proves shares, about those that are
+//! active there. Both together are a proof, and each node verifies it itself.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
-use strongroom_shared::{fault::FaultCode, object::ObjectId, wire::CallId};
+use strongroom_shared::shares::Signed;
 
 use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        nodes::{Answer, Question},
-        partition::Partition,
-        record::Change,
-    },
-    ceremonies::{Chore, Coordinator, Going, Kind, Work},
+    super::{Error, cluster::Identity},
     certificate::{Certified, sha256},
-    generate::{ACTIVATION, FIRST},
-    keys::SharedKey,
-    lookafter::PATIENCE,
-    party::{About, digits, forbidden, names, refusal},
-    relay::{Lead, Relay},
-    setback::Trouble,
-    words::{Begin, Task},
+    party::forbidden,
 };
 use crate::{
-    cluster::Member,
+    cluster::Membership,
     crypto::{
         self,
-        threshold::{self, Committee, Party, PublicShares, Setup, Signing, Step, combine},
+        threshold::{Committee, Party, PublicShares},
     },
-    platform::{Platform, Time},
-    store::Path,
 };
 
 /// What the text of a proof begins with.
 const LABEL: &[u8] = b"strongroom proof of shares 1\0";
-/// How long one signature may take.
-const BUDGET: Time = 5_000_000;
-/// How long a node may take for its part of a round.
-const ROUND: Duration = Duration::from_secs(3);
-/// How long whoever made the shares has for proving them, before others do.
-const GRACE: Time = 30_000_000;
+/// What stands before that text where a node signs that it gave its part.
+const WORD: &[u8] = b"strongroom part of a proof of shares 1\0";
 
 /// A signature by the shares of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -59,49 +39,93 @@ pub struct Proof {
     /// What they signed, by the mechanism that the key's scheme proves by.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub signature: Vec<u8>,
+    /// Every signer's word that it gave its part. None in what was kept before nodes gave it: that is no proof.
+    #[cbor(n(2), default)]
+    pub words: BTreeMap<Party, Signed>,
 }
 
-/// What signers of a proof sign.
-fn text(claim: &[u8; 32], public: &PublicShares, signers: &BTreeSet<Party>) -> Vec<u8> {
-    let signers: Vec<u8> = signers.iter().map(|party| party.number()).collect();
-    [LABEL, claim, &public.key().0, &public.epoch().0.to_be_bytes(), &signers].concat()
+impl Proof {
+    /// Whether every signer's word is with it, true or not.
+    pub fn has_words(&self) -> bool {
+        self.words.keys().eq(&self.signers)
+    }
 }
 
-/// What a claim's hash and its public shares are.
-struct Subject {
-    claim: [u8; 32],
-    public: PublicShares,
+/// Whether this is what only proofs of shares begin with. No application has it signed.
+pub fn is_reserved(message: &[u8]) -> bool {
+    message.starts_with(LABEL)
+}
+
+/// What a node's signature is over that says that it gave its part of a proof's.
+fn to_say(text: &[u8]) -> Vec<u8> {
+    [WORD, text].concat()
+}
+
+/// This node's word that it gave its part of the signature of this text.
+pub fn word(text: &[u8], identity: &Identity) -> Signed {
+    Signed(identity.sign(&to_say(text)))
+}
+
+/// Shares that are to show that they sign.
+pub struct Subject {
+    /// SHA-256 of the claim that everybody has signed who holds one.
+    pub claim: [u8; 32],
+    /// Their public shares.
+    pub public: PublicShares,
+    /// The nodes that hold them, in the order of their seats: their Ed25519 keys.
+    seats: Vec<[u8; 32]>,
 }
 
 impl Subject {
-    fn of(certificate: &[u8]) -> Result<Self, Error> {
-        let Certified { whole, public, .. } = Certified::read(certificate)?;
-        Ok(Self { claim: sha256(&whole.claim), public })
+    /// The shares of a certificate.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of(certificate: &[u8]) -> Result<Self, Error> {
+        Certified::read(certificate).map(Self::from)
     }
 
-    /// Whether these are later shares of the same key. That they are in use, their proofs say, which are signatures of
-    /// that key.
-    fn follows(&self, other: &Self) -> bool {
-        let (new, old) = (&self.public, &other.public);
-        let keys = (new.public_key(), old.public_key());
-        let same = new.scheme() == old.scheme() && matches!(keys, (Ok(new), Ok(old)) if new == old);
-        same && new.key() == old.key() && new.epoch() > old.epoch()
+    /// What signers of a proof sign: the label, the claim's hash, the key, the epoch (8 bytes, big-endian) and the
+    /// signers' seats (a byte each).
+    pub fn text(&self, signers: &BTreeSet<Party>) -> Vec<u8> {
+        let (public, signers) =
+            (&self.public, signers.iter().map(|party| party.number()).collect::<Vec<_>>());
+        [LABEL, &self.claim, &public.key().0, &public.epoch().0.to_be_bytes(), &signers].concat()
     }
 
-    /// Whether a signature is one, of enough members.
+    /// The same as the shares of the key sign it.
+    ///
+    /// # Errors
+    /// Those of [`crypto::shared_input`].
+    pub fn input(&self, signers: &BTreeSet<Party>) -> Result<Vec<u8>, Error> {
+        let scheme = self.public.scheme();
+        Ok(crypto::shared_input(scheme, crypto::proving_mechanism(scheme), &self.text(signers))?)
+    }
+
+    /// Whether this is the word of the node at this seat that it gave its part of the signature of a text.
+    pub fn has_said(&self, party: Party, text: &[u8], Signed(word): &Signed) -> bool {
+        let place = usize::from(party.number()).checked_sub(1);
+        place.and_then(|place| self.seats.get(place)).is_some_and(|identity| {
+            UnparsedPublicKey::new(&ED25519, identity).verify(&to_say(text), word).is_ok()
+        })
+    }
+
+    /// Whether a signature is one, of enough members, each of whom says that it gave its part.
     fn holds(&self, proof: &Proof) -> bool {
         let committee = self.public.committee();
         let whole = proof.signers.len() == usize::from(committee.threshold())
-            && proof.signers.iter().all(|party| committee.has(*party));
-        let message = text(&self.claim, &self.public, &proof.signers);
-        let verified = self.public.public_key().is_ok_and(|key| {
-            crypto::verify_shared(self.public.scheme(), &key, &message, &proof.signature).is_ok()
-        });
-        whole && verified
+            && proof.signers.iter().all(|party| committee.has(*party))
+            && proof.has_words();
+        let text = self.text(&proof.signers);
+        let signed =
+            |key: Vec<u8>| crypto::verify_shared(self.public.scheme(), &key, &text, &proof.signature).is_ok();
+        whole
+            && proof.words.iter().all(|(party, word)| self.has_said(*party, &text, word))
+            && self.public.public_key().is_ok_and(signed)
     }
 
     /// Whether these show that every share signs.
-    fn is_proven(&self, proofs: &[Proof]) -> bool {
+    pub fn is_proven(&self, proofs: &[Proof]) -> bool {
         if proofs.len() > usize::from(Committee::MAX) {
             return false;
         }
@@ -110,16 +134,61 @@ impl Subject {
     }
 }
 
+impl From<Certified> for Subject {
+    fn from(Certified { whole, claim, public }: Certified) -> Self {
+        Self { claim: sha256(&whole.claim), public, seats: claim.seats }
+    }
+}
+
 /// Whether these signatures show that every share of a certificate signs.
 ///
 /// # Errors
 /// It is no certificate.
-pub(super) fn is_proven(certificate: &[u8], proofs: &[Proof]) -> Result<bool, Error> {
+pub fn is_proven(certificate: &[u8], proofs: &[Proof]) -> Result<bool, Error> {
     Subject::of(certificate).map(|subject| subject.is_proven(proofs))
 }
 
+/// Whether a certificate of a later epoch that shows no order is one of shares of the same key as `own`, which this node
+/// believes.
+///
+/// A certificate and its proof say by themselves no more than the nodes that it names, and a bad node can name some of
+/// its own making. Of the holders of this node's own shares fewer are bad than sign together, or the key is theirs
+/// anyway. So among as many of them as sign there is an honest one; it has signed this claim, byte for byte, at the end
+/// of a ceremony whose order it had judged for itself, and that ceremony gave everybody a share whom the claim names.
+/// Only members of the document in force count: administrators may have removed a node because it was intruded upon.
+///
+/// # Errors
+/// `Forbidden`, saying what is to be done.
+pub fn check_later(later: &Certified, own: &Certified, membership: &Membership) -> Result<(), Error> {
+    let keys = (later.public.public_key(), own.public.public_key());
+    let same = later.public.scheme() == own.public.scheme()
+        && later.id() == own.id()
+        && matches!(keys, (Ok(later), Ok(own)) if later == own);
+    if !same {
+        return Err(forbidden("the certificate is of another public key than the share here"));
+    }
+    if later.claim.cluster != membership.cluster.0 {
+        return Err(forbidden("these shares are another cluster's"));
+    }
+    let holds = |seat: &&[u8; 32]| own.claim.seats.contains(seat) && membership.member(seat).is_some();
+    let (known, needed) =
+        (later.claim.seats.iter().filter(holds).count(), own.public.committee().threshold());
+    if known < usize::from(needed) {
+        return Err(forbidden(format!(
+            "{known} of the nodes that say that they hold the shares of epoch {} are members by the document here \
+             (version {}) and held those of epoch {}, and without the order that moved the shares it takes {needed}: \
+             if the document here is old, install the newest one; if administrators have moved the shares, a \
+             `hsmctl key reshare` to the nodes that hold them now shows the order to this one too",
+            later.epoch().0,
+            membership.version,
+            own.epoch().0
+        )));
+    }
+    Ok(())
+}
+
 /// Quorums of which every member is in at least one, as few as there can be.
-fn quorums(committee: Committee) -> Vec<BTreeSet<Party>> {
+pub fn quorums(committee: Committee) -> Vec<BTreeSet<Party>> {
     let members: Vec<Party> = committee.members().collect();
     let size = usize::from(committee.threshold());
     let fill = |some: &[Party]| {
@@ -127,277 +196,6 @@ fn quorums(committee: Committee) -> Vec<BTreeSet<Party>> {
         some.iter().chain(others).take(size).copied().collect()
     };
     members.chunks(size).map(fill).collect()
-}
-
-impl<P: Platform> Vault<P> {
-    /// Takes part in a proof. What is signed is this node's own text, so it needs nobody's word.
-    pub(super) fn begin_proving(
-        &self,
-        context: &mut Context<'_>,
-        view: &View,
-        coordinator: Coordinator,
-        (signers, claim): (BTreeSet<Party>, [u8; 32]),
-        setup: &dyn Fn(Party) -> Setup,
-        key: threshold::KeyId,
-    ) -> Result<Box<Going>, Error> {
-        context.call = CallId::RenewShares;
-        let id = ObjectId(key.0);
-        let (partition, shared) =
-            self.holder_of(id).ok_or_else(|| forbidden(format!("no share of key {id} here")))?;
-        context.subject.clone_from(&partition.rules().record.name);
-        context.object = Some(id);
-        shared.check_current()?;
-        let subject = Subject::of(&shared.certificate)?;
-        let setup = setup(shared.share.party());
-        if subject.claim != claim || setup.epoch != subject.public.epoch() {
-            return Err(forbidden("the coordinator means other shares than those that are active here"));
-        }
-        // Whoever has erased what these shares replace knows that they sign, and the first of a key replace nothing.
-        if !shared.standing().proofs.is_empty() {
-            return Err(forbidden("these shares have shown that they sign"));
-        }
-        if setup.epoch == FIRST {
-            return Err(forbidden("these are the first shares of their key: they have nothing to show"));
-        }
-        if !shared.may_sign(&signers) {
-            return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
-        }
-        let members = shared.members(view.document.membership());
-        if members.values().all(|member| member.id != coordinator.node) {
-            return Err(forbidden("the coordinator holds no share of this key"));
-        }
-        let parties: BTreeMap<Party, Member> =
-            members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
-        if parties.len() != signers.len() {
-            return Err(forbidden("one of the signers is no member of the cluster"));
-        }
-        self.hear_before(view, &shared, &parties, &coordinator)?;
-        if !shared.may_sign(&signers) {
-            return Err(forbidden(
-                "another node knows that two of the signers must not sign together any more",
-            ));
-        }
-        let now = self.platform.uptime();
-        if !self.cluster.ceremonies.may_prove(coordinator.node, (id, setup.epoch), now) {
-            return Err(forbidden("this node has had these shares show often enough lately that they sign"));
-        }
-        let about = About {
-            partition,
-            object: id,
-            call: CallId::RenewShares,
-            detail: format!(
-                "ceremony {} of node {}: proof that the shares of epoch {} sign: {}",
-                digits(setup.id),
-                coordinator.name,
-                setup.epoch.0,
-                names(parties.values())
-            ),
-        };
-        about.tell(context);
-        self.launch(view, (coordinator, parties), &setup, Kind::Signature, || {
-            self.record_done(context)?;
-            let signing = Signing { input: self.proof_input(&subject, &signers)?, signers };
-            let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
-            let (ceremony, outgoing) = begun?;
-            Ok((about, Work::Signing(ceremony, Arc::clone(&shared)), outgoing))
-        })
-    }
-
-    fn proof_input(&self, subject: &Subject, signers: &BTreeSet<Party>) -> Result<Vec<u8>, Error> {
-        let message = text(&subject.claim, &subject.public, signers);
-        let scheme = subject.public.scheme();
-        Ok(crypto::shared_input(scheme, crypto::proving_mechanism(scheme), &message)?)
-    }
-
-    /// The key of this id of which this node holds a share, and where.
-    pub(super) fn holder_of(&self, id: ObjectId) -> Option<(Arc<Partition>, Arc<SharedKey>)> {
-        let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        partitions.values().find_map(|partition| Some((Arc::clone(partition), partition.shared.key(id)?)))
-    }
-
-    /// Has the shares of a key show that they sign, and everybody erase those before them.
-    pub(super) fn prove_shares(
-        &self,
-        context: &mut Context<'_>,
-        view: &View,
-        (name, partition): (&str, &Partition),
-        id: ObjectId,
-    ) -> Result<(), Error> {
-        let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
-        let subject = Subject::of(&shared.certificate)?;
-        let mut proofs = shared.standing().proofs;
-        if proofs.is_empty() {
-            for signers in quorums(subject.public.committee()) {
-                let signature = self.proof(context, view, &subject, &shared, signers.clone());
-                let signature = signature.inspect_err(|_| context.recorded = false)?;
-                proofs.push(Proof { signers, signature });
-            }
-        }
-        self.take_proofs(context, name, id, &proofs)?;
-        let question = Question::Proven { partition: name.into(), key: id, proofs };
-        // Those that have left hold one too.
-        for trouble in self.ask_all(view, view.others(), &question, ACTIVATION) {
-            // It asks for the proof itself when it greets the others.
-            tracing::info!(trouble, "a node has not erased the share that it had before");
-        }
-        Ok(())
-    }
-
-    fn proof(
-        &self,
-        context: &mut Context<'_>,
-        view: &View,
-        subject: &Subject,
-        shared: &SharedKey,
-        signers: BTreeSet<Party>,
-    ) -> Result<Vec<u8>, Error> {
-        let members = shared.members(view.document.membership());
-        let parties: BTreeMap<Party, Member> =
-            members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
-        let until = self.platform.uptime().saturating_add(BUDGET);
-        let mut relay = Relay::new(self, view, parties, (until, ROUND), Lead::Together)?;
-        let public = &subject.public;
-        let (id, key, epoch, me) = (relay.id, public.key(), public.epoch(), shared.share.party());
-        let task = Task::Prove { signers: signers.clone(), claim: subject.claim };
-        relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() }).map_err(unproven)?;
-        let signing = Signing { input: self.proof_input(subject, &signers)?, signers };
-        let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
-        let combining = combining.map_err(|error| refusal(&error))?;
-        match combining.step(relay.collected()) {
-            Step::Done(signature, _) => Ok(signature),
-            Step::Abort(abort) => Err(missing(abort.to_string())),
-            Step::Refused(_, rejected) => Err(missing(rejected.to_string())),
-            Step::Continue(..) => Err(missing("not every signer gave its part".into())),
-        }
-    }
-
-    /// Erases the share before, if these show that every one of its successors signs.
-    pub(in super::super) fn take_proofs(
-        &self,
-        context: &mut Context<'_>,
-        name: &str,
-        id: ObjectId,
-        proofs: &[Proof],
-    ) -> Result<(), Error> {
-        self.take_proofs_of(context, name, id, proofs, None)
-    }
-
-    /// The same; a node that holds no share any more takes the proof of shares after the next, of the same key, too.
-    fn take_proofs_of(
-        &self,
-        context: &mut Context<'_>,
-        name: &str,
-        id: ObjectId,
-        proofs: &[Proof],
-        later: Option<&[u8]>,
-    ) -> Result<(), Error> {
-        context.call = CallId::RenewShares;
-        (context.subject, context.object) = (name.into(), Some(id));
-        let partition = self.partition_named(name).ok_or(FaultCode::Forbidden)?;
-        let _turn = partition.object_turn();
-        let (active, former) = (partition.shared.key(id), partition.shared.former(id));
-        let known = active.as_ref().is_none_or(|active| !active.standing().proofs.is_empty());
-        if known && former.is_none() {
-            return Ok(());
-        }
-        let certificate = active.as_ref().map(|active| &active.certificate);
-        let certificate = certificate.or_else(|| former.as_ref().map(|former| &former.successor));
-        let mut subject = Subject::of(certificate.ok_or(FaultCode::Internal)?)?;
-        if let Some(later) = later.map(Subject::of).transpose()?.filter(|later| later.follows(&subject))
-            && active.is_none()
-        {
-            subject = later;
-        }
-        if active.as_ref().is_some_and(|active| !active.is_same_key(&subject.public)) {
-            return Err(forbidden("the certificate is of another public key than the share here"));
-        }
-        if !subject.is_proven(proofs) {
-            return Err(forbidden("these signatures do not show that every share signs"));
-        }
-        let mut change = Change::new();
-        let standing = active.map(|active| {
-            let mut standing = active.standing();
-            standing.proofs = proofs.to_vec();
-            (active, standing)
-        });
-        if let Some((_, standing)) = &standing {
-            change = change.put(Path::Standing(partition.id, id), standing);
-        }
-        context.detail = format!("every share of epoch {} has signed", subject.public.epoch().0);
-        if former.is_some() {
-            change = change.delete(Path::Former(partition.id, id));
-            context.detail += "; the one before it is erased";
-        }
-        self.change(context, change)?;
-        if let Some((active, standing)) = standing {
-            active.set_standing(standing);
-        }
-        partition.shared.drop_former(id);
-        Ok(())
-    }
-
-    /// Asks the others for the proof that they may have, or has the shares give one.
-    pub(super) fn look_after_former(
-        &self,
-        view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
-    ) -> Result<(), Error> {
-        let now = self.platform.uptime();
-        if !self.cluster.ceremonies.is_turn(Chore::Begin, id, now) {
-            return Ok(());
-        }
-        let peer = self.own_peer(view)?;
-        let question = Question::Certificate { partition: name.into(), key: id };
-        for member in view.others() {
-            if let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE)
-                && !account.proofs.is_empty()
-            {
-                let mut context = self.about_shares(&peer, CallId::RenewShares);
-                let later = account.certificate.as_ref().map(|bytes| bytes.as_slice());
-                match self.take_proofs_of(&mut context, name, id, &account.proofs, later) {
-                    Ok(()) => return Ok(()),
-                    Err(error) => tracing::debug!(%error, "another epoch's proof"),
-                }
-            }
-        }
-        let Some(shared) = partition.shared.key(id) else { return Ok(()) };
-        // Whoever sits first begins, so that not all do at once.
-        let wait = GRACE.saturating_mul(shared.share.party().number().into());
-        let early = self.platform.now() < shared.made.saturating_add(wait);
-        if early || !self.all_well(view, &shared) {
-            return Ok(());
-        }
-        if !self.cluster.ceremonies.is_turn(Chore::Prove, id, now) {
-            return Ok(());
-        }
-        let mut context = self.about_shares(&peer, CallId::RenewShares);
-        (context.subject, context.object) = (name.into(), Some(id));
-        let proven = self.prove_shares(&mut context, view, (name, partition), id);
-        self.cluster.ceremonies.rest(Chore::Prove, id, self.platform.uptime());
-        proven.inspect_err(|error| self.record_failure(&mut context, error))
-    }
-
-    /// Whether everybody who holds a share of a key is there.
-    pub(super) fn all_well(&self, view: &View, shared: &SharedKey) -> bool {
-        let members = shared.members(view.document.membership());
-        let own = view.me().map(|me| me.id);
-        members.len() == shared.seats.len()
-            && members.values().all(|member| Some(member.id) == own || self.cluster.links.is_well(member.id))
-    }
-}
-
-fn missing(text: String) -> Error {
-    Error::caller(FaultCode::QuorumMissing, text)
-}
-
-/// Why the shares could not show that they sign.
-fn unproven(trouble: Trouble) -> Error {
-    match trouble {
-        Trouble::Own(error) => error,
-        Trouble::Others(setback) => missing(setback.reasons.join("; ")),
-    }
 }
 
 #[cfg(test)]

@@ -379,7 +379,7 @@ impl<'a, P: Platform> Relay<'a, P> {
     /// What follows from how the ceremony ended at a party.
     fn note(&self, party: Party, member: &Member, end: &End, setback: &mut Setback) {
         match end {
-            End::Signed | End::Ready(_) | End::Dealt => {}
+            End::Signed | End::Proved(_) | End::Ready(_) | End::Dealt => {}
             End::Elsewhen { epoch, warrant } => {
                 setback.add(member, format!("its share is of epoch {}", epoch.0));
                 setback.elsewhen.push((party, *epoch, warrant.clone()));

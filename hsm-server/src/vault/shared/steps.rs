@@ -56,15 +56,15 @@ impl<P: Platform> Vault<P> {
         let outgoing = match going.work.take() {
             // It has ended, and hands out the rest.
             None => Vec::new(),
-            Some(Work::Signing(ceremony, family)) => match ceremony.step(incoming) {
+            Some(Work::Signing(ceremony, family, purpose)) => match ceremony.step(incoming) {
                 Step::Continue(ceremony, outgoing) => {
-                    going.work = Some(Work::Signing(ceremony, family));
+                    going.work = Some(Work::Signing(ceremony, family, purpose));
                     outgoing
                 }
                 Step::Done(held, mut outgoing) => {
                     // The record of the signature, before its last part is given away.
                     self.log.commit(self.log.last()?)?;
-                    going.end = Some(End::Signed);
+                    going.end = Some(self.end_of_signing(&purpose)?);
                     outgoing.push(held.release());
                     outgoing
                 }
@@ -73,7 +73,7 @@ impl<P: Platform> Vault<P> {
                     Vec::new()
                 }
                 Step::Refused(ceremony, rejected) => {
-                    going.work = Some(Work::Signing(ceremony, family));
+                    going.work = Some(Work::Signing(ceremony, family, purpose));
                     return Err(Error::caller(FaultCode::Malformed, rejected.to_string()));
                 }
             },

@@ -7,6 +7,7 @@ use strongroom_shared::{
     mandate::Mandated,
     message::SecretBytes,
     object::{ObjectId, Template},
+    shares::Signed,
 };
 
 use super::{bans::SignedBan, proof::Proof};
@@ -67,7 +68,7 @@ pub enum Task {
     /// Other shares of a key.
     #[n(2)]
     Renew(#[n(0)] Renewal),
-    /// A signature that shows that the shares of an epoch sign, and is good for nothing else.
+    /// A signature that shows, with its signers' words, that the shares of an epoch sign.
     #[n(3)]
     Prove {
         /// Who signs.
@@ -229,7 +230,7 @@ pub struct Progress {
 /// How a ceremony ended at a party.
 #[derive(Clone, Debug, Encode, Decode)]
 pub enum End {
-    /// It has put the signature on record and given its part of it away.
+    /// It has put an application's signature on record and given its part of it away.
     #[n(0)]
     Signed,
     /// It has stored a share, which is pending until all have said the same.
@@ -254,6 +255,9 @@ pub enum End {
         #[n(1)]
         warrant: Warrant,
     },
+    /// It has given its part of a proof away: its word for that.
+    #[n(6)]
+    Proved(#[n(0)] Signed),
 }
 
 /// What a party found wrong.

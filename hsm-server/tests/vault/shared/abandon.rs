@@ -39,7 +39,7 @@ impl Waiting {
 
     /// Asks an honest node as the bad one.
     fn ask(&self, at: usize, question: &Question) -> Result<(), Fault> {
-        let talk = self.signer.double.meet(&self.house.nodes[at], &self.signer.document);
+        let talk = self.signer.ear.double.meet(&self.house.nodes[at], &self.signer.ear.document);
         talk.ask(question).map(drop)
     }
 

@@ -1,6 +1,7 @@
 //! A bad node: a member of the cluster that coordinates, holds a real share, and says what it likes. It speaks the
 //! nodes' language as it is written down here once more.
 
+mod asked;
 mod words;
 
 use std::{
@@ -27,7 +28,7 @@ use strongroom_shared::{
     wire::{HEADER, Header, Kind as Frame, decode_body, decode_caller, encode_reply, encode_request},
 };
 
-pub use self::words::*;
+pub use self::{asked::*, words::*};
 use super::*;
 
 /// The first letter of a ceremony, spoilt.
@@ -327,100 +328,6 @@ impl Talk<'_> {
             Reply::Refused(fault) => Err(fault),
             reply => Ok(reply),
         }
-    }
-}
-
-/// What is wrong with what a bad signer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spoils {
-    /// Its part of the signature.
-    Part,
-    /// Its letters to the other signers: they are garbage.
-    Letters,
-    /// It is missing, and the bad node says that it is done.
-    Everything,
-}
-
-/// The bad node as a signer, who is asked by honest coordinators.
-pub struct Signer {
-    pub double: Double,
-    pub document: Vec<u8>,
-    pub share: Share,
-    /// By name: the keys that others seal with.
-    pub callers: BTreeMap<String, [u8; 32]>,
-    pub sessions: Mutex<Vec<Arc<Session>>>,
-    pub spoils: Spoils,
-    /// How often it was asked to sign.
-    pub asked: AtomicUsize,
-}
-
-impl Signer {
-    /// Answers a frame of an honest node.
-    pub fn answer(&self, caller: &str, frame: &[u8]) -> Vec<u8> {
-        let header = Header::decode(frame[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
-        let (_, body) = decode_caller(&frame[HEADER..]).unwrap();
-        let mut reply = Vec::new();
-        match CallId::from_number(header.call).unwrap() {
-            CallId::ShakeHands => {
-                let call: ShakeHands = decode_body(body).unwrap();
-                let document = Document::read(&self.document).unwrap();
-                let (own, other) = (&self.double.sealing, &self.callers[caller]);
-                let pair = noise::Pair { document: document.digest(), own, other };
-                let random = noise::random_source(|bytes| aws_lc_rs::rand::fill(bytes).unwrap());
-                let (session, message) = pair.respond(random, &call.message).unwrap();
-                let mut sessions = self.sessions.lock().unwrap();
-                sessions.push(Arc::new(session));
-                let session = sessions.len() as u64 - 1;
-                encode_reply::<ShakeHands>(&mut reply, header.id, &HandsShaken { session, message });
-            }
-            CallId::SealedCall => {
-                let call: SealedCall = decode_body(body).unwrap();
-                let session = Arc::clone(&self.sessions.lock().unwrap()[call.session as usize]);
-                let text = session.open(call.counter, &call.sealed).unwrap();
-                let answer = minicbor::to_vec(self.consider(&decode_body(&text).unwrap())).unwrap();
-                let sealed = session.seal(call.counter, &answer).unwrap();
-                encode_reply::<SealedCall>(&mut reply, header.id, &SealedReply { sealed });
-            }
-            other => panic!("{}", other.name()),
-        }
-        reply
-    }
-
-    fn consider(&self, question: &Question) -> Reply {
-        if let Question::Bans(_) = question {
-            return Reply::Bans(KnownBans { keys: Vec::new(), more: false });
-        }
-        if let Question::Certificate { .. } = question {
-            return Reply::Certificate(Account::default());
-        }
-        let Question::Begin(begin) = question else { return Reply::Done };
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        if self.spoils == Spoils::Everything {
-            return Reply::Progress(Progress { parcels: Vec::new(), more: false, end: Some(End::Signed) });
-        }
-        let Task::Sign { signers, .. } = &begin.task else { panic!() };
-        let me = party(3);
-        let signing = Signing { signers: signers.clone(), input: MESSAGE.to_vec() };
-        let setup = Setup { key: begin.key, id: begin.id, epoch: begin.epoch, me };
-        let (ceremony, said) = sign(&self.share, &signing, &setup).unwrap();
-        let others: Vec<Party> = signers.iter().copied().filter(|signer| *signer != me).collect();
-        let mut parcels = parcels(me, &said, &others);
-        let heard = begin.parcels.iter().map(|parcel| match &parcel.content {
-            Content::Plain(bytes) => Incoming { from: parcel.from, bytes: bytes.clone() },
-            Content::Sealed(_) => panic!("sealed by the coordinator itself"),
-        });
-        let Step::Done(held, _) = ceremony.step(heard.collect()) else { panic!("it waits") };
-        let mut part = held.release().bytes.to_vec();
-        // The signature share stands at the end, its highest byte last.
-        let place = part.len() - 2;
-        match self.spoils {
-            Spoils::Part => part[place] ^= 1,
-            Spoils::Letters | Spoils::Everything => {
-                parcels.iter_mut().for_each(|parcel| parcel.content = Content::Plain(b"garbage".to_vec()));
-            }
-        }
-        parcels.push(Parcel { from: me, to: None, content: Content::Plain(part) });
-        Reply::Progress(Progress { parcels, more: false, end: Some(End::Signed) })
     }
 }
 

@@ -11,7 +11,7 @@ use strongroom_server::{
 use strongroom_shared::fault::FaultCode;
 
 use super::{
-    double::{Begin, Content, Double, End, Parcel, Question, Reply, Signer, Spoils, Talk, Task, party},
+    double::{Begin, Content, Double, Ear, End, Parcel, Question, Reply, Signer, Spoils, Talk, Task, party},
     *,
 };
 
@@ -28,7 +28,7 @@ impl Scene {
     }
 
     /// So many honest nodes and the bad one.
-    fn of(honest: usize) -> Self {
+    pub fn of(honest: usize) -> Self {
         let (house, double) = (House::new(honest), Double::new());
         let mut membership = membership(2, &house.nodes.iter().collect::<Vec<_>>());
         membership.members.push(double.member(&house.nodes[0].said.authority));
@@ -45,7 +45,7 @@ impl Scene {
     }
 
     /// A key of all three, and the bad node's share of it.
-    fn key(&self, kind: Kind, scheme: SchemeId) -> (ObjectId, Share) {
+    pub fn key(&self, kind: Kind, scheme: SchemeId) -> (ObjectId, Share) {
         self.key_of(&kind.wish(2, 3), (scheme, 2))
     }
 
@@ -247,10 +247,8 @@ pub fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Sig
     for node in &house.nodes {
         node.install(&document).unwrap();
     }
-    let callers = house.nodes.iter().map(|node| (node.name.clone(), node.member().sealing)).collect();
-    let sessions = Default::default();
-    let signer =
-        Arc::new(Signer { double, document, share, callers, sessions, spoils, asked: AtomicUsize::new(0) });
+    let ear = Ear::new(double, document, &house);
+    let signer = Arc::new(Signer { ear, share, spoils, asked: AtomicUsize::new(0) });
     let answering = Arc::clone(&signer);
     let answer: Answering = Arc::new(move |caller, frame| answering.answer(caller, frame));
     house.net.doubles.lock().unwrap().insert(z, answer);

@@ -13,7 +13,10 @@ use strongroom_server::{
 use strongroom_shared::shares::{Certificate, Claim};
 
 use super::{
-    double::{Begin, Content, Double, End, Objects, Parcel, Question, Renewal, Reply, Talk, Task, party},
+    double::{
+        Account, Begin, Content, Double, End, Liar, Objects, Parcel, Question, Renewal, Reply, Talk, Task,
+        party,
+    },
     life::{ANN, BOB, ruled_by_two},
     *,
 };
@@ -172,11 +175,24 @@ fn a_key_of_one_bad_node_takes_the_place_of_no_other() {
     };
     let renamed = scene.double.certify(&claim, &[own, second, 80]);
     let twice = scene.double.certify(&claim, &[own, own, second]);
+    let fewer = scene.double.certify(&claim, &[own, second]);
+    let many = scene.double.certify(&claim, &(0..=255).collect::<Vec<_>>());
+    let unsigned = Double::respell(
+        &scene.certificate,
+        |_| (),
+        |signatures| {
+            let first = signatures[0].clone();
+            signatures.resize(256, first);
+        },
+    );
     for (attempt, certificate, order, hint) in [
         (60, &stolen, &order, "another public key than the certificate of the shares"),
         (61, &stolen, &fooled, "another public key than the share here"),
         (62, &renamed, &order, "the one here is of epoch 0"),
         (63, &twice, &order, "sits at two seats"),
+        (65, &fewer, &order, "names 2 seats and has 2 signatures, for 3 shares"),
+        (66, &many, &order, "names 256 seats and has 256 signatures, for 3 shares"),
+        (67, &unsigned, &order, "names 3 seats and has 256 signatures, for 3 shares"),
     ] {
         for talk in &talks {
             let fault = talk.ask(&Question::Begin(begin(attempt, certificate, order))).expect_err(hint);
@@ -297,6 +313,33 @@ fn whoever_spoils_a_refresh_is_named_and_the_shares_are_as_they_were() {
     assert_eq!(scene.house.epoch(0, scene.key), 0);
     scene.house.beat();
     scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
+}
+
+#[test]
+fn a_bad_node_that_takes_part_in_no_proof_does_not_stop_the_schedule_and_is_named() {
+    let mut scene = Scene::new();
+    for at in 0..2 {
+        scene.house.nodes[at].world.refresh_hours.store(24, Ordering::Relaxed);
+        scene.house.restart(at);
+    }
+    let begin = scene.begin(1, signed(&scene.order(), &[ANN]));
+    let talks = scene.talks();
+    scene.double.refresh(&talks, &scene.share, &begin);
+    drop(talks);
+    let Scene { house, double, document, key, .. } = scene;
+    assert!(house.keeps_former(0, key), "the bad node has not had them proved");
+    let liar = Liar::sit(double, document, &house, Account::default());
+    house.nodes.iter().for_each(|node| node.world.platform.pass(31 * 3_600_000_000));
+    house.beat();
+    let asked = liar.asked.lock().unwrap();
+    assert!(asked.iter().any(|task| matches!(task, Task::Prove { .. })), "{asked:?}");
+    assert!(asked.iter().any(|task| matches!(task, Task::Renew(_))), "{asked:?}");
+    let records = house.nodes[0].records("RenewShares");
+    let named = |record: &&AuditRecord| record.detail.contains("node z: it refused");
+    let of_refresh =
+        |record: &&AuditRecord| record.detail.contains("every node that is to hold a share takes");
+    assert!(records.iter().filter(named).any(|record| of_refresh(&record)), "{records:?}");
+    assert!(house.keeps_former(0, key));
 }
 
 #[test]

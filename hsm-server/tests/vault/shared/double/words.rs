@@ -37,6 +37,15 @@ pub enum Question {
     Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>, #[n(1)] Option<SignedOrder>),
     #[n(7)]
     Destroy(#[n(0)] Mandated),
+    #[n(8)]
+    Proven {
+        #[n(0)]
+        partition: String,
+        #[n(1)]
+        key: ObjectId,
+        #[n(2)]
+        proofs: Vec<Proof>,
+    },
     #[n(16)]
     Bans(#[n(0)] Option<ObjectId>),
     #[n(20)]
@@ -76,7 +85,7 @@ pub struct ChildClaim {
 #[derive(Debug, Clone, Encode, Decode)]
 pub enum Reply {
     #[n(0)]
-    Vouched(#[n(0)] u64),
+    Vouched(#[n(0)] u64, #[n(1)] u64),
     #[n(1)]
     Progress(#[n(0)] Progress),
     #[n(2)]
@@ -183,11 +192,21 @@ pub struct Account {
     #[n(1)]
     pub order: Option<SignedOrder>,
     #[n(2)]
-    pub proofs: Vec<ByteVec>,
+    pub proofs: Vec<Proof>,
     #[n(3)]
     pub highest: Option<u64>,
     #[n(4)]
     pub bans: Vec<SignedBan>,
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Proof {
+    #[n(0)]
+    pub signers: BTreeSet<Party>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: Vec<u8>,
+    #[n(2)]
+    pub words: BTreeMap<Party, ByteVec>,
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -267,6 +286,8 @@ pub enum End {
         #[n(1)]
         warrant: Warrant,
     },
+    #[n(6)]
+    Proved(#[n(0)] ByteVec),
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
