@@ -303,9 +303,12 @@ mod tests {
             assert_eq!(succeeds(&two, next, &[&ann, &bob]), Ok(()));
         }
         // Everything else takes as many as the document says.
-        for next in [changed(|m| drop(m.members.pop())), changed(|m| m.approvals = 2)] {
-            assert_eq!(succeeds(&two, next, &[&bob]), Ok(()));
-        }
+        let fewer = changed(|m| drop(m.members.pop()));
+        assert_eq!(succeeds(&two, fewer, &[&bob]), Ok(()));
+        // Nobody alone asks for so many that their own is among them.
+        let all = changed(|m| m.approvals = 2);
+        assert_eq!(succeeds(&two, all.clone(), &[&bob]), refused);
+        assert_eq!(succeeds(&two, all, &[&ann, &bob]), Ok(()));
         // Whoever is alone has nobody to ask; three of three are asked where the document says so.
         let alone = changed(|m| drop(m.administrators.pop()));
         assert_eq!(succeeds(&alone, two.clone(), &[&ann]), Ok(()));

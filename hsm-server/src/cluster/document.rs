@@ -163,7 +163,9 @@ impl Membership {
     /// How many of its administrators it takes to have this one follow.
     pub fn needed_for(&self, next: &Self) -> u32 {
         let there = u32::try_from(self.administrators.len()).unwrap_or(u32::MAX);
-        if next.administrators == self.administrators || there < CHANGE_OF_ADMINISTRATORS {
+        // One who alone could ask for as many approvals as there are administrators could never be dismissed again.
+        let same = next.administrators == self.administrators && next.approvals == self.approvals;
+        if same || there < CHANGE_OF_ADMINISTRATORS {
             return self.approvals;
         }
         self.approvals.max(CHANGE_OF_ADMINISTRATORS)

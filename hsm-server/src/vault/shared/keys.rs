@@ -19,6 +19,7 @@ use super::{
     children::Children,
     destroyed::Destroyed,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
+    proof::Proof,
 };
 use crate::{
     cluster::{Member, Membership, NodeId, order::SignedOrder},

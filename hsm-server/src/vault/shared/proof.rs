@@ -13,7 +13,7 @@ use minicbor::{Decode, Encode};
 use strongroom_shared::shares::Signed;
 
 use super::{
-    super::{Error, cluster::Identity},
+    super::{Error, identity::Identity},
     certificate::{Certified, sha256},
     party::forbidden,
 };
