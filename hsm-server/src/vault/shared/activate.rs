@@ -26,6 +26,7 @@ use super::{
         records::{ObjectRecord, encode},
     },
     certificate::{Certified, sha256},
+    consent::own_object,
     import::Whole,
     keys::{FormerRecord, PendingRecord, ShareRecord, SharedKey, StandingRecord, erase_active},
     proof::{self, Proof},
@@ -186,7 +187,7 @@ impl<P: Platform> Vault<P> {
             }
             (None, _) => return Ok(None),
         };
-        Ok(Some(FormerRecord { share, successor, order: order.cloned() }))
+        Ok(Some(FormerRecord { share, successor, order: order.cloned(), object: None }))
     }
 
     /// The others have shares of a later epoch, and this node has none of it: because administrators ordered so, or
@@ -225,7 +226,9 @@ impl<P: Platform> Vault<P> {
             self.check_leave(&view, read, warrant)?;
         }
         let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
-        let former = former.ok_or(FaultCode::Internal)?;
+        let attributes = own_object(&partition.keyring, id)?;
+        let object = ObjectRecord { attributes, lineage: partition.keyring.lineage(id) };
+        let former = FormerRecord { object: Some(object), ..former.ok_or(FaultCode::Internal)? };
         let change = partition.shared.erase(Change::new(), partition.id, id);
         let change = change.put(Path::Former(partition.id, id), &former);
         let change = change.delete(Path::Object(partition.id, id));

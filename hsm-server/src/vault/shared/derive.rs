@@ -99,7 +99,7 @@ fn object_id(hash: &[u8; 32]) -> ObjectId {
 }
 
 /// Every object of the same descendant has the same lineage: a second one does not get round a limit or a freeze.
-fn lineage(descent: &Descent) -> ObjectId {
+pub(super) fn lineage(descent: &Descent) -> ObjectId {
     object_id(&sha256(&[LINEAGE, &descent.master.0, &descent.path_bytes()].concat()))
 }
 

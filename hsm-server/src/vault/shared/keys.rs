@@ -14,7 +14,11 @@ use strongroom_shared::{
 };
 
 use super::{
-    super::{Error, record::Change, records::decode},
+    super::{
+        Error,
+        record::Change,
+        records::{ObjectRecord, decode},
+    },
     bans::SignedBan,
     children::Children,
     destroyed::Destroyed,
@@ -84,6 +88,10 @@ pub struct FormerRecord {
     /// What administrators ordered when those were made, if they did.
     #[n(2)]
     pub order: Option<SignedOrder>,
+    /// The private key's object as it stood, at a node that holds no share any more: it says who may destroy this one.
+    /// None where the key has an object still.
+    #[n(3)]
+    pub object: Option<ObjectRecord>,
 }
 
 /// What is known of the shares of an epoch beside their certificate.

@@ -28,7 +28,7 @@ impl Scene {
     }
 
     /// So many honest nodes and the bad one.
-    fn of(honest: usize) -> Self {
+    pub fn of(honest: usize) -> Self {
         let (house, double) = (House::new(honest), Double::new());
         let mut membership = membership(2, &house.nodes.iter().collect::<Vec<_>>());
         membership.members.push(double.member(&house.nodes[0].said.authority));
