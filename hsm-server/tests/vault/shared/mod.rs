@@ -11,6 +11,7 @@ mod leaving;
 mod life;
 mod memory;
 mod orders;
+mod proofs;
 mod renewals;
 mod signers;
 mod signing;
