@@ -147,7 +147,13 @@ impl<P: Platform> Vault<P> {
             let record = ObjectRecord { attributes: (*attributes).clone(), lineage };
             change = change.put(Path::Object(partition.id, *object), &record);
         }
-        let shared = SharedKey::open(record, StandingRecord::default(), Vec::new())?;
+        // Shares of a later epoch may be somewhere still.
+        let dealt = before.as_ref().and_then(|before| before.standing().dealt).filter(|dealt| *dealt > epoch);
+        let standing = StandingRecord { dealt, ..StandingRecord::default() };
+        if dealt.is_some() {
+            change = change.put(Path::Standing(partition.id, id), &standing);
+        }
+        let shared = SharedKey::open(record, standing, Vec::new())?;
         let (children, change) = partition.reseat_children(id, shared.shares(), change);
         context.detail = format!(
             "public key {}; every node has its share of epoch {}{}",

@@ -15,12 +15,15 @@ use strongroom_shared::{
 };
 
 use super::{
-    super::{Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition},
+    super::{
+        Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition,
+        record::Change,
+    },
     bans::SignedBan,
     ceremonies::{Chore, Coordinator, Going, Kind, Work},
     certificate::{Certified, sha256},
     draft::Draft,
-    keys::SharedKey,
+    keys::{SharedKey, StandingRecord},
     party::{About, digits, forbidden, names, refusal},
     plan::{Plan, likeness},
     words::{Objects, Renewal},
@@ -30,8 +33,9 @@ use crate::{
         Member, Membership,
         order::{Order, OrderedAct, Seat},
     },
-    crypto::threshold::{self, CeremonyId, Committee, Party, Resharing, Setup},
+    crypto::threshold::{self, CeremonyId, Committee, Epoch, Party, Resharing, Setup},
     platform::Platform,
+    store::Path,
 };
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
@@ -219,7 +223,11 @@ impl<P: Platform> Vault<P> {
         if let Some(order) = &renewal.order {
             self.cluster.begun.begin_order(sha256(&order.text), now)?;
         }
+        let leaves = to.seat(&own.node).is_none();
         let making = self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+            if leaves {
+                self.note_dealt(&partition, id, setup.epoch)?;
+            }
             let begun = match (share.as_deref(), to.is_refresh(&old)) {
                 (Some(shared), true) => threshold::refresh(&shared.share, &setup),
                 (shared, _) => {
@@ -232,6 +240,20 @@ impl<P: Platform> Vault<P> {
             Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
         });
         making.map(Renewing::Begun)
+    }
+
+    /// Writes down that this node deals for shares of this epoch that it is to hold none of, and so keeps nothing that
+    /// waits: should their certificate come to light late, those that are made until then are of a later epoch.
+    fn note_dealt(&self, partition: &Partition, id: ObjectId, epoch: Epoch) -> Result<(), Error> {
+        let _turn = partition.object_turn();
+        let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
+        if partition.shared.highest(id) >= Some(epoch.0) {
+            return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
+        }
+        let standing = StandingRecord { dealt: Some(epoch), ..shared.standing() };
+        self.change_silently(Change::new().put(Path::Standing(partition.id, id), &standing))?;
+        shared.set_standing(standing);
+        Ok(())
     }
 
     /// Keeps the bans that the coordinator tells; whether there is any.

@@ -95,8 +95,8 @@ impl<P: Platform> Vault<P> {
         let parties = to.parties(&old, &dealers, view.document.membership())?;
         // What one node says cannot lead the others away from the epochs that they let follow.
         let own = partition.shared.highest(id).unwrap_or_default();
-        let taking_part = stock.accounts.iter().filter(|(node, _)| to.seats.contains(node));
-        let highest = taking_part.filter_map(|(_, account)| account.highest);
+        let taking_part = parties.values().filter_map(|member| stock.accounts.get(&member.identity));
+        let highest = taking_part.filter_map(|account| account.highest);
         let highest = highest.filter(|highest| *highest < own.saturating_add(SPAN)).max();
         let highest = highest.unwrap_or_default().max(own);
         let epoch = Epoch(highest.saturating_add(1));
@@ -261,7 +261,7 @@ impl<P: Platform> Vault<P> {
         shared: &SharedKey,
         stock: &Stock,
     ) {
-        let members = &view.document.membership();
+        let members = view.document.membership();
         let alike = stock
             .accounts
             .iter()
