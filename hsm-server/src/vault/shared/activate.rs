@@ -3,7 +3,7 @@
 //! When all nodes have said that they have stored their shares, their signatures are the certificate: each node that
 //! holds it makes its share active and the objects visible, in one transaction, and keeps the share before as a
 //! *former* one, which nothing uses, until the new ones have signed (`proof.rs`). A node that did not hear of it
-//! asks the others when it greets them.
+//! asks the others once a second.
 
 use std::sync::{Arc, PoisonError};
 

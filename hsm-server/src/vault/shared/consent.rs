@@ -31,7 +31,7 @@ use super::{
 use crate::{
     cluster::{
         Member, Membership,
-        order::{Order, OrderedAct, Seat},
+        order::{Order, OrderedAct, Seat, SignedOrder},
     },
     crypto::threshold::{self, CeremonyId, Committee, Epoch, Party, Resharing, Setup},
     platform::Platform,
@@ -207,7 +207,10 @@ impl<P: Platform> Vault<P> {
         }
         let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
         own.check_epoch(&to, &old, id, &setup)?;
-        own.check_waiting(id, &renewal, &act)?;
+        if own.shared.is_none() {
+            self.check_free_elsewhere(&partition, id)?;
+        }
+        check_waiting(&partition, id, (renewal.order.as_ref(), &act))?;
         if renewal.order.is_none() {
             self.check_turn(&own, id, &setup)?;
         }
@@ -408,24 +411,6 @@ impl Own<'_> {
         Ok(())
     }
 
-    /// Whether not too many shares wait already: a coordinator that has them made and keeps their certificates to itself
-    /// gets few of them.
-    fn check_waiting(&self, id: ObjectId, renewal: &Renewal, act: &OrderedAct) -> Result<(), Error> {
-        let pending = self.partition.shared.pending();
-        let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
-        let alike = waiting.iter().filter(|pending| pending.order == renewal.order).count();
-        let most = if renewal.order.is_some() { TRIES } else { 1 };
-        let room = if matches!(act, OrderedAct::Reshare { .. }) { WAITING + SPARE } else { WAITING };
-        if alike < most && waiting.len() < room {
-            return Ok(());
-        }
-        Err(Error::caller(
-            FaultCode::Full,
-            "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
-             a reshare without it (`hsmctl key reshare`)",
-        ))
-    }
-
     /// What the objects are to be like: as they are here, or as the coordinator says and others confirm.
     fn plan(&self, to: &Move, old: &Certified, renewal: &Renewal, id: ObjectId) -> Result<Plan, Error> {
         let keyring = &self.partition.keyring;
@@ -454,6 +439,28 @@ impl Own<'_> {
             draft,
         })
     }
+}
+
+/// Whether not too many shares of a key wait already: a coordinator that has them made and keeps their certificates to
+/// itself gets few of them.
+pub(super) fn check_waiting(
+    partition: &Partition,
+    id: ObjectId,
+    (order, act): (Option<&SignedOrder>, &OrderedAct),
+) -> Result<(), Error> {
+    let pending = partition.shared.pending();
+    let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
+    let alike = waiting.iter().filter(|pending| pending.order.as_ref() == order).count();
+    let most = if order.is_some() { TRIES } else { 1 };
+    let room = if matches!(act, OrderedAct::Reshare { .. }) { WAITING + SPARE } else { WAITING };
+    if alike < most && waiting.len() < room {
+        return Ok(());
+    }
+    Err(Error::caller(
+        FaultCode::Full,
+        "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
+         a reshare without it (`hsmctl key reshare`)",
+    ))
 }
 
 /// The attributes of the private key's object.
