@@ -26,6 +26,7 @@ use super::{
         records::{ObjectRecord, encode},
     },
     certificate::{Certified, sha256},
+    consent::own_object,
     import::Whole,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
     keys::{SharedKey, erase_active},
@@ -150,7 +151,13 @@ impl<P: Platform> Vault<P> {
             let record = ObjectRecord { attributes: (*attributes).clone(), lineage };
             change = change.put(Path::Object(partition.id, *object), &record);
         }
-        let shared = SharedKey::open(record, StandingRecord::default(), Vec::new())?;
+        // Shares of a later epoch may be somewhere still.
+        let dealt = before.as_ref().and_then(|before| before.standing().dealt).filter(|dealt| *dealt > epoch);
+        let standing = StandingRecord { dealt, ..StandingRecord::default() };
+        if dealt.is_some() {
+            change = change.put(Path::Standing(partition.id, id), &standing);
+        }
+        let shared = SharedKey::open(record, standing, Vec::new())?;
         let (children, change) = partition.reseat_children(id, shared.shares(), change);
         context.detail = format!(
             "public key {}; every node has its share of epoch {}{}",
@@ -190,7 +197,7 @@ impl<P: Platform> Vault<P> {
             }
             (None, _) => return Ok(None),
         };
-        Ok(Some(FormerRecord { share, successor, order: order.cloned() }))
+        Ok(Some(FormerRecord { share, successor, order: order.cloned(), object: None }))
     }
 
     /// The others have shares of a later epoch, and this node has none of it: because administrators ordered so, or
@@ -233,7 +240,9 @@ impl<P: Platform> Vault<P> {
             proof::check_later(read, &own, view.document.membership())?;
         }
         let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
-        let former = former.ok_or(FaultCode::Internal)?;
+        let attributes = own_object(&partition.keyring, id)?;
+        let object = ObjectRecord { attributes, lineage: partition.keyring.lineage(id) };
+        let former = FormerRecord { object: Some(object), ..former.ok_or(FaultCode::Internal)? };
         let change = partition.shared.erase(Change::new(), partition.id, id);
         let change = change.put(Path::Former(partition.id, id), &former);
         let change = change.delete(Path::Object(partition.id, id));

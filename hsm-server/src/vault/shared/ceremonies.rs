@@ -147,6 +147,7 @@ pub enum Purpose {
 pub struct Ceremonies {
     table: Mutex<Table>,
     turns: AtomicUsize,
+    ids: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -177,6 +178,11 @@ fn refused(text: &str) -> Error {
 impl Ceremonies {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to keep a share under an id that no other partition has: one after the other.
+    pub fn turn_of_ids(&self) -> MutexGuard<'_, ()> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a ceremony that begins. Its id is used up, whatever becomes of it.

@@ -12,11 +12,15 @@ use strongroom_shared::{
 };
 
 use super::{
-    super::{Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition},
+    super::{
+        Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition,
+        record::Change,
+    },
     bans::SignedBan,
     ceremonies::{Chore, Coordinator, Going, Kind, Work},
     certificate::{Certified, sha256},
     draft::Draft,
+    kept::StandingRecord,
     keys::SharedKey,
     moves::Move,
     party::{About, digits, forbidden, names, refusal},
@@ -26,10 +30,11 @@ use super::{
 use crate::{
     cluster::{
         Member,
-        order::{Order, OrderedAct},
+        order::{Order, OrderedAct, SignedOrder},
     },
-    crypto::threshold::{self, CeremonyId, Party, Resharing, Setup},
+    crypto::threshold::{self, CeremonyId, Epoch, Party, Resharing, Setup},
     platform::Platform,
+    store::Path,
 };
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
@@ -107,7 +112,10 @@ impl<P: Platform> Vault<P> {
         }
         let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
         own.check_epoch(&to, &old, id, &setup)?;
-        own.check_waiting(id, &renewal, &act)?;
+        if own.shared.is_none() {
+            self.check_free_elsewhere(&partition, id)?;
+        }
+        check_waiting(&partition, id, (renewal.order.as_ref(), &act))?;
         if renewal.order.is_none() {
             self.check_turn(&own, id, &setup)?;
         }
@@ -123,7 +131,11 @@ impl<P: Platform> Vault<P> {
         if let Some(order) = &renewal.order {
             self.cluster.begun.begin_order(sha256(&order.text), now)?;
         }
+        let leaves = to.seat(&own.node).is_none();
         let making = self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+            if leaves {
+                self.note_dealt(&partition, id, setup.epoch)?;
+            }
             let begun = match (share.as_deref(), to.is_refresh(&old)) {
                 (Some(shared), true) => threshold::refresh(&shared.share, &setup),
                 (shared, _) => {
@@ -136,6 +148,20 @@ impl<P: Platform> Vault<P> {
             Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
         });
         making.map(Renewing::Begun)
+    }
+
+    /// Writes down that this node deals for shares of this epoch that it is to hold none of, and so keeps nothing that
+    /// waits: should their certificate come to light late, those that are made until then are of a later epoch.
+    fn note_dealt(&self, partition: &Partition, id: ObjectId, epoch: Epoch) -> Result<(), Error> {
+        let _turn = partition.object_turn();
+        let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
+        if partition.shared.highest(id) >= Some(epoch.0) {
+            return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
+        }
+        let standing = StandingRecord { dealt: Some(epoch), ..shared.standing() };
+        self.change_silently(Change::new().put(Path::Standing(partition.id, id), &standing))?;
+        shared.set_standing(standing);
+        Ok(())
     }
 
     /// Keeps the bans that the coordinator tells; whether there is any.
@@ -290,24 +316,6 @@ impl Own<'_> {
         Ok(())
     }
 
-    /// Whether not too many shares wait already: a coordinator that has them made and keeps their certificates to itself
-    /// gets few of them.
-    fn check_waiting(&self, id: ObjectId, renewal: &Renewal, act: &OrderedAct) -> Result<(), Error> {
-        let pending = self.partition.shared.pending();
-        let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
-        let alike = waiting.iter().filter(|pending| pending.order == renewal.order).count();
-        let most = if renewal.order.is_some() { TRIES } else { 1 };
-        let room = if matches!(act, OrderedAct::Reshare { .. }) { WAITING + SPARE } else { WAITING };
-        if alike < most && waiting.len() < room {
-            return Ok(());
-        }
-        Err(Error::caller(
-            FaultCode::Full,
-            "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
-             a reshare without it (`hsmctl key reshare`)",
-        ))
-    }
-
     /// What the objects are to be like: as they are here, or as the coordinator says and others confirm.
     fn plan(&self, to: &Move, old: &Certified, renewal: &Renewal, id: ObjectId) -> Result<Plan, Error> {
         let keyring = &self.partition.keyring;
@@ -336,6 +344,28 @@ impl Own<'_> {
             draft,
         })
     }
+}
+
+/// Whether not too many shares of a key wait already: a coordinator that has them made and keeps their certificates to
+/// itself gets few of them.
+pub(super) fn check_waiting(
+    partition: &Partition,
+    id: ObjectId,
+    (order, act): (Option<&SignedOrder>, &OrderedAct),
+) -> Result<(), Error> {
+    let pending = partition.shared.pending();
+    let waiting: Vec<_> = pending.range((id, 0)..=(id, u64::MAX)).map(|(_, pending)| pending).collect();
+    let alike = waiting.iter().filter(|pending| pending.order.as_ref() == order).count();
+    let most = if order.is_some() { TRIES } else { 1 };
+    let room = if matches!(act, OrderedAct::Reshare { .. }) { WAITING + SPARE } else { WAITING };
+    if alike < most && waiting.len() < room {
+        return Ok(());
+    }
+    Err(Error::caller(
+        FaultCode::Full,
+        "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
+         a reshare without it (`hsmctl key reshare`)",
+    ))
 }
 
 /// The attributes of the private key's object.

@@ -3,7 +3,7 @@
 //! There is no ceremony, for every node makes its own share without a word to the others. What they agree on is the
 //! object: each stores it *waiting*, by the application's mandate, and says so, signed. When all that hold a share of
 //! the master have said the same, their signatures are the certificate, and each node that holds it makes the object
-//! visible. A node that did not hear of it asks the others when it greets them.
+//! visible. A node that did not hear of it asks the others once a second.
 
 use std::{sync::Arc, sync::PoisonError, time::Duration};
 
@@ -203,7 +203,7 @@ impl<P: Platform> Vault<P> {
         }
         let question = Question::Derive(encode(&whole).to_vec());
         for trouble in self.ask_all(&view, &others, &question, PATIENCE) {
-            // It asks for the certificate itself when it greets the others.
+            // It asks for the certificate itself, once a second.
             tracing::warn!(trouble, "a node does not show the new descendant yet");
         }
         Ok(attributes::describe(plan.id, &plan.attributes))

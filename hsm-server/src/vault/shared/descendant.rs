@@ -187,7 +187,7 @@ impl<P: Platform> Vault<P> {
         if partition.keyring.has(id) || partition.shared.holds(id) {
             return Err(forbidden("the mandate was for one key"));
         }
-        partition.shared.destroyed.check_new(id)?;
+        self.check_free(id)?;
         if partition.shared.children.waiting().len() >= WAITING {
             return Err(Error::caller(
                 FaultCode::Full,

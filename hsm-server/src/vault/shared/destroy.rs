@@ -4,16 +4,27 @@ use std::time::Duration;
 
 use pkcs11_sys::CKA_DESTROYABLE;
 use strongroom_shared::{
-    fault::FaultCode, mandate::Mandated, message::DestroyObject, object::ObjectId, wire::CallId,
+    fault::FaultCode,
+    mandate::Mandated,
+    message::DestroyObject,
+    object::{ObjectId, Template},
+    wire::CallId,
 };
 
 use super::{
     super::{
-        Context, Error, Vault, login::Role, mandates::CheckedMandate, nodes::Question, object::check_access,
+        Context, Error, Vault,
+        keyring::{Object, Owner},
+        login::Role,
+        mandates::CheckedMandate,
+        nodes::Question,
+        object::check_access,
         record::Change,
     },
     children::ChildRecord,
+    descendant::lineage,
     destroyed::DestroyedRecord,
+    keys::SharedKeys,
     meant,
 };
 use crate::{platform::Platform, store::Path};
@@ -28,6 +39,35 @@ pub enum Destruction {
     Ask,
     /// It destroys its share.
     Do,
+}
+
+/// Whether the application may destroy this key: it was shown it, nothing of it is frozen, and it can be destroyed.
+fn check_right(mandate: &CheckedMandate, object: &Object) -> Result<(), Error> {
+    mandate.check_seen(object)?;
+    let rules = mandate.partition.rules();
+    rules.check_thawed(object.lineage)?;
+    rules.check_family(&object.attributes)?;
+    match object.attributes.bool(CKA_DESTROYABLE) {
+        Some(false) => Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE)),
+        Some(true) | None => Ok(()),
+    }
+}
+
+/// The object of a key that has none here, as every share of it would make it that waits, and as it was that of one that
+/// was replaced.
+fn unused(shared: &SharedKeys, id: ObjectId) -> Result<Vec<Object>, Error> {
+    let object = |attributes: &Template, lineage| Object::new(id, attributes.clone(), Owner::Token, lineage);
+    let pending = shared.pending();
+    let waiting = pending.range((id, 0)..=(id, u64::MAX));
+    let mut objects: Vec<Object> = waiting.map(|(_, pending)| object(&pending.private, id)).collect();
+    if let Some(former) = shared.former(id) {
+        let kept = former.object.as_ref().ok_or_else(|| {
+            let text = "a share that was replaced is kept here without its object: it goes when those after it have signed";
+            Error::caller(FaultCode::Forbidden, text)
+        })?;
+        objects.push(object(&kept.attributes, kept.lineage));
+    }
+    Ok(objects)
 }
 
 impl<P: Platform> Vault<P> {
@@ -50,6 +90,10 @@ impl<P: Platform> Vault<P> {
             return self.destroy_child(context, &mandate, id, &record, destruction);
         }
         if partition.shared.key(id).is_none() {
+            // What was never used or is used no more is destroyed by the same right as what is used.
+            if !partition.keyring.has(id) {
+                unused(&partition.shared, id)?.iter().try_for_each(|object| check_right(&mandate, object))?;
+            }
             return match destruction {
                 Destruction::Ask => Ok(()),
                 Destruction::Do => self.destroy_rest(context, &mandate, id),
@@ -57,11 +101,7 @@ impl<P: Platform> Vault<P> {
         }
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
-        mandate.check_seen(&object)?;
-        partition.rules().check_thawed(object.lineage)?;
-        if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
-            return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
-        }
+        check_right(&mandate, &object)?;
         let (there, wait) = partition.shared.children.of(id);
         if !there.is_empty() {
             let text = format!("{} keys descend from it: destroy them first", there.len());
@@ -130,18 +170,16 @@ impl<P: Platform> Vault<P> {
             ChildRecord::Certified { descent, .. } => {
                 let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
                 let object = partition.keyring.object(id, me, Role::User, missing)?;
-                mandate.check_seen(&object)?;
-                let rules = partition.rules();
-                rules.check_thawed(object.lineage)?;
-                rules.check_family(&object.attributes)?;
-                if object.attributes.bool(CKA_DESTROYABLE) == Some(false) {
-                    return Err(Error::attribute(FaultCode::ActionProhibited, CKA_DESTROYABLE));
-                }
+                check_right(mandate, &object)?;
                 context.detail = format!("{}; {descent}", context.detail);
                 change = change.delete(Path::Object(partition.id, id));
                 Some(DestroyedRecord::WAS_HERE)
             }
-            ChildRecord::Waiting { .. } => partition.shared.destroyed.unseen(id, mandate.seen()?.public),
+            ChildRecord::Waiting { descent, attributes, .. } => {
+                let object = Object::new(id, attributes.clone(), Owner::Token, lineage(descent));
+                check_right(mandate, &object)?;
+                partition.shared.destroyed.unseen(id, mandate.seen()?.public)
+            }
         };
         if let Some(destroyed) = &destroyed {
             change = change.put(Path::Destroyed(partition.id, id), destroyed);

@@ -24,7 +24,6 @@ use super::{
         mandates::CheckedMandate,
         nodes::Question,
         object::{check_access, check_initialized},
-        partition::Partition,
         records::encode,
     },
     certificate::key_id,
@@ -67,6 +66,7 @@ impl<P: Platform> Vault<P> {
         let wanted: GenerateKeyPair = meant(mandate)?;
         let mechanism = generator(context, wanted.mechanism, &wanted.params, CKF_GENERATE_KEY_PAIR)?;
         self.check_frames()?;
+        self.check_pair(public, private)?;
         let members = &view.document.membership().members;
         let draft = Draft::of(&wanted, mechanism, public, private, members.len())?;
         for half in [&draft.public, &draft.private] {
@@ -80,13 +80,11 @@ impl<P: Platform> Vault<P> {
             })?;
         }
         mandate.partition.rules().check_thawed(private)?;
-        check_free(&mandate.partition, public, private)?;
-        mandate.partition.shared.destroyed.check_new(private)?;
         if mandate.partition.shared.waiting_of(coordinator) >= WAITING {
             let name = |member: &&Member| member.id == coordinator;
             let name = members.iter().find(name).map_or("", |member| &member.name);
             let text = format!(
-                "{WAITING} shares of keys wait here that node {name} has had made, and that it shows no certificate of:                  look at that node, and make the key at another one"
+                "{WAITING} shares of keys wait here that node {name} has had made, and that it shows no certificate of: look at that node, and make the key at another one"
             );
             tracing::error!(node = name, "{text}");
             return Err(Error::caller(FaultCode::Full, text));
@@ -95,18 +93,6 @@ impl<P: Platform> Vault<P> {
         let text = mandate.id;
         Ok(Plan { draft, publish: true, text, order: None, object: None, seats, public })
     }
-}
-
-/// The coordinator chooses the ids, and must not put a key in the place of another object.
-fn check_free(partition: &Partition, public: ObjectId, private: ObjectId) -> Result<(), Error> {
-    let taken = [public, private].iter().any(|id| partition.keyring.has(*id) || partition.shared.holds(*id));
-    if taken || public == private {
-        return Err(Error::caller(
-            FaultCode::Forbidden,
-            "the coordinator gives the new key an id that is taken",
-        ));
-    }
-    Ok(())
 }
 
 impl<P: Platform> Vault<P> {
@@ -159,7 +145,7 @@ impl<P: Platform> Vault<P> {
         let warrant = Warrant { certificate: bytes.clone(), order: None };
         self.activate(context, &warrant)?;
         for trouble in self.ask_all(&view, view.others(), &warrant.question(), ACTIVATION) {
-            // It asks for the certificate itself when it greets the others.
+            // It asks for the certificate itself, once a second.
             tracing::warn!(trouble, "a node has not taken the new key into use yet");
         }
         let describe = |id| -> Result<_, Error> {

@@ -23,7 +23,7 @@ use super::{
     },
     ceremonies::{Coordinator, Going, Kind, Work},
     certificate::sha256,
-    consent::{SPAN, check_given, own_object},
+    consent::{SPAN, check_given, check_waiting, own_object},
     draft::Draft,
     generate::{ACTIVATION, GENERATION, gathered},
     moves::committee_of,
@@ -226,6 +226,8 @@ impl<P: Platform> Vault<P> {
         if partition.shared.key(*id).is_some() {
             return Err(forbidden("this key is shared already"));
         }
+        [*id, import.public].into_iter().try_for_each(|id| self.check_free_elsewhere(&partition, id))?;
+        check_waiting(&partition, *id, (Some(&import.order), act))?;
         let whole = if setup.me == dealing {
             let whole = Whole::of(&partition, *id)?;
             if whole.public_key != sharing.public_key || whole.scheme != import.scheme {

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use strongroom_shared::{message::SecretBytes, object::Template};
 
-use super::proof::Proof;
+use super::{super::records::ObjectRecord, proof::Proof};
 use crate::{
     cluster::{NodeId, order::SignedOrder},
     crypto::threshold::Epoch,
@@ -67,6 +67,10 @@ pub struct FormerRecord {
     /// What administrators ordered when those were made, if they did.
     #[n(2)]
     pub order: Option<SignedOrder>,
+    /// The private key's object as it stood, at a node that holds no share any more: it says who may destroy this one.
+    /// None where the key has an object still.
+    #[n(3)]
+    pub object: Option<ObjectRecord>,
 }
 
 /// What is known of the shares of an epoch beside their certificate.
@@ -78,4 +82,7 @@ pub struct StandingRecord {
     /// The epoch that this node has missed: it said that it had a share of it, and has none.
     #[n(1)]
     pub missed: Option<Epoch>,
+    /// The highest epoch of shares that this node dealt for and was to hold none of: they may be in use one day.
+    #[n(2)]
+    pub dealt: Option<Epoch>,
 }

@@ -328,11 +328,14 @@ impl SharedKeys {
         pending.values().filter(|pending| pending.coordinator == Some(coordinator)).count()
     }
 
-    /// The highest epoch of this key of which this node has ever said that it has a share, as far as it knows.
+    /// The highest epoch of this key of which this node has ever said that it has a share, or dealt for one, as far as it
+    /// knows.
     pub fn highest(&self, id: ObjectId) -> Option<u64> {
-        let active =
-            self.key(id).map(|key| key.epoch().0.max(key.standing().missed.map_or(0, |epoch| epoch.0)));
-        self.waiting(id).last().copied().max(active)
+        let of_active = self.key(id).and_then(|key| {
+            let StandingRecord { missed, dealt, .. } = key.standing();
+            Some(key.epoch()).max(missed).max(dealt)
+        });
+        self.waiting(id).last().copied().max(of_active.map(|epoch| epoch.0))
     }
 
     /// A share waits from now on; the store holds it.

@@ -19,6 +19,7 @@ pub mod destroyed;
 mod draft;
 mod generate;
 pub mod hearing;
+mod ids;
 mod import;
 mod inherit;
 pub mod kept;

@@ -120,6 +120,8 @@ impl<P: Platform> Vault<P> {
         if about.partition.shared.highest(about.object) >= Some(epoch.0) {
             return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
         }
+        let _ids = self.cluster.ceremonies.turn_of_ids();
+        self.check_free_elsewhere(&about.partition, about.object)?;
         let path = Path::Pending(about.partition.id, about.object, epoch.0);
         self.change(context, Change::new().put(path, &record))?;
         about.partition.shared.wait(about.object, epoch, record);

@@ -84,6 +84,7 @@ impl<P: Platform> Vault<P> {
         let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?.public();
         let stock = self.take_stock(view, subject, &old, &to);
         self.meet(context, view, subject, &shared, (&old, &to), &stock)?;
+        self.spread_proofs(view, subject, &shared, &stock);
         for (node, trouble) in &stock.troubles {
             if to.seats.contains(node) {
                 return Err(refused(format!("every node that is to hold a share takes part: {trouble}")));
@@ -96,8 +97,8 @@ impl<P: Platform> Vault<P> {
         let parties = to.parties(&old, &dealers, view.document.membership())?;
         // What one node says cannot lead the others away from the epochs that they let follow.
         let own = partition.shared.highest(id).unwrap_or_default();
-        let taking_part = stock.accounts.iter().filter(|(node, _)| to.seats.contains(node));
-        let highest = taking_part.filter_map(|(_, account)| account.highest);
+        let taking_part = parties.values().filter_map(|member| stock.accounts.get(&member.identity));
+        let highest = taking_part.filter_map(|account| account.highest);
         let highest = highest.filter(|highest| *highest < own.saturating_add(SPAN)).max();
         let highest = highest.unwrap_or_default().max(own);
         let epoch = Epoch(highest.saturating_add(1));
@@ -251,6 +252,43 @@ impl<P: Platform> Vault<P> {
             }
         }
         Ok(())
+    }
+
+    /// Brings everybody to know the same of whether the shares that there are have signed: whoever did not hear of it would
+    /// keep another share, of those before, than the rest.
+    fn spread_proofs(
+        &self,
+        view: &View,
+        Subject { name, id, .. }: Subject<'_>,
+        shared: &SharedKey,
+        stock: &Stock,
+    ) {
+        let members = view.document.membership();
+        let alike = stock
+            .accounts
+            .iter()
+            .filter(|(_, account)| reached(account).is_some_and(|(epoch, _)| epoch == shared.epoch()));
+        let alike = alike.filter_map(|(node, account)| Some((members.member(node)?, account)));
+        let (know, ignorant): (Vec<_>, Vec<_>) = alike.partition(|(_, account)| !account.proofs.is_empty());
+        for (member, account) in know {
+            if !shared.standing().proofs.is_empty() {
+                break;
+            }
+            let peer = peer(member);
+            let mut context = self.about_shares(&peer, strongroom_shared::wire::CallId::RenewShares);
+            if let Err(error) = self.take_proofs(&mut context, name, id, &account.proofs) {
+                tracing::warn!(node = member.name, %error, "it shows a proof that is not believed here");
+            }
+        }
+        let proofs = shared.standing().proofs;
+        if proofs.is_empty() {
+            return;
+        }
+        let question = Question::Proven { partition: name.into(), key: id, proofs };
+        let ignorant = ignorant.into_iter().map(|(member, _)| member);
+        for trouble in self.ask_all(view, ignorant, &question, ACTIVATION) {
+            tracing::warn!(trouble, "a node has not heard that the shares that it uses have signed");
+        }
     }
 
     /// Why nothing came of it; what was learned of bans and culprits is kept.

@@ -154,7 +154,7 @@ pub struct Account {
     /// Signatures that show that every share of the epoch signs.
     #[n(2)]
     pub proofs: Vec<Proof>,
-    /// The highest epoch of which it has ever said that it had a share.
+    /// The highest epoch of which it has ever said that it had a share, or dealt for one.
     #[n(3)]
     pub highest: Option<u64>,
     /// The pairs that it knows to be banned.

@@ -380,6 +380,38 @@ fn a_new_key_takes_the_place_of_no_other_object() {
 }
 
 #[test]
+fn an_id_is_no_other_keys_in_any_partition() {
+    let scene = Scene::new();
+    let (key, _) = scene.key(Kind::Ed25519, SchemeId::Ed25519);
+    // The bad node has an application of its own, in another partition.
+    let accomplice = Ed25519KeyPair::from_seed_unchecked(&[51; 32]).unwrap();
+    let (node, partition) = (&scene.house.nodes[0], String::from("savings"));
+    let admin = node.admin();
+    node.world.ask(&node.vault, &admin, &CreatePartition { name: partition.clone() }).unwrap();
+    let (name, admitted) = ("clerk".into(), public(&accomplice).to_vec());
+    let admit = AdmitClient { name, partition: partition.clone(), key: admitted };
+    node.world.ask(&node.vault, &admin, &admit).unwrap();
+    let body = minicbor::to_vec(Kind::Ed25519.wish(2, 3)).unwrap();
+    let talk = &scene.talks()[0];
+    let begin = |attempt: u8, private: [u8; 16]| {
+        let mandate = scene.house.mandate(CallId::GenerateKeyPair, body.clone());
+        let mandate = Mandate { partition: partition.clone(), key: public(&accomplice), ..mandate };
+        let mandated = signed(&mandate, &accomplice);
+        let seats = ["a", "b", "z"].map(str::to_owned).into();
+        let task = Task::Generate { mandated, public: ObjectId([5; 16]), seats };
+        let id = CeremonyId([attempt; 32]);
+        Begin { id, key: KeyId(private), epoch: Epoch(0), task, parcels: Vec::new() }
+    };
+    // A free one is looked at further.
+    refused(talk, begin(21, [6; 16]), "the token of partition savings is not initialised");
+    refused(talk, begin(22, key.0), "an id that is taken");
+    refused(talk, begin(23, [9 ^ 0xff; 16]), "an id that is taken");
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    talk.ask(&Question::Destroy(scene.house.mandated(CallId::DestroyObject, body))).unwrap();
+    refused(talk, begin(24, key.0), "was destroyed at this node");
+}
+
+#[test]
 fn members_that_the_document_does_not_name_make_no_key() {
     let scene = Scene::new();
     let body = minicbor::to_vec(Kind::Ed25519.wish(2, 3)).unwrap();

@@ -121,3 +121,39 @@ fn a_coordinator_that_cannot_write_down_that_it_has_left_hands_the_certificate_o
         assert!(farewell.is_done(&told), "{told}");
     }
 }
+
+#[test]
+fn shares_that_are_made_after_others_were_dealt_are_of_a_later_epoch_than_those() {
+    let begin = || {
+        let house = House::ruled(4, 1);
+        let key = house.generate(0, &ED.wish(2, 4)).unwrap().private.id;
+        let seats = (0..2).map(|at| house.seat(at)).collect();
+        house.renew(0, key, OrderedAct::Reshare { threshold: 2, seats }).unwrap();
+        (house, key)
+    };
+    // From the first two to the last two.
+    let reshare = |house: &House, key| {
+        let seats = (2..4).map(|at| house.seat(at)).collect();
+        house.renew(0, key, OrderedAct::Reshare { threshold: 2, seats })
+    };
+    let (house, key) = begin();
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    assert_eq!(reshare(&house, key).unwrap().epoch, Some(2));
+    let calls = calls.load(Ordering::Relaxed);
+    let (mut house, key) = begin();
+    // One of the last two has its share, and nobody hears it.
+    house.strike("a", calls - 4, Mishap::ReplyLost);
+    assert_eq!(code(reshare(&house, key)), FaultCode::QuorumMissing);
+    house.clear_up();
+    let waits = |house: &House, at: usize| {
+        let rows = strongroom_server::store::Store::load(&house.nodes[at].world.store).unwrap();
+        rows.iter().any(|row| row.path.ends_with(&format!("/pending/{key}/2")))
+    };
+    assert!(waits(&house, 2) || waits(&house, 3));
+    (0..2).for_each(|at| house.restart(at));
+    house.beat();
+    assert_eq!(house.renew(1, key, OrderedAct::Refresh).unwrap().epoch, Some(3));
+    // And so on, whatever became of what was dealt.
+    assert_eq!(reshare(&house, key).unwrap().epoch, Some(4));
+    assert!(house.sign(2, ED, key, MESSAGE).is_ok());
+}

@@ -3,7 +3,9 @@
 mod abandon;
 mod administrators;
 mod children;
+mod destruction;
 mod double;
+mod hearsay;
 mod hostile;
 mod inherit;
 mod keys;
@@ -178,6 +180,11 @@ impl House {
     }
 
     pub fn mandate(&self, call: CallId, body: Vec<u8>) -> Mandate {
+        Mandate { seen: self.seen(call, &body), ..self.mandate_unseen(call, body) }
+    }
+
+    /// One that does not say which key the application was shown.
+    pub fn mandate_unseen(&self, call: CallId, body: Vec<u8>) -> Mandate {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&self.nonces.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Mandate {
@@ -187,7 +194,7 @@ impl House {
             nonce,
             expires: self.nodes[0].world.platform.now() / 1_000_000 + 60,
             call: call as u16,
-            seen: self.seen(call, &body),
+            seen: None,
             body,
         }
     }
