@@ -203,6 +203,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_kept_without_the_signers_words_is_no_proof() {
+        let signers = Committee::new(2, 2).unwrap().everybody();
+        let kept = minicbor::to_vec((&signers, minicbor::bytes::ByteVec::from(vec![7; 64]))).unwrap();
+        let read: Proof = minicbor::decode(&kept).unwrap();
+        assert_eq!(read.signers, signers);
+        assert!(!read.has_words());
+    }
+
+    #[test]
     fn every_member_is_in_a_quorum_of_the_right_size() {
         for parties in 2..=Committee::MAX {
             for threshold in 2..=parties {
