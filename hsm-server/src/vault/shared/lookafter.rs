@@ -88,7 +88,8 @@ impl<P: Platform> Vault<P> {
                 key = %id,
                 epoch,
                 partition = name,
-                "this share has waited for more than an hour for the word of all nodes that are to hold one: one of them was                  silent when it was made, or the node that had it made keeps their word to itself"
+                "this share has waited for more than an hour for the word of all nodes that are to hold one: one of them was \
+                 silent when it was made, or the node that had it made keeps their word to itself"
             );
         }
         let question = Question::Certificate { partition: name.into(), key: id };
