@@ -87,6 +87,16 @@ fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
     assert!(text.contains("2 passed, 1 failed"), "{text}");
 }
 
+/// A process that a module ends in `C_Finalize` with the code of success has not come to a clean end.
+#[test]
+fn a_process_that_is_ended_in_finalize_as_if_all_were_well_is_a_finding() {
+    let run = run_stub("LEAVES_LAST", &["--check", "slots.token-info"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL general.clean-end"), "{text}");
+    assert!(text.contains("ended as if all were well, before C_Finalize returned"), "{text}");
+}
+
 #[test]
 fn memory_is_bounded() {
     let run = run_stub("HOG", &["--check", "general.info"]);

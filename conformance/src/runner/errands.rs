@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::bench::{FirstLook, Swept};
 use crate::check::Outcome;
+use crate::marks::Severity;
 use crate::performance::Figure;
 use crate::runner::process::{Heard, Process, Task, silence, unanswered};
 use crate::runner::{Abort, Runner};
 use crate::survey::Survey;
-use crate::trace::{Answer, Trace};
+use crate::trace::{Answer, Call, Trace};
 
 /// How many times the limit of a check it may take to start the module and see the token, or to clear it.
 const PREPARING: u32 = 3;
@@ -173,7 +174,8 @@ impl Runner {
         Ok((Err(Unclear::Failed(why)), Some(end)))
     }
 
-    /// Waits for the end of a child that has nothing more to say, and tells one that is not as it should be.
+    /// Waits for the end of a child that has nothing more to say but that it finalised the module, and tells one that is not
+    /// as it should be. Its record of calls is its last word: `C_Finalize`, which returned.
     ///
     /// # Errors
     /// A sentence, when it cannot be waited for.
@@ -184,8 +186,17 @@ impl Runner {
         expected: &str,
     ) -> Result<Option<BadEnd>, String> {
         let status = child.end(self.limit)?;
-        let is_good = status.is_some_and(|status| status.success());
-        Ok((!is_good).then(|| self.judge(child, worker, status, expected)))
+        if !status.is_some_and(|status| status.success()) {
+            return Ok(Some(self.judge(child, worker, status, expected)));
+        }
+        let trace = self.read_calls(worker);
+        // Where nothing could be recorded, nothing speaks against it.
+        if trace.calls.last().is_none_or(Call::is_finalized) {
+            return Ok(None);
+        }
+        let seen = "the process was ended as if all were well, before C_Finalize returned".to_owned();
+        let outcome = Outcome::Fail { severity: Severity::High, expected: expected.to_owned(), seen };
+        Ok(Some(BadEnd { outcome, trace }))
     }
 
     /// What to say of a child that has ended, or was killed because it did not.

@@ -106,6 +106,8 @@ static RV finalize(void) {
     }
     return 0;
 }
+#elif defined LEAVES_LAST
+static RV finalize(void) { _exit(0); }
 #else
 #define finalize fine
 #endif
