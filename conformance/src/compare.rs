@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use crate::check::Outcome;
+use crate::checks::general::CLEAN_END;
 use crate::performance::Figure;
 use crate::report::{Document, Row, counted};
 
@@ -12,8 +13,10 @@ const ABSENT: &str = "not in the report";
 
 /// What differs.
 pub struct Comparison<'a> {
-    /// Findings of the second only.
+    /// Findings of the second, of checks that the first made without one.
     pub new: Vec<&'a Row>,
+    /// Findings of the second, of checks that the first has not or did not make: the fault may be as old as it.
+    pub unknown_to_first: Vec<&'a Row>,
     /// Findings of the first only, which the second passes.
     pub mended: Vec<&'a Row>,
     /// Checks that came to something else, and findings of the first of which the second says nothing: id, first, second.
@@ -38,6 +41,7 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
     };
     let mut comparison = Comparison {
         new: Vec::new(),
+        unknown_to_first: Vec::new(),
         mended: Vec::new(),
         other: Vec::new(),
         lacked_by_second: lacking(&before, &after),
@@ -46,9 +50,11 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
     };
     for (id, row) in &after {
         match before.get(id) {
-            earlier if row.is_finding() && !earlier.is_some_and(|earlier| earlier.is_finding()) => {
-                comparison.new.push(row);
-            }
+            Some(earlier) if row.is_finding() && earlier.is_finding() => {}
+            Some(earlier) if row.is_finding() && was_looked_at(earlier) => comparison.new.push(row),
+            // A run looks at the ends of its processes, whatever was chosen.
+            None if row.is_finding() && *id == CLEAN_END => comparison.new.push(row),
+            _ if row.is_finding() => comparison.unknown_to_first.push(row),
             Some(earlier) if word(earlier) != word(row) && !earlier.is_finding() => {
                 comparison.other.push((id, word(earlier), word(row)));
             }
@@ -69,6 +75,11 @@ pub fn compare<'a>(first: &'a Document, second: &'a Document) -> Comparison<'a> 
 /// Whether a check came to something.
 const fn was_made(row: &Row) -> bool {
     matches!(row.outcome, Outcome::Pass | Outcome::Fail { .. })
+}
+
+/// Whether a check came to something, were it that what it is about was not offered.
+const fn was_looked_at(row: &Row) -> bool {
+    was_made(row) || matches!(row.outcome, Outcome::NotOffered)
 }
 
 /// How many checks of each chapter these are.
@@ -131,15 +142,12 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
             writeln!(output, "{name} is INCOMPLETE: {}", printable(why))?;
         }
     }
-    for row in &comparison.new {
-        if let Outcome::Fail { severity, seen, .. } = &row.outcome {
-            writeln!(
-                output,
-                "NEW    {:<44} {:<13} {}",
-                printable(&row.id),
-                severity.word(),
-                printable(seen)
-            )?;
+    for (word, rows) in [("NEW   ", &comparison.new), ("ONLY B", &comparison.unknown_to_first)] {
+        for row in rows {
+            if let Outcome::Fail { severity, seen, .. } = &row.outcome {
+                let (id, severity) = (printable(&row.id), severity.word());
+                writeln!(output, "{word} {id:<44} {severity:<13} {}", printable(seen))?;
+            }
         }
     }
     for row in &comparison.mended {
@@ -174,8 +182,9 @@ pub fn write(first: &Document, second: &Document, output: &mut dyn Write) -> io:
     }
     writeln!(
         output,
-        "{} in B that A has not, {} in A that B has not, {}",
+        "{} in B that A has not, {} of checks that A did not make, {} in A that B has not, {}",
         counted(comparison.new.len(), "finding"),
+        comparison.unknown_to_first.len(),
         comparison.mended.len(),
         counted(comparison.other.len(), "other difference")
     )

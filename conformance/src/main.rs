@@ -236,8 +236,13 @@ fn write_reports(options: &Options, document: &Document, key: Option<&Ed25519Key
 fn compare(a: &Path, b: &Path) -> Result<ExitCode, String> {
     let (first, second) = (Document::read(a)?, Document::read(b)?);
     compare::write(&first, &second, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
-    let worse = !compare::compare(&first, &second).new.is_empty();
-    Ok(if worse { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    let comparison = compare::compare(&first, &second);
+    let is_whole = first.incomplete.is_none() && second.incomplete.is_none();
+    Ok(match (comparison.new.len(), comparison.unknown_to_first.len()) {
+        (0, _) if !is_whole => ExitCode::from(2),
+        (0, 0) => ExitCode::SUCCESS,
+        (_, _) => ExitCode::from(1),
+    })
 }
 
 fn list(chosen: &[&Check]) -> io::Result<ExitCode> {

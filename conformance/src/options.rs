@@ -189,7 +189,8 @@ pub struct Network {
 /// What else the program does.
 #[derive(Subcommand)]
 pub enum Task {
-    /// Compare two reports in JSON: exit code 1 if the second has findings that the first has not
+    /// Compare two reports in JSON: exit code 1 if the second has findings that the first has not, 2 if one of them is
+    /// incomplete and no finding is new
     Compare {
         /// The first report
         a: PathBuf,

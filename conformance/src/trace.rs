@@ -342,6 +342,11 @@ impl Call {
         self.result.map(|code| Answer { function: self.function.clone(), mechanism, code })
     }
 
+    /// Whether it is a `C_Finalize` that returned.
+    pub fn is_finalized(&self) -> bool {
+        self.function() == Some(Function::C_Finalize) && self.result.is_some()
+    }
+
     /// The handles that it put out.
     pub fn made(&self) -> impl Iterator<Item = u64> {
         let kinds = self.function().map(signature::of).unwrap_or_default();

@@ -87,6 +87,16 @@ fn a_process_that_dies_at_its_end_is_a_finding_of_its_own() {
     assert!(text.contains("2 passed, 1 failed"), "{text}");
 }
 
+/// A process that a module ends in `C_Finalize` with the code of success has not come to a clean end.
+#[test]
+fn a_process_that_is_ended_in_finalize_as_if_all_were_well_is_a_finding() {
+    let run = run_stub("LEAVES_LAST", &["--check", "slots.token-info"]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL general.clean-end"), "{text}");
+    assert!(text.contains("ended as if all were well, before C_Finalize returned"), "{text}");
+}
+
 #[test]
 fn memory_is_bounded() {
     let run = run_stub("HOG", &["--check", "general.info"]);
@@ -147,12 +157,35 @@ fn a_hang_costs_no_more_than_the_limit_wherever_it_is() {
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
 }
 
-/// A module that ends the process with the code of a library that cannot be loaded, once the suite has looked.
+/// What may be left on the token is no clean run: a crash or hang where it is cleared is a finding with its call, and the run
+/// is incomplete.
+#[test]
+fn a_module_that_fails_where_the_token_is_cleared_is_a_finding_and_no_complete_run() {
+    for (flaw, seen) in [
+        ("DIES_CLEARING", "SIGABRT: the process was aborted"),
+        ("HANGS_CLEARING", "no answer within 3 s: C_Initialize did not return"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("report.json");
+        let options = ["--check", "slots.token-info", "--timeout", "1", "--json", json.to_str().unwrap()];
+        let run = run_stub_in(folder.path(), flaw, &options, 3);
+        let why = "may be left on the token: the process that clears the token died or hung in C_Initialize";
+        let report = is_incomplete(&run, &json, why);
+        let rows = report["checks"].as_array().unwrap();
+        let end = rows.iter().find(|row| row["id"] == "general.clean-end").unwrap();
+        assert_eq!((end["outcome"].as_str(), end["seen"].as_str()), (Some("fail"), Some(seen)), "{flaw}");
+        let call = end["trace"]["calls"].as_array().unwrap().last().unwrap();
+        assert_eq!((call["function"].as_str(), &call["result"]), (Some("C_Initialize"), &Value::Null));
+    }
+}
+
+/// A module that ends the process with the code of a library that cannot be loaded, once the suite has looked: the token
+/// cannot be cleared either.
 #[test]
 fn a_module_that_ends_the_process_is_a_finding_of_the_check() {
     let run = run_stub_with("LEAVES", &["--check", "general.info", "--check", "general.finalize-twice"], 3);
     let text = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(run.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(run.status.code(), Some(2), "{text}{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("seen:     the process was ended (exit status: 2)"), "{text}");
 }
 
@@ -164,7 +197,7 @@ fn what_a_module_says_is_cut_and_shows_no_pin() {
     let options = ["--check", "general.info", "--json", json.to_str().unwrap()];
     let run = run_stub_in(folder.path(), "TALKS", &options, 4);
     let text = fs::read_to_string(json).unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(run.status.code(), Some(2), "{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("its last words: (not shown: the user PIN is in them)"), "{text}");
     assert!(text.len() < 1 << 20 && !text.to_lowercase().contains("313233342d75736572"), "{}", text.len());
 }

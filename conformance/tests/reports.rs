@@ -324,7 +324,8 @@ fn two_reports_are_compared() {
     let worse = compare(&less, &more);
     let text = String::from_utf8_lossy(&worse.stdout);
     assert_eq!(worse.status.code(), Some(1), "{text}");
-    assert!(text.contains("NEW    objects.create-odd-bool"), "{text}");
+    assert!(text.contains("ONLY B objects.create-odd-bool") && !text.contains("NEW"), "{text}");
+    assert!(text.contains("0 findings in B that A has not, 1 of checks that A did not make"), "{text}");
     assert!(text.contains("LACKS  B lacks 1 check that A made: random 1\n"), "{text}");
     assert!(text.contains("LACKS  A lacks 3 checks that B made: digest 2, objects 1\n"), "{text}");
     assert!(!text.contains("OTHER"), "what was not chosen is no difference of the module: {text}");
@@ -337,4 +338,43 @@ fn two_reports_are_compared() {
     );
     fs::write(token.path("other.json"), "{}").unwrap();
     assert_eq!(compare(&less, &token.path("other.json")).status.code(), Some(2));
+
+    // A check that A made without a finding, and reports that say nothing of what they lack.
+    let change = |file: &Path, name: &str, change: &dyn Fn(&mut Value)| {
+        let mut report = read(file);
+        change(&mut report);
+        let place = token.path(name);
+        fs::write(&place, report.to_string()).unwrap();
+        place
+    };
+    let passed = change(&more, "passed.json", &|report| {
+        let rows = report["checks"].as_array_mut().unwrap();
+        rows.iter_mut().for_each(|row| row["outcome"] = "pass".into());
+    });
+    let half = change(&less, "half.json", &|report| report["incomplete"] = "interrupted".into());
+    let half_and_worse = change(&more, "worse.json", &|report| report["incomplete"] = "interrupted".into());
+    for (a, b, code) in [
+        (&passed, &more, 1),
+        (&passed, &half_and_worse, 1),
+        (&more, &half, 2),
+        (&half, &more, 2),
+        (&less, &less, 0),
+        (&half, &half, 2),
+    ] {
+        let run = compare(a, b);
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert_eq!(run.status.code(), Some(code), "{text}");
+        assert_eq!(text.contains("NEW    objects.create-odd-bool"), code == 1, "{text}");
+    }
+
+    // What has no end is not read, from neither side.
+    let pipe = token.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (a, b) in [(&less, pipe.as_path()), (&less, Path::new("/dev/zero"))].map(|(a, b)| (a.as_path(), b)) {
+        for run in [compare(a, b), compare(b, a)] {
+            let error = String::from_utf8_lossy(&run.stderr);
+            assert_eq!(run.status.code(), Some(2), "{error}");
+            assert!(error.contains("an ordinary file is needed"), "{error}");
+        }
+    }
 }

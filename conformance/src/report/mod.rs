@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Outcome;
 use crate::coverage::{self, FunctionRow, MechanismRow};
+use crate::files;
 use crate::manifest::{Manifest, rounded_up};
 use crate::marks::{Effect, Severity, Tag};
 use crate::observations::Observation;
@@ -30,6 +31,9 @@ use crate::trace::Trace;
 
 /// The format of the document: its version changes when a reader of the old one would go wrong.
 pub const FORMAT: &str = "p11-conformance-report/3";
+
+/// Bytes of a document that is read again: a full one has a few dozen MiB at most.
+const LONGEST_REPORT: u64 = 256 << 20;
 
 /// A number of things, by their name in the singular.
 pub fn counted(count: usize, what: &str) -> String {
@@ -240,7 +244,7 @@ impl Document {
     /// # Errors
     /// A sentence, when the file cannot be read, or is none or of another format.
     pub fn read(file: &Path) -> Result<Self, String> {
-        let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let text = files::read(file, LONGEST_REPORT)?;
         let document: Self = serde_json::from_slice(&text)
             .map_err(|error| format!("{}: no report of this program: {error}", file.display()))?;
         match document.format.as_str() {

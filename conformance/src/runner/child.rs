@@ -145,6 +145,7 @@ pub fn look(target: Target) -> Result<(), String> {
 /// # Errors
 /// A sentence, when the module cannot be loaded or the parent does not listen.
 pub fn sweep(target: Target) -> Result<(), String> {
+    limit_memory(target.memory);
     let secrets = target.secrets();
     let bench = Bench::new(target)?;
     let _no_network = bench.desk().and_then(Desk::heal);

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::bench::{FirstLook, Swept};
 use crate::check::Outcome;
+use crate::marks::Severity;
 use crate::performance::Figure;
 use crate::runner::process::{Heard, Process, Task, silence, unanswered};
 use crate::runner::{Abort, Runner};
 use crate::survey::Survey;
-use crate::trace::{Answer, Trace};
+use crate::trace::{Answer, Call, Trace};
 
 /// How many times the limit of a check it may take to start the module and see the token, or to clear it.
 const PREPARING: u32 = 3;
@@ -22,6 +23,14 @@ const MEASURING: Duration = Duration::from_secs(300);
 
 /// What is known of a token that could not be looked at again.
 pub const LEFT: &str = "objects with the label \"p11-conformance: to be destroyed\" may be left on the token";
+
+/// Why it is not known whether the token is clear.
+pub enum Unclear {
+    /// The module refused a call, or is not asked any more.
+    Refused(String),
+    /// The process that clears it died or hung.
+    Failed(String),
+}
 
 /// How a process came to its end that should have ended well, and its calls.
 pub struct BadEnd {
@@ -136,31 +145,37 @@ impl Runner {
         figures.map_err(str::to_owned)
     }
 
-    /// Destroys in a child what checks left on the token. Also says how that child ends.
+    /// Destroys in a child what checks left on the token. Also says how that child ends, if not well.
     ///
     /// # Errors
-    /// A sentence, when something may be left.
-    pub(super) fn sweep(&self) -> Result<(Swept, Option<BadEnd>), String> {
+    /// A sentence, when the child cannot be started or waited for.
+    pub(super) fn sweep(&self) -> Result<(Result<Swept, Unclear>, Option<BadEnd>), String> {
+        let expected = "a clean end of the process that cleared the token";
         let limit = self.preparing();
         let mut child = Process::spawn(Task::Sweep, self.seed, &self.calls_of(0), &[])?;
         let lines: Receiver<Result<Swept, String>> = child.lines()?;
-        match child.listen(&lines, limit) {
+        let end = match child.listen(&lines, limit) {
             Heard::Line(swept) => {
-                let end = self.finish(&mut child, 0, "a clean end of the process that cleared the token")?;
-                swept.map(|swept| (swept, end)).map_err(|why| format!("{LEFT}: {why}"))
+                let end = self.finish(&mut child, 0, expected)?;
+                return Ok((swept.map_err(|why| Unclear::Refused(format!("{LEFT}: {why}"))), end));
             }
             Heard::Silence => {
                 child.end(Duration::ZERO)?;
-                Err(format!("{LEFT}: {}", unanswered(limit, &self.read_calls(0))))
+                let trace = self.read_calls(0);
+                BadEnd { outcome: silence(limit, &trace), trace }
             }
             Heard::End => {
-                child.end(Duration::ZERO)?;
-                Err(format!("{LEFT}: the process that clears the token died"))
+                let status = child.end(self.limit)?;
+                self.judge(&mut child, 0, status, expected)
             }
-        }
+        };
+        let during = end.trace.unreturned().map(|call| format!(" in {}", call.function)).unwrap_or_default();
+        let why = format!("{LEFT}: the process that clears the token died or hung{during}");
+        Ok((Err(Unclear::Failed(why)), Some(end)))
     }
 
-    /// Waits for the end of a child that has nothing more to say, and tells one that is not as it should be.
+    /// Waits for the end of a child that has nothing more to say but that it finalised the module, and tells one that is not
+    /// as it should be. Its record of calls is its last word: `C_Finalize`, which returned.
     ///
     /// # Errors
     /// A sentence, when it cannot be waited for.
@@ -171,8 +186,17 @@ impl Runner {
         expected: &str,
     ) -> Result<Option<BadEnd>, String> {
         let status = child.end(self.limit)?;
-        let is_good = status.is_some_and(|status| status.success());
-        Ok((!is_good).then(|| self.judge(child, worker, status, expected)))
+        if !status.is_some_and(|status| status.success()) {
+            return Ok(Some(self.judge(child, worker, status, expected)));
+        }
+        let trace = self.read_calls(worker);
+        // Where nothing could be recorded, nothing speaks against it.
+        if trace.calls.last().is_none_or(Call::is_finalized) {
+            return Ok(None);
+        }
+        let seen = "the process was ended as if all were well, before C_Finalize returned".to_owned();
+        let outcome = Outcome::Fail { severity: Severity::High, expected: expected.to_owned(), seen };
+        Ok(Some(BadEnd { outcome, trace }))
     }
 
     /// What to say of a child that has ended, or was killed because it did not.

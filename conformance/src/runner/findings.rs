@@ -10,6 +10,7 @@ use crate::observations::Observation;
 use crate::progress::Progress;
 use crate::runner::BadEnd;
 use crate::runner::child::Line;
+use crate::runner::errands::Unclear;
 use crate::trace::{Answer, Trace};
 use crate::tries;
 
@@ -95,19 +96,20 @@ impl Findings {
         self,
         checks: &[&'static Check],
         ended: Option<String>,
-        swept: Result<Swept, String>,
+        swept: Result<Swept, Unclear>,
     ) -> Results {
         self.progress.clear();
         let so_far =
             ended.map(|why| format!("{why}; {} of {} checks were made", self.reports.len(), checks.len()));
         // A token that refuses a login in the middle of a run hides what the checks behind it would have found.
         let early = so_far.or_else(|| no_login(&self.reports));
-        // What is left makes a run incomplete; what may be left is told.
+        // What is left, and a process that could not clear, make a run incomplete; what else may be left is told.
         let (left, unclear) = match swept {
             Ok(Swept { left, .. }) if left.is_empty() => (None, None),
             Ok(Swept { left, .. }) => (Some(told_left(&left)), None),
-            Err(why) if early.is_some() => (Some(why), None),
-            Err(why) => (None, Some(why)),
+            Err(Unclear::Failed(why)) => (Some(why), None),
+            Err(Unclear::Refused(why)) if early.is_some() => (Some(why), None),
+            Err(Unclear::Refused(why)) => (None, Some(why)),
         };
         let why: Vec<String> = early.into_iter().chain(left).collect();
         let incomplete = (!why.is_empty()).then(|| why.join("; "));

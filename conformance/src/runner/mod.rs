@@ -31,8 +31,8 @@ use crate::check::{Check, Company, Outcome};
 use crate::interrupt::Interrupt;
 use crate::marks::Effect;
 use crate::runner::child::{Line, Said};
-use crate::runner::errands::LEFT;
 pub use crate::runner::errands::{BadEnd, First};
+use crate::runner::errands::{LEFT, Unclear};
 use crate::runner::findings::Findings;
 pub use crate::runner::findings::{Report, Results};
 use crate::runner::process::{Heard, Process, Task, death, silence, unanswered};
@@ -127,12 +127,13 @@ impl Runner {
         let done = self.side_by_side(batches(&together), self.jobs, &findings);
         let rest = alone.chunks(BATCH).map(|batch| batch.iter().copied().collect()).collect();
         let done = done.and_then(|()| self.side_by_side(rest, 1, &findings));
-        let swept = match &done {
-            Ok(()) | Err(Abort::Early(_)) => self.sweep(),
-            Err(Abort::Lost(_)) => Err(LEFT.to_owned()),
+        let (swept, last) = match &done {
+            Ok(()) | Err(Abort::Early(_)) => {
+                self.sweep().unwrap_or_else(|why| (Err(Unclear::Failed(format!("{LEFT}: {why}"))), None))
+            }
+            Err(Abort::Lost(_)) => (Err(Unclear::Refused(LEFT.to_owned())), None),
         };
         let mut findings = findings.into_inner().map_err(|_| FAILED_THREAD)?;
-        let (swept, last) = swept.map_or_else(|why| (Err(why), None), |(swept, end)| (Ok(swept), end));
         for end in [first, last].into_iter().flatten() {
             findings.note_end(end)?;
         }

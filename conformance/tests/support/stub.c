@@ -1,4 +1,5 @@
 /* A module with one token that can do next to nothing, and a flaw that the compiler's -D names. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <signal.h>
@@ -27,6 +28,15 @@ __attribute__((unused)) static void note(const char *what) {
     if (file) fclose(file);
 }
 
+/* Whether this process is the one that clears the token behind all checks. */
+__attribute__((unused)) static int is_clearing(void) {
+    char words[8192];
+    FILE *file = fopen("/proc/self/cmdline", "r");
+    size_t length = file ? fread(words, 1, sizeof words, file) : 0;
+    if (file) fclose(file);
+    return memmem(words, length, "--sweep", 8) != NULL;
+}
+
 static RV refuse(void) { return NOT_SUPPORTED; }
 static RV fine(void) { return 0; }
 
@@ -38,6 +48,12 @@ static RV initialize(void *arguments) {
 #endif
 #ifdef HANGS
     while (was_noted("gone")) sleep(1);
+#endif
+#ifdef DIES_CLEARING
+    if (is_clearing()) abort();
+#endif
+#ifdef HANGS_CLEARING
+    while (is_clearing()) pause();
 #endif
 #ifdef LEAVES
     if (was_noted("looked")) _exit(2);
@@ -90,6 +106,8 @@ static RV finalize(void) {
     }
     return 0;
 }
+#elif defined LEAVES_LAST
+static RV finalize(void) { _exit(0); }
 #else
 #define finalize fine
 #endif
