@@ -128,7 +128,7 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     options.refuse_bad_places()?;
     let waivers = options.waivers.as_deref().map(waivers::read).transpose()?.unwrap_or_default();
     let key = options.sign_with.as_deref().map(manifest::read_key).transpose()?;
-    let mut manifest = Manifest::new(&target.module, target.seed)?;
+    let mut manifest = Manifest::new(&target.module, target.seed, &target.secrets())?;
     let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let runner = Runner {
         limit: Duration::from_secs(options.timeout),
@@ -173,8 +173,10 @@ fn check(options: &Options, chosen: &[&'static Check], target: &Target) -> Resul
     let left_out = options.left_out();
     let document =
         Document { performance, notes, left_out, ..Document::new(manifest, survey, &results, rows) };
-    report::text::write(&document, &mut io::stdout().lock()).map_err(|error| error.to_string())?;
+    // The reports come first: whoever reads the text may be gone, or the disk full that it goes to.
     write_reports(options, &document, key.as_ref())?;
+    let told = report::text::write(&document, &mut io::stdout().lock());
+    told.map_err(|error| format!("the text of the report cannot be written to standard output: {error}"))?;
     if let Some(why) = document.incomplete {
         return Err(format!("the run is incomplete: {why}"));
     }

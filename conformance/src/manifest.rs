@@ -1,6 +1,7 @@
 //! What a run was made of: the module's hash, the token, the options and the seed, and the report's own hash. With a
 //! key of the user's it is signed, so that a reader knows who says so.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::files;
 use crate::report::Document;
+use crate::secrets::Secrets;
 use crate::trace::hex_of;
 
 /// Bytes of a module's file.
@@ -28,7 +30,7 @@ pub struct Manifest {
     pub sha256: String,
     /// The length of the module's file.
     pub bytes: u64,
-    /// The command line, without the program's name. PINs are not on it.
+    /// The command line, without the program's name and without what a PIN is in.
     pub options: Vec<String>,
     /// What random data came from: give it to `--seed`.
     pub seed: u64,
@@ -43,13 +45,14 @@ impl Manifest {
     ///
     /// # Errors
     /// A sentence, when the module's file cannot be read.
-    pub fn new(module: &Path, seed: u64) -> Result<Self, String> {
+    pub fn new(module: &Path, seed: u64, secrets: &Secrets) -> Result<Self, String> {
         let file = files::read(module, LONGEST_MODULE)?;
+        let shown = |option: OsString| secrets.hidden(option.to_string_lossy().into_owned());
         Ok(Self {
             module: module.display().to_string(),
             sha256: hex_of(digest(&SHA256, &file).as_ref()),
             bytes: file.len() as u64,
-            options: std::env::args().skip(1).collect(),
+            options: std::env::args_os().skip(1).map(shown).collect(),
             seed,
             began: utc(SystemTime::now()),
             seconds: 0,

@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -28,6 +27,10 @@ const SO_PIN: &str = "P11_CONFORMANCE_SO_PIN";
 
 /// Bytes of a file with a PIN.
 const LONGEST_PIN: u64 = 4096;
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+/// What some editors put before a text: it would be taken for a part of the PIN.
+const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 
 /// Checks a PKCS#11 module against the clauses of the standard.
 ///
@@ -87,7 +90,7 @@ pub struct Options {
     pub seed: Option<u64>,
     /// How many processes make checks side by side, if the token bears that they log in at the same time (SoftHSM2
     /// does not)
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = at_least_one::<usize>)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = up_to::<256, usize>)]
     pub jobs: usize,
     /// Make only the checks about this profile: baseline, extended, authentication-token,
     /// public-certificates, complete, hkdf-tls; may be
@@ -124,20 +127,20 @@ pub struct Options {
     pub model: Option<PathBuf>,
     /// Seconds after which a check counts as hanging; those that make many keys, have thousands of vectors or wait for a
     /// server have 30 to 300 at least. Starting the module and clearing the token may take three times as long
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = at_least_one::<u64>)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = up_to::<DAY, u64>)]
     pub timeout: u64,
     /// Seconds after which the run ends with what is known so far, as an interrupted one does
-    #[arg(long, value_name = "SECONDS", default_value_t = 7200, value_parser = at_least_one::<u64>)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 7200, value_parser = up_to::<{ 7 * DAY }, u64>)]
     pub run_timeout: u64,
     /// Memory that the module may have, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = at_least_one::<u64>)]
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = up_to::<{ 16 << 20 }, u64>)]
     pub memory: u64,
     /// Make also the checks of the network (group I): a proxy listens on LISTEN, an address of this machine to which the
     /// module's configuration points, and leads to UPSTREAM, where the server is
     #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = network)]
     pub network: Option<Network>,
     /// Seconds that a call may take when the network is bad, which is more than the module's own deadline
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "network")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = up_to::<DAY, u64>, requires = "network")]
     pub network_limit: u64,
     /// A shell command that restarts the server and ends when it is up again
     #[arg(long, value_name = "COMMAND", requires = "network")]
@@ -345,10 +348,10 @@ impl Options {
             ("--waivers", &self.waivers),
             ("--sign-with", &self.sign_with),
         ];
-        files
-            .into_iter()
-            .filter_map(|(option, file)| Some((option, files::place(file.as_deref()?))))
-            .collect()
+        let own = std::env::current_exe().ok().map(|file| ("the suite itself", files::place(&file)));
+        let named =
+            files.into_iter().filter_map(|(option, file)| Some((option, files::place(file.as_deref()?))));
+        named.chain(own).collect()
     }
 
     /// What the checks are made of.
@@ -378,10 +381,11 @@ impl Options {
     }
 }
 
-/// A number of seconds, processes or MiB: with none, no check could be made.
-fn at_least_one<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
-    let number = text.parse().map_err(|_| "a whole number is needed".to_owned())?;
-    if number == N::default() { Err("it has to be 1 at least".to_owned()) } else { Ok(number) }
+/// A number of seconds, processes or MiB: with none, no check could be made, and more than `MOST` is a slip.
+fn up_to<const MOST: u64, N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    let number: u64 = text.parse().map_err(|_| "a whole number is needed".to_owned())?;
+    let within = Some(number).filter(|number| (1..=MOST).contains(number));
+    within.and_then(|number| number.try_into().ok()).ok_or_else(|| format!("it has to be from 1 to {MOST}"))
 }
 
 fn network(text: &str) -> Result<Network, String> {
@@ -410,8 +414,15 @@ fn belongs(check: &Check, group: &str) -> bool {
 fn pin(file: Option<&Path>, variable: &str) -> Result<Option<Pin>, String> {
     match file {
         Some(file) => {
-            let pin = Pin::new(files::read(file, LONGEST_PIN)?.trim_ascii_end().to_vec());
-            Ok(Some(pin).filter(|pin| !pin.is_empty()))
+            let read = files::read(file, LONGEST_PIN)?;
+            let line = read.trim_ascii_end();
+            // A PIN that cannot be right would cost one of its few tries.
+            if line.starts_with(BYTE_ORDER_MARK) || line.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0))
+            {
+                let text = "a PIN is one line of text, without a byte order mark and without zero bytes";
+                return Err(format!("{}: {text}", file.display()));
+            }
+            Ok(Some(Pin::new(line.to_vec())).filter(|pin| !pin.is_empty()))
         }
         None => Ok(std::env::var(variable)
             .ok()

@@ -208,9 +208,10 @@ fn no_report_shows_a_pin_that_the_module_says() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["json", "html", "junit", "sarif", "manifest"];
     let files = names.map(|name| (format!("--{name}"), folder.path().join(name)));
+    let for_module = format!("pin={PIN}");
     let named = files.iter().flat_map(|(option, file)| [option.as_str(), file.to_str().unwrap()]);
-    let options: Vec<&str> =
-        ["--check", "general.info", "--check", "slots.token-info"].into_iter().chain(named).collect();
+    let checks = ["--check", "general.info", "--check", "slots.token-info", "--init-string", &for_module];
+    let options: Vec<&str> = checks.into_iter().chain(named).collect();
     let run = run_stub_in(folder.path(), "TELLS_PIN", &options, 2 + names.len());
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
     let json = folder.path().join("json");

@@ -54,6 +54,10 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
     let text = token.path("pin");
     let long = token.path("long");
     fs::write(&long, [b'1'; 4097]).unwrap();
+    let (two, marked) = (token.path("two"), token.path("marked"));
+    fs::write(&two, "1234\n5678\n").unwrap();
+    fs::write(&marked, "\u{feff}1234").unwrap();
+    let own = env!("CARGO_BIN_EXE_p11-conformance");
     let pipe = token.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let softhsm = module().to_str().unwrap();
@@ -72,6 +76,9 @@ fn what_is_no_module_and_where_no_report_can_be_is_told_at_once() {
             "pipe: an ordinary file is needed",
         ),
         (vec!["--module", softhsm, "--pin-file", long.to_str().unwrap()], "long: more than 4096 bytes"),
+        (vec!["--module", softhsm, "--pin-file", two.to_str().unwrap()], "two: a PIN is one line of text"),
+        (vec!["--module", softhsm, "--so-pin-file", marked.to_str().unwrap()], "without a byte order mark"),
+        (vec!["--module", softhsm, "--json", own], "the suite itself and --json name one file"),
         (vec!["--module", softhsm, "--waivers", "/dev/zero"], "/dev/zero: an ordinary file is needed"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))

@@ -313,15 +313,17 @@ fn a_crash_is_one_finding_and_the_next_check_is_made() {
 }
 
 #[test]
-fn no_time_no_process_and_no_memory_are_refused() {
-    for option in ["--timeout", "--jobs", "--memory"] {
+fn no_time_no_process_and_no_memory_are_refused_and_more_than_there_can_be() {
+    let most = u64::MAX.to_string();
+    let options = ["--timeout", "--run-timeout", "--jobs", "--memory"];
+    for (option, number) in options.into_iter().flat_map(|option| [(option, "0"), (option, &*most)]) {
         let run = Command::new(env!("CARGO_BIN_EXE_p11-conformance"))
-            .args(["--module", "/nowhere.so", option, "0"])
+            .args(["--module", "/nowhere.so", option, number])
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(2), "{error}");
-        assert!(error.contains(option) && error.contains("it has to be 1 at least"), "{error}");
+        assert!(error.contains(option) && error.contains("it has to be from 1 to "), "{error}");
     }
 }
 

@@ -76,11 +76,14 @@ static RV initialize(void *arguments) {
     {
         char name[4096];
         FILE *file;
+        int written[2];
+        if (pipe(written) != 0) return 5;
         snprintf(name, sizeof name, "%s/pids", getenv("TMPDIR"));
         file = fopen(name, "a");
         if (fork() == 0) { /* one in the group of the process */
             fprintf(file, "%d\n", (int)getpid());
             fclose(file);
+            close(written[1]);
             for (;;) sleep(1);
         }
         if (fork() == 0) { /* and one that leaves it, and its parent */
@@ -89,9 +92,13 @@ static RV initialize(void *arguments) {
             signal(SIGHUP, SIG_IGN);
             fprintf(file, "%d\n", (int)getpid());
             fclose(file);
+            close(written[1]);
             for (;;) sleep(1);
         }
         fclose(file);
+        close(written[1]);
+        while (read(written[0], name, 1) > 0) { } /* until both have written who they are */
+        close(written[0]);
     }
 #endif
     return 0;
