@@ -8,27 +8,14 @@ use strongroom_server::{
     cluster::{Document, NodeId},
     store::{self, Batch},
 };
-use strongroom_shared::{
-    message::SecretBytes,
-    object::Template,
-    shares::{Certificate, Claim},
-};
+use strongroom_shared::{message::SecretBytes, object::Template};
 use xtask::server::Server;
 
 use crate::{
-    administrators::open,
+    kept::Kept,
     support::{PARTITION, alone_in},
     threshold::World,
 };
-
-/// What a node keeps of a share, as far as it is read here.
-#[derive(Decode)]
-struct ShareRecord {
-    #[n(0)]
-    share: SecretBytes,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    certificate: Vec<u8>,
-}
 
 #[derive(Decode)]
 struct ObjectRecord {
@@ -58,24 +45,14 @@ struct PendingRecord {
 /// Puts a node that does not run back to where it has its share of the new key, and has not heard of a certificate.
 /// Its name for the key.
 fn forget(node: &Server, coordinator: NodeId) -> String {
-    let (store, records) = open(node);
-    let (partition, key, share) = records
-        .iter()
-        .find_map(|(path, bytes)| match path {
-            store::Path::Share(partition, key) => Some((*partition, *key, bytes)),
-            _ => None,
-        })
-        .unwrap();
-    let share: ShareRecord = minicbor::decode(share).unwrap();
-    let whole: Certificate = minicbor::decode(&share.certificate).unwrap();
-    let claim: Claim = minicbor::decode(&whole.claim).unwrap();
+    let Kept { store, records, partition, key, share, signed, claim } = Kept::at(node);
     let object = |id| {
         let of_it = records.iter().find(|(path, _)| *path == store::Path::Object(partition, id));
         minicbor::decode::<ObjectRecord>(&of_it.unwrap().1).unwrap().attributes
     };
     let pending = PendingRecord {
-        share: share.share,
-        claim: whole.claim.clone(),
+        share,
+        claim: signed,
         public: object(claim.public),
         private: object(key),
         made: 1_767_571_200_000_000,

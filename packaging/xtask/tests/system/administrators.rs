@@ -7,15 +7,13 @@ use minicbor::{Decode, Encode};
 use serde_json::Value;
 use strongroom_server::{
     crypto::threshold::{Epoch, KeyId, Party},
-    store::{self, Batch, Record, SealedStore, root_key, sqlite::Sqlite},
+    store::{self, Batch, Record},
 };
-use strongroom_shared::{
-    message::SecretBytes,
-    shares::{Certificate, Claim},
-};
+use strongroom_shared::message::SecretBytes;
 use xtask::server::Server;
 
 use crate::{
+    kept::Kept,
     shares::{hsmctl_as, order, sign},
     support::{PARTITION, alone_in, eventually},
     threshold::World,
@@ -26,13 +24,6 @@ use crate::{
 struct NodeRecord {
     #[n(0)]
     identity: SecretBytes,
-}
-
-/// What a node keeps of a share, as far as it is read here.
-#[derive(Decode)]
-struct ShareRecord {
-    #[cbor(n(1), with = "minicbor::bytes")]
-    certificate: Vec<u8>,
 }
 
 /// A pair of nodes that must not sign together, as the first one says.
@@ -62,27 +53,10 @@ fn identity(records: &[Record]) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&node.identity.0).unwrap()
 }
 
-/// The store of a node that does not run, and what is in it.
-pub fn open(node: &Server) -> (SealedStore<Sqlite>, Vec<Record>) {
-    let random: store::Random = Box::new(|bytes| aws_lc_rs::rand::fill(bytes).unwrap());
-    let root = root_key::read(&node.state().join("root.key")).unwrap();
-    SealedStore::open(Sqlite::open(&node.state().join("store.db")).unwrap(), root, random).unwrap()
-}
-
 /// Has a node that does not run have said that it must not sign with the other one any more, as if it had found a
 /// message of the other wrong.
 fn ban(node: &Server, other: [u8; 32]) {
-    let (store, records) = open(node);
-    let (partition, key, share) = records
-        .iter()
-        .find_map(|(path, bytes)| match path {
-            store::Path::Share(partition, key) => Some((*partition, *key, bytes)),
-            _ => None,
-        })
-        .unwrap();
-    let share: ShareRecord = minicbor::decode(share).unwrap();
-    let whole: Certificate = minicbor::decode(&share.certificate).unwrap();
-    let claim: Claim = minicbor::decode(&whole.claim).unwrap();
+    let Kept { store, records, partition, key, claim, .. } = Kept::at(node);
     let pair = identity(&records);
     let seat = |node: &[u8]| {
         let place = claim.seats.iter().position(|seat| seat == node).unwrap();

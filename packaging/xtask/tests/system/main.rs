@@ -11,6 +11,7 @@ mod abandoned;
 mod administrators;
 mod chaos;
 mod ecdsa;
+mod kept;
 mod outage;
 mod process;
 mod renewal;
