@@ -19,7 +19,7 @@ use super::{
     nodes::Links,
     record::Change,
     records::NodeRecord,
-    shared::{ceremonies::Ceremonies, hearing::Hearing, orders::WaitingOrders},
+    shared::{ceremony::ceremonies::Ceremonies, hearing::Hearing, life::orders::WaitingOrders},
 };
 use crate::{
     cluster::{

@@ -33,7 +33,7 @@ use super::{
     shared::{
         bans::SignedBan,
         children::ChildRecord,
-        destroyed::DestroyedRecord,
+        end::destroyed::DestroyedRecord,
         kept::{FormerRecord, ShareRecord, StandingRecord},
         keys::{Pending, SharedKey, SharedKeys},
     },

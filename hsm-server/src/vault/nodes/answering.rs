@@ -12,7 +12,7 @@ use super::{
     super::{
         Context, Error, Vault,
         records::encode,
-        shared::{Destruction, ceremonies::Coordinator, words::Warrant},
+        shared::{Destruction, ceremony::ceremonies::Coordinator, words::Warrant},
     },
     Answer, Question,
     links::Incoming,

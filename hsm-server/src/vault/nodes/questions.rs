@@ -11,7 +11,7 @@ use strongroom_shared::{
 
 use super::super::shared::{
     hearing::KnownBans,
-    proof::Proof,
+    life::proof::Proof,
     words::{Account, Begin, Parcel, Progress, Statement},
 };
 use crate::{

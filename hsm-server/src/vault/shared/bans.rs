@@ -20,10 +20,9 @@ use super::{
         Context, Error, Vault, cluster::View, identity::Identity, partition::Partition, record::Change,
         records::encode,
     },
-    ceremonies::Going,
+    ceremony::{ceremonies::Going, party::About},
     keys::SharedKey,
-    lookafter::peer,
-    party::About,
+    life::lookafter::peer,
 };
 use crate::{
     cluster::document::ClusterId,

@@ -18,8 +18,8 @@ use super::{
         identity::Identity,
         records::{decode, encode},
     },
+    ceremony::party::forbidden,
     keys::SharedKey,
-    party::forbidden,
     words::Statement,
 };
 use crate::crypto::threshold::{Epoch, KeyId, PublicShares, Ready};

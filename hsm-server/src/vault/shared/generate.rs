@@ -26,12 +26,14 @@ use super::{
         object::{check_access, check_initialized},
         records::encode,
     },
+    ceremony::{
+        draft::Draft,
+        plan::Plan,
+        relay::{Lead, Relay},
+        setback::Trouble,
+    },
     certificate::key_id,
-    draft::Draft,
     meant,
-    plan::Plan,
-    relay::{Lead, Relay},
-    setback::Trouble,
     words::{Begin, End, Task, Warrant},
 };
 use crate::{

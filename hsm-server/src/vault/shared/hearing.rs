@@ -22,9 +22,9 @@ use super::{
         partition::Partition,
     },
     bans::SignedBan,
-    ceremonies::Coordinator,
+    ceremony::ceremonies::Coordinator,
     keys::SharedKey,
-    lookafter::peer,
+    life::lookafter::peer,
 };
 use crate::{
     cluster::{Member, NodeId},

@@ -7,7 +7,7 @@ use strongroom_shared::object::ObjectId;
 
 use super::{
     super::{Error, Vault, partition::Partition},
-    party::forbidden,
+    ceremony::party::forbidden,
 };
 use crate::platform::Platform;
 

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use strongroom_shared::{message::SecretBytes, object::Template};
 
-use super::{super::records::ObjectRecord, proof::Proof};
+use super::{super::records::ObjectRecord, life::proof::Proof};
 use crate::{
     cluster::{NodeId, order::SignedOrder},
     crypto::threshold::Epoch,

@@ -14,12 +14,11 @@ use strongroom_shared::{
 
 use super::{
     super::{Error, record::Change, records::decode},
-    abandon::Promises,
     bans::SignedBan,
     children::Children,
-    destroyed::Destroyed,
+    end::{abandon::Promises, destroyed::Destroyed},
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
-    proof::Proof,
+    life::proof::Proof,
 };
 use crate::{
     cluster::{Member, Membership, NodeId, order::SignedOrder},

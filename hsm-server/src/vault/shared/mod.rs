@@ -1,44 +1,23 @@
 //! Keys of which several nodes hold shares.
 //!
 //! The node that takes a call checks of it what it would check of any other, and the mandate that comes with it. It
-//! then coordinates ([`relay`]): it has no authority, and every party ([`party`]) checks for itself, puts its own
+//! then coordinates ([`ceremony::relay`]): it has no authority, and every party ([`ceremony::party`]) checks for itself, puts its own
 //! part on record, and says nothing that another node could use for anything else.
 
-pub mod abandon;
-mod activate;
 mod ask;
 pub mod bans;
-pub mod ceremonies;
+pub mod ceremony;
 pub mod certificate;
 pub mod children;
-mod consent;
-mod derive;
-mod descendant;
-mod destroy;
-pub mod destroyed;
-mod draft;
+pub mod end;
 mod generate;
 pub mod hearing;
 mod ids;
-mod import;
-mod inherit;
 pub mod kept;
 pub mod keys;
 pub mod lately;
-mod letters;
-mod lookafter;
-mod moves;
-pub mod orders;
-mod party;
-mod plan;
-pub mod proof;
-mod proving;
-mod relay;
-mod renew;
-mod schedule;
-mod setback;
+pub mod life;
 mod sign;
-mod steps;
 pub mod words;
 
 use strongroom_shared::{
@@ -51,7 +30,7 @@ use strongroom_shared::{
 use super::{Context, Error, Vault, mandates::CheckedMandate};
 use crate::platform::Platform;
 
-pub use self::destroy::Destruction;
+pub use self::end::Destruction;
 
 /// The call that a mandate is for.
 fn meant<C: Call>(mandate: &CheckedMandate) -> Result<C, Error> {

@@ -16,11 +16,13 @@ use strongroom_shared::{
 
 use super::{
     super::{Context, Error, Vault, cluster::View, mandates::CheckedMandate, partition::Partition},
+    ceremony::{
+        relay::{Lead, Relay},
+        setback::{Setback, Trouble},
+    },
     children::SigningKey,
     keys::SharedKey,
-    lookafter::peer,
-    relay::{Lead, Relay},
-    setback::{Setback, Trouble},
+    life::lookafter::peer,
     words::{Begin, Task, Warrant},
 };
 use crate::{

@@ -10,7 +10,7 @@ use strongroom_shared::{
     shares::Signed,
 };
 
-use super::{bans::SignedBan, proof::Proof};
+use super::{bans::SignedBan, life::proof::Proof};
 use crate::{
     cluster::order::SignedOrder,
     crypto::threshold::{CeremonyId, Epoch, KeyId, Party, SchemeId},

@@ -15,8 +15,12 @@ use strongroom_shared::{
     wire::CallId,
 };
 
-use super::{
-    super::{
+use crate::{
+    cluster::order::{Order, OrderedAct, Seat, SignedOrder},
+    crypto::threshold::Epoch,
+    platform::Platform,
+    store::Path,
+    vault::{
         Context, Error, Vault,
         cluster::View,
         keyring::{Object, Owner},
@@ -24,20 +28,19 @@ use super::{
         partition::Partition,
         record::Change,
         records::{ObjectRecord, encode},
+        shared::{
+            certificate::{Certified, sha256},
+            generate::FIRST,
+            kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
+            keys::{SharedKey, erase_active},
+            life::{
+                consent::own_object,
+                import::Whole,
+                proof::{self, Proof},
+            },
+            words::{Account, Warrant},
+        },
     },
-    certificate::{Certified, sha256},
-    consent::own_object,
-    import::Whole,
-    kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
-    keys::{SharedKey, erase_active},
-    proof::{self, Proof},
-    words::{Account, Warrant},
-};
-use crate::{
-    cluster::order::{Order, OrderedAct, Seat, SignedOrder},
-    crypto::threshold::Epoch,
-    platform::Platform,
-    store::Path,
 };
 
 impl Warrant {
@@ -54,7 +57,7 @@ impl Warrant {
 
 /// How far another node is, as its account says: the epoch of its share, and what made it active. A certificate that not
 /// all have signed whom it names says nothing.
-pub(super) fn reached(account: &Account) -> Option<(Epoch, Warrant)> {
+pub(in crate::vault::shared) fn reached(account: &Account) -> Option<(Epoch, Warrant)> {
     let certificate = account.certificate.as_ref()?.to_vec();
     let read = Certified::read(&certificate).ok()?;
     Some((read.epoch(), Warrant { certificate, order: account.order.clone() }))
@@ -67,7 +70,7 @@ fn forged(text: impl Into<String>) -> Error {
 impl<P: Platform> Vault<P> {
     /// Makes a pending share active and its objects visible, on every node's word; or learns that this node holds
     /// no share any more, or that it has lost it.
-    pub(in super::super) fn activate(
+    pub(in crate::vault) fn activate(
         &self,
         context: &mut Context<'_>,
         warrant: &Warrant,
@@ -76,15 +79,14 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The same; that the shares of the certificate sign, these show.
-    pub(super) fn activate_proven(
+    pub(in crate::vault::shared) fn activate_proven(
         &self,
         context: &mut Context<'_>,
         warrant: &Warrant,
         proofs: &[Proof],
     ) -> Result<(), Error> {
         let read = Certified::read(&warrant.certificate)?;
-        context.call =
-            if read.epoch() == super::generate::FIRST { CallId::GenerateShared } else { CallId::RenewShares };
+        context.call = if read.epoch() == FIRST { CallId::GenerateShared } else { CallId::RenewShares };
         let partition = self.partition_named(&read.claim.partition).ok_or(FaultCode::Forbidden)?;
         (context.subject, context.object) = (read.claim.partition.clone(), Some(read.id()));
         let _turn = partition.object_turn();
@@ -114,7 +116,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let (claim, id, epoch) = (&read.claim, read.id(), read.epoch());
         let before = partition.shared.key(id);
-        if before.is_none() && epoch == super::generate::FIRST && partition.keyring.has(id) {
+        if before.is_none() && epoch == FIRST && partition.keyring.has(id) {
             return Err(forged("an object here has the id of the new key"));
         }
         if let Some(before) = &before {
@@ -280,7 +282,10 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Who ordered something, for a record.
-    pub(super) fn ordered(&self, order: Option<&crate::cluster::order::SignedOrder>) -> String {
+    pub(in crate::vault::shared) fn ordered(
+        &self,
+        order: Option<&crate::cluster::order::SignedOrder>,
+    ) -> String {
         let (Some(order), Some(view)) = (order, self.cluster.view()) else { return String::new() };
         match order.judge(view.document.membership(), 1) {
             Ok((Order { act, .. }, names)) => {
@@ -293,13 +298,13 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The partition of this name.
-    pub(super) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
+    pub(in crate::vault::shared) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// What this node has of a key's shares. One that holds none any more, and has not seen yet that those after its own
     /// sign, shows what made it give its own up: whoever waits for that certificate may find it nowhere else.
-    pub(in super::super) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
+    pub(in crate::vault) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
         let Some(partition) = self.partition_named(partition) else { return Account::default() };
         let highest = partition.shared.highest(key);
         if let Some(shared) = partition.shared.key(key) {

@@ -7,15 +7,19 @@
 use minicbor::{Decode, Encode};
 use strongroom_shared::{fault::FaultCode, message::SecretBytes, wire::decode_body};
 
-use super::{
-    super::{Error, Vault, cluster::View, records::encode},
-    ceremonies::Going,
-    words::{Content, Parcel, SealedLetter},
-};
 use crate::{
     cluster::{Member, NodeId},
     crypto::threshold::{CeremonyId, Incoming, Outgoing, Party, To},
     platform::Platform,
+    vault::{
+        Error, Vault,
+        cluster::View,
+        records::encode,
+        shared::{
+            ceremony::ceremonies::Going,
+            words::{Content, Parcel, SealedLetter},
+        },
+    },
 };
 
 /// What stands in a sealed letter. The label keeps it apart from the questions of the same session.
@@ -37,7 +41,7 @@ const LABEL: &str = "strongroom letter 1";
 
 impl View {
     /// This server's own entry.
-    pub(in super::super) fn me(&self) -> Option<&Member> {
+    pub(in crate::vault) fn me(&self) -> Option<&Member> {
         let own = self.own.as_ref()?;
         self.document.membership().members.iter().find(|member| member.name == *own)
     }
@@ -49,7 +53,7 @@ impl View {
 
 impl<P: Platform> Vault<P> {
     /// Addresses what a ceremony says.
-    pub(super) fn post(
+    pub(in crate::vault::shared) fn post(
         &self,
         view: &View,
         id: CeremonyId,
@@ -100,7 +104,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Opens what another party said, if it is from that party and for this one.
-    pub(super) fn open_parcel(
+    pub(in crate::vault::shared) fn open_parcel(
         &self,
         view: &View,
         id: CeremonyId,

@@ -8,25 +8,6 @@ use std::{
 
 use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        nodes::{Answer, NodeError, Question},
-        partition::Partition,
-        records::encode,
-    },
-    activate::reached,
-    certificate::Certified,
-    consent::{SPAN, own_object},
-    generate::{ACTIVATION, GENERATION, ROUND, gathered},
-    keys::SharedKey,
-    lookafter::{PATIENCE, peer},
-    moves::Move,
-    relay::{Lead, Relay},
-    setback::Trouble,
-    words::{Account, Begin, Objects, Renewal, Task, Warrant},
-};
 use crate::{
     cluster::{
         Member,
@@ -34,6 +15,29 @@ use crate::{
     },
     crypto::threshold::{Epoch, Party},
     platform::Platform,
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, NodeError, Question},
+        partition::Partition,
+        records::encode,
+        shared::{
+            ceremony::{
+                relay::{Lead, Relay},
+                setback::Trouble,
+            },
+            certificate::Certified,
+            generate::{ACTIVATION, GENERATION, ROUND, gathered},
+            keys::SharedKey,
+            life::{
+                activate::reached,
+                consent::{SPAN, own_object},
+                lookafter::{PATIENCE, peer},
+                moves::Move,
+            },
+            words::{Account, Begin, Objects, Renewal, Task, Warrant},
+        },
+    },
 };
 
 /// A key whose shares are to become others.
@@ -69,7 +73,7 @@ fn refused(text: impl Into<String>) -> Error {
 
 impl<P: Platform> Vault<P> {
     /// Makes other shares of a key, together with everybody who is to hold one.
-    pub(super) fn renew_shares(
+    pub(in crate::vault::shared) fn renew_shares(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -144,7 +148,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The key, if this node holds a share of it that may be used.
-    pub(super) fn shared_here(
+    pub(in crate::vault::shared) fn shared_here(
         &self,
         partition: &Partition,
         id: ObjectId,

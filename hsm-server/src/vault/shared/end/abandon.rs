@@ -22,24 +22,6 @@ use strongroom_shared::{
     wire::{CallId, Handle},
 };
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        nodes::{Answer, Question},
-        partition::Partition,
-        record::Change,
-        records::decode,
-    },
-    activate::reached,
-    destroyed::DestroyedRecord,
-    generate::{ACTIVATION, FIRST},
-    kept::PendingRecord,
-    keys::SharedKeys,
-    party::{forbidden, refusal},
-    renew::{Renewed, Subject},
-    words::Account,
-};
 use crate::{
     cluster::{
         Member,
@@ -48,6 +30,26 @@ use crate::{
     crypto::threshold::{PublicShares, Ready},
     platform::{Platform, Time},
     store::Path,
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, Question},
+        partition::Partition,
+        record::Change,
+        records::decode,
+        shared::{
+            ceremony::party::{forbidden, refusal},
+            end::destroyed::DestroyedRecord,
+            generate::{ACTIVATION, FIRST},
+            kept::PendingRecord,
+            keys::SharedKeys,
+            life::{
+                activate::reached,
+                renew::{Renewed, Subject},
+            },
+            words::Account,
+        },
+    },
 };
 
 /// How long a share waits before it may be given up: nodes that were busy or away have asked for its certificate.
@@ -79,7 +81,7 @@ impl Promises {
 }
 
 /// A new key that waits, as every node describes it.
-pub(super) struct NewKey {
+pub(in crate::vault::shared) struct NewKey {
     /// What this node has signed of it.
     pub claim: Claim,
     /// Everybody's public shares.
@@ -108,7 +110,7 @@ impl SharedKeys {
     ///
     /// # Errors
     /// What is kept cannot be read.
-    pub(super) fn new_key(&self, id: ObjectId) -> Result<Option<NewKey>, Error> {
+    pub(in crate::vault::shared) fn new_key(&self, id: ObjectId) -> Result<Option<NewKey>, Error> {
         if self.key(id).is_some() || self.waiting(id) != [FIRST.0] {
             return Ok(None);
         }
@@ -169,7 +171,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Promises to take no certificate of a key for a while, if it is not in use here.
-    pub(in super::super) fn promise_to_abandon(
+    pub(in crate::vault) fn promise_to_abandon(
         &self,
         context: &mut Context<'_>,
         signed: &SignedOrder,
@@ -182,7 +184,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Drops the share of a key that all have promised to abandon, and keeps for ever that it did.
-    pub(in super::super) fn abandon_share(
+    pub(in crate::vault) fn abandon_share(
         &self,
         context: &mut Context<'_>,
         signed: &SignedOrder,
@@ -211,7 +213,7 @@ impl<P: Platform> Vault<P> {
 
     /// Has all nodes that may hold a share of a new key give it up, or has those whose share waits take it into use, if
     /// one of them has the certificate.
-    pub(super) fn abandon_key(
+    pub(in crate::vault::shared) fn abandon_key(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -299,7 +301,7 @@ impl<P: Platform> Vault<P> {
 ///
 /// # Errors
 /// `KeyHandleInvalid`: none does.
-pub(super) fn new_here(partition: &Partition, id: ObjectId) -> Result<NewKey, Error> {
+pub(in crate::vault::shared) fn new_here(partition: &Partition, id: ObjectId) -> Result<NewKey, Error> {
     partition.shared.new_key(id)?.ok_or_else(|| {
         let text =
             format!("no share of a new key {id} waits here: see `hsmctl key list PARTITION --waiting`");

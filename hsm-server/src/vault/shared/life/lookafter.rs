@@ -8,20 +8,16 @@ use std::{
 
 use strongroom_shared::{message::Caller, object::ObjectId, wire::CallId};
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        nodes::{Answer, Question},
-    },
-    activate::reached,
-    ceremonies::Chore,
-    keys::SharedKey,
-};
 use crate::{
     cluster::Member,
     door::{ClientId, Peer},
     platform::{Platform, Time},
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, Question},
+        shared::{ceremony::ceremonies::Chore, keys::SharedKey, life::activate::reached},
+    },
 };
 
 /// After how long the others are asked less often for the certificate of a share. It is never given up: whoever has it
@@ -30,12 +26,12 @@ const LONG: Time = 3600 * 1_000_000;
 /// How many keys with a share in use a node asks the others about in a second.
 const ASKED: usize = 4;
 /// How long a node may take to say what it has of a key's shares.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+pub(in crate::vault::shared) const PATIENCE: Duration = Duration::from_millis(500);
 
 impl<P: Platform> Vault<P> {
     /// Asks the others for the certificates of the shares that wait here, and whether they have gone on without this
     /// node; has new shares show that they sign, so that those before them can be erased.
-    pub(in super::super) fn look_after_shares(&self) {
+    pub(in crate::vault) fn look_after_shares(&self) {
         let Some(view) = self.cluster.view().filter(|view| view.own.is_some()) else { return };
         let view = &*view;
         let partitions: Vec<_> = {
@@ -68,7 +64,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// What a node does about shares by itself.
-    pub(super) fn about_shares<'a>(&self, peer: &'a Peer, call: CallId) -> Context<'a> {
+    pub(in crate::vault::shared) fn about_shares<'a>(&self, peer: &'a Peer, call: CallId) -> Context<'a> {
         Context::new(peer, Caller::default(), call, self.platform.now())
     }
 
@@ -135,20 +131,20 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Puts on record what another node would have this one believe of a key, though not over and over.
-    pub(super) fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
+    pub(in crate::vault::shared) fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
         if self.cluster.ceremonies.is_turn(Chore::Tell, id, self.platform.uptime()) {
             self.record_failure(context, error);
         }
     }
 
     /// This node, as the one that does something by itself.
-    pub(super) fn own_peer(&self, view: &View) -> Result<Peer, Error> {
+    pub(in crate::vault::shared) fn own_peer(&self, view: &View) -> Result<Peer, Error> {
         view.me().map(peer).ok_or_else(|| strongroom_shared::fault::FaultCode::Forbidden.into())
     }
 }
 
 /// A node that has brought something, for the record.
-pub(super) fn peer(member: &Member) -> Peer {
+pub(in crate::vault::shared) fn peer(member: &Member) -> Peer {
     Peer {
         id: ClientId::of_node(&member.identity),
         client: format!("node {}", member.name),

@@ -12,28 +12,6 @@ use strongroom_shared::{
 };
 use zeroize::Zeroizing;
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        attributes::{self, Origin},
-        cluster::View,
-        login::Role,
-        partition::Partition,
-        records::{ObjectRecord, encode},
-    },
-    ceremonies::{Coordinator, Going, Kind, Work},
-    certificate::sha256,
-    consent::{SPAN, check_given, check_waiting, own_object},
-    draft::Draft,
-    generate::{ACTIVATION, GENERATION, gathered},
-    moves::committee_of,
-    party::{About, digits, forbidden, names, refusal},
-    plan::{Plan, likeness},
-    relay::{Lead, Relay},
-    renew::{Renewed, Subject},
-    setback::Trouble,
-    words::{Begin, Import, Objects, Task, Warrant},
-};
 use crate::{
     cluster::{
         Member,
@@ -44,10 +22,36 @@ use crate::{
         threshold::{self, Epoch, Importing, KeyId, Party, SchemeId, Setup},
     },
     platform::Platform,
+    vault::{
+        Context, Error, Vault,
+        attributes::{self, Origin},
+        cluster::View,
+        login::Role,
+        partition::Partition,
+        records::{ObjectRecord, encode},
+        shared::{
+            ceremony::{
+                ceremonies::{Coordinator, Going, Kind, Work},
+                draft::Draft,
+                party::{About, digits, forbidden, names, refusal},
+                plan::{Plan, likeness},
+                relay::{Lead, Relay},
+                setback::Trouble,
+            },
+            certificate::sha256,
+            generate::{ACTIVATION, GENERATION, gathered},
+            life::{
+                consent::{SPAN, check_given, check_waiting, own_object},
+                moves::committee_of,
+                renew::{Renewed, Subject},
+            },
+            words::{Begin, Import, Objects, Task, Warrant},
+        },
+    },
 };
 
 /// A key that is whole here still.
-pub(super) struct Whole {
+pub(in crate::vault::shared) struct Whole {
     /// What its shares will be made by.
     pub scheme: SchemeId,
     /// The private scalar.
@@ -192,7 +196,7 @@ impl Sharing {
 
 impl<P: Platform> Vault<P> {
     /// Takes part when a key that the coordinator holds is to become shares.
-    pub(super) fn begin_importing(
+    pub(in crate::vault::shared) fn begin_importing(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -271,7 +275,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Turns a key that this node holds into shares, together with everybody who is to hold one.
-    pub(super) fn share_key(
+    pub(in crate::vault::shared) fn share_key(
         &self,
         context: &mut Context<'_>,
         view: &View,

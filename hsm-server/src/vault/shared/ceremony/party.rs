@@ -17,27 +17,6 @@ use strongroom_shared::{
     wire::CallId,
 };
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        login::Role,
-        mandates::CheckedMandate,
-        partition::Partition,
-        sign::{Charge, Wish},
-    },
-    bans::SignedBan,
-    ceremonies::{Coordinator, Going, Kind, Purpose, Work},
-    certificate::key_id,
-    children::SigningKey,
-    consent::Renewing,
-    draft::Draft,
-    generate::FIRST,
-    keys::SharedKey,
-    meant,
-    proof::is_reserved,
-    words::{Begin, End, Progress, Task, Warrant},
-};
 use crate::{
     authority::Act,
     cluster::Member,
@@ -46,6 +25,28 @@ use crate::{
         threshold::{self, CeremonyId, Committee, Outgoing, Party, Setup, Signing},
     },
     platform::Platform,
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        login::Role,
+        mandates::CheckedMandate,
+        partition::Partition,
+        shared::{
+            bans::SignedBan,
+            ceremony::{
+                ceremonies::{Coordinator, Going, Kind, Purpose, Work},
+                draft::Draft,
+            },
+            certificate::key_id,
+            children::SigningKey,
+            generate::FIRST,
+            keys::SharedKey,
+            life::{consent::Renewing, proof::is_reserved},
+            meant,
+            words::{Begin, End, Progress, Task, Warrant},
+        },
+        sign::{Charge, Wish},
+    },
 };
 
 /// What a ceremony is about, for its records.
@@ -70,22 +71,22 @@ impl About {
     }
 }
 
-pub(super) fn forbidden(text: impl Into<String>) -> Error {
+pub(in crate::vault::shared) fn forbidden(text: impl Into<String>) -> Error {
     Error::caller(FaultCode::Forbidden, text)
 }
 
 /// The first digits of a ceremony's id, for people.
-pub(super) fn digits(id: CeremonyId) -> String {
+pub(in crate::vault::shared) fn digits(id: CeremonyId) -> String {
     Hex(id.0.get(..8).unwrap_or_default()).to_string()
 }
 
-pub(super) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+pub(in crate::vault::shared) fn names<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
     members.into_iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 impl<P: Platform> Vault<P> {
     /// Takes part in a ceremony. `checked` is its mandate, if that was checked already.
-    pub(in super::super) fn begin_ceremony(
+    pub(in crate::vault) fn begin_ceremony(
         &self,
         context: &mut Context<'_>,
         coordinator: Coordinator,
@@ -165,7 +166,7 @@ impl<P: Platform> Vault<P> {
 
     /// Everything that this node checks of a signature for itself, down to its policy and its record; what its share
     /// then signs.
-    pub(super) fn allow(
+    pub(in crate::vault::shared) fn allow(
         &self,
         context: &mut Context<'_>,
         mandate: &CheckedMandate,
@@ -201,7 +202,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Begins a ceremony in a place of its own, which it leaves again if it does not come about.
-    pub(super) fn launch(
+    pub(in crate::vault::shared) fn launch(
         &self,
         view: &View,
         (coordinator, parties): (Coordinator, BTreeMap<Party, Member>),
@@ -315,7 +316,7 @@ fn elsewhen(shared: &SharedKey) -> Progress {
 }
 
 /// A ceremony that does not begin.
-pub(super) fn refusal(refusal: &threshold::Refusal) -> Error {
+pub(in crate::vault::shared) fn refusal(refusal: &threshold::Refusal) -> Error {
     use threshold::Refusal as Why;
     let code = match refusal {
         Why::Message => FaultCode::DataLengthRange,

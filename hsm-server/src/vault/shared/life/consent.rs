@@ -11,22 +11,6 @@ use strongroom_shared::{
     wire::CallId,
 };
 
-use super::{
-    super::{
-        Context, Error, Vault, attributes, cluster::View, keyring::Keyring, partition::Partition,
-        record::Change,
-    },
-    bans::SignedBan,
-    ceremonies::{Chore, Coordinator, Going, Kind, Work},
-    certificate::{Certified, sha256},
-    draft::Draft,
-    kept::StandingRecord,
-    keys::SharedKey,
-    moves::Move,
-    party::{About, digits, forbidden, names, refusal},
-    plan::{Plan, likeness},
-    words::{Objects, Renewal},
-};
 use crate::{
     cluster::{
         Member,
@@ -35,10 +19,31 @@ use crate::{
     crypto::threshold::{self, CeremonyId, Epoch, Party, Resharing, Setup},
     platform::Platform,
     store::Path,
+    vault::{
+        Context, Error, Vault, attributes,
+        cluster::View,
+        keyring::Keyring,
+        partition::Partition,
+        record::Change,
+        shared::{
+            bans::SignedBan,
+            ceremony::{
+                ceremonies::{Chore, Coordinator, Going, Kind, Work},
+                draft::Draft,
+                party::{About, digits, forbidden, names, refusal},
+                plan::{Plan, likeness},
+            },
+            certificate::{Certified, sha256},
+            kept::StandingRecord,
+            keys::SharedKey,
+            life::moves::Move,
+            words::{Objects, Renewal},
+        },
+    },
 };
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
-pub(super) const SPAN: u64 = 64;
+pub(in crate::vault::shared) const SPAN: u64 = 64;
 /// The same by the schedule, from the highest epoch that this node has seen: nobody ordered it.
 const SCHEDULED_SPAN: u64 = 8;
 /// How many shares one order may have made that do not become active.
@@ -65,7 +70,7 @@ struct Own<'a> {
 
 impl<P: Platform> Vault<P> {
     /// Takes part, if it may, in a ceremony that makes other shares of a key.
-    pub(super) fn begin_renewing(
+    pub(in crate::vault::shared) fn begin_renewing(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -236,7 +241,7 @@ impl<P: Platform> Vault<P> {
 }
 
 /// How many administrators it takes, whatever the document says: a ban ends by two.
-pub(super) const fn least(banned: bool) -> u32 {
+pub(in crate::vault::shared) const fn least(banned: bool) -> u32 {
     if banned { 2 } else { 1 }
 }
 
@@ -348,7 +353,7 @@ impl Own<'_> {
 
 /// Whether not too many shares of a key wait already: a coordinator that has them made and keeps their certificates to
 /// itself gets few of them.
-pub(super) fn check_waiting(
+pub(in crate::vault::shared) fn check_waiting(
     partition: &Partition,
     id: ObjectId,
     (order, act): (Option<&SignedOrder>, &OrderedAct),
@@ -369,7 +374,7 @@ pub(super) fn check_waiting(
 }
 
 /// The attributes of the private key's object.
-pub(super) fn own_object(keyring: &Keyring, id: ObjectId) -> Result<Template, Error> {
+pub(in crate::vault::shared) fn own_object(keyring: &Keyring, id: ObjectId) -> Result<Template, Error> {
     let objects = keyring.token_objects();
     let object = objects.iter().find(|object| object.id == id);
     object.map(|object| object.attributes.clone()).ok_or_else(|| FaultCode::KeyHandleInvalid.into())
@@ -377,7 +382,7 @@ pub(super) fn own_object(keyring: &Keyring, id: ObjectId) -> Result<Template, Er
 
 /// Whether objects that this node does not have can be made here as the coordinator describes them. What the private
 /// key's is like, those confirm who have it; a public one shows nothing that the key itself does not say.
-pub(super) fn check_given(
+pub(in crate::vault::shared) fn check_given(
     partition: &Partition,
     given: &Objects,
     id: ObjectId,

@@ -12,7 +12,10 @@ use std::{
 use minicbor::{Decode, Encode};
 use strongroom_shared::object::ObjectId;
 
-use super::{super::Error, certificate::sha256, party::forbidden};
+use crate::vault::{
+    Error,
+    shared::{ceremony::party::forbidden, certificate::sha256},
+};
 
 /// What is kept of a key that was destroyed, or abandoned before it came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

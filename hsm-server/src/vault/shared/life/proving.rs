@@ -9,30 +9,34 @@ use std::{
 
 use strongroom_shared::{fault::FaultCode, object::ObjectId, wire::CallId};
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        nodes::{Answer, Question},
-        partition::Partition,
-        record::Change,
-    },
-    ceremonies::{Chore, Coordinator, Going, Kind, Purpose, Work},
-    certificate::Certified,
-    generate::{ACTIVATION, FIRST},
-    keys::SharedKey,
-    lookafter::PATIENCE,
-    party::{About, digits, forbidden, names, refusal},
-    proof::{self, Proof, Subject, quorums},
-    relay::{Lead, Relay},
-    setback::Trouble,
-    words::{Begin, End, Task},
-};
 use crate::{
     cluster::Member,
     crypto::threshold::{self, Party, Setup, Signing, Step, combine},
     platform::{Platform, Time},
     store::Path,
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        nodes::{Answer, Question},
+        partition::Partition,
+        record::Change,
+        shared::{
+            ceremony::{
+                ceremonies::{Chore, Coordinator, Going, Kind, Purpose, Work},
+                party::{About, digits, forbidden, names, refusal},
+                relay::{Lead, Relay},
+                setback::Trouble,
+            },
+            certificate::Certified,
+            generate::{ACTIVATION, FIRST},
+            keys::SharedKey,
+            life::{
+                lookafter::PATIENCE,
+                proof::{self, Proof, Subject, quorums},
+            },
+            words::{Begin, End, Task},
+        },
+    },
 };
 
 /// How long one signature may take.
@@ -44,7 +48,7 @@ const GRACE: Time = 30_000_000;
 
 impl<P: Platform> Vault<P> {
     /// Takes part in a proof. What is signed is this node's own text, so it needs nobody's word.
-    pub(super) fn begin_proving(
+    pub(in crate::vault::shared) fn begin_proving(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -118,7 +122,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// How a signature ends at a node that gives its part of it.
-    pub(super) fn end_of_signing(&self, purpose: &Purpose) -> Result<End, Error> {
+    pub(in crate::vault::shared) fn end_of_signing(&self, purpose: &Purpose) -> Result<End, Error> {
         match purpose {
             Purpose::Message => Ok(End::Signed),
             Purpose::Proof(text) => {
@@ -129,13 +133,16 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The key of this id of which this node holds a share, and where.
-    pub(super) fn holder_of(&self, id: ObjectId) -> Option<(Arc<Partition>, Arc<SharedKey>)> {
+    pub(in crate::vault::shared) fn holder_of(
+        &self,
+        id: ObjectId,
+    ) -> Option<(Arc<Partition>, Arc<SharedKey>)> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         partitions.values().find_map(|partition| Some((Arc::clone(partition), partition.shared.key(id)?)))
     }
 
     /// Has the shares of a key show that they sign, and everybody erase those before them.
-    pub(super) fn prove_shares(
+    pub(in crate::vault::shared) fn prove_shares(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -199,7 +206,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Erases the share before, if these show that every one of its successors signs.
-    pub(in super::super) fn take_proofs(
+    pub(in crate::vault) fn take_proofs(
         &self,
         context: &mut Context<'_>,
         name: &str,
@@ -268,7 +275,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks the others for the proof that they may have, or has the shares give one.
-    pub(super) fn look_after_former(
+    pub(in crate::vault::shared) fn look_after_former(
         &self,
         view: &View,
         name: &str,
@@ -315,7 +322,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Whether everybody who holds a share of a key is there.
-    pub(super) fn all_well(&self, view: &View, shared: &SharedKey) -> bool {
+    pub(in crate::vault::shared) fn all_well(&self, view: &View, shared: &SharedKey) -> bool {
         let members = shared.members(view.document.membership());
         let own = view.me().map(|me| me.id);
         members.len() == shared.seats.len()

@@ -13,22 +13,6 @@ use strongroom_shared::{
     wire::Handle,
 };
 
-use super::{
-    super::{
-        Context, Error, Vault, attributes,
-        cluster::View,
-        keyring::Object,
-        keys::implied,
-        login::Role,
-        mandates::CheckedMandate,
-        object::{check_initialized, check_label},
-    },
-    certificate::sha256,
-    keys::SharedKey,
-    meant,
-    party::forbidden,
-    plan::likeness,
-};
 use crate::{
     cluster::document::ClusterId,
     crypto::{
@@ -36,6 +20,18 @@ use crate::{
         threshold::{SchemeId, Share},
     },
     platform::Platform,
+    vault::{
+        Context, Error, Vault, attributes,
+        cluster::View,
+        keyring::Object,
+        keys::implied,
+        login::Role,
+        mandates::CheckedMandate,
+        object::{check_initialized, check_label},
+        shared::{
+            ceremony::party::forbidden, ceremony::plan::likeness, certificate::sha256, keys::SharedKey, meant,
+        },
+    },
 };
 
 /// What stands before a master and a path when their lineage is made.
@@ -45,7 +41,7 @@ const WAITING: usize = 64;
 
 /// What a node says of a descendant that it has stored: the same bytes at every honest node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) struct Claim {
+pub(in crate::vault::shared) struct Claim {
     /// The cluster.
     #[n(0)]
     pub cluster: ClusterId,
@@ -73,14 +69,14 @@ impl Claim {
     }
 }
 
-pub(super) fn object_id(hash: &[u8; 32]) -> ObjectId {
+pub(in crate::vault::shared) fn object_id(hash: &[u8; 32]) -> ObjectId {
     let mut id = [0; 16];
     id.iter_mut().zip(hash).for_each(|(to, from)| *to = *from);
     ObjectId(id)
 }
 
 /// Every object of the same descendant has the same lineage: a second one does not get round a limit or a freeze.
-pub(super) fn lineage(descent: &Descent) -> ObjectId {
+pub(in crate::vault::shared) fn lineage(descent: &Descent) -> ObjectId {
     object_id(&sha256(&[LINEAGE, &descent.master.0, &descent.path_bytes()].concat()))
 }
 
@@ -88,7 +84,7 @@ pub(super) fn lineage(descent: &Descent) -> ObjectId {
 ///
 /// # Errors
 /// The share has no key or chain code, or the curve is another.
-pub(super) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
+pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
     let public = share.public();
     let point = public.public_key().map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
     let params = like.bytes(CKA_EC_PARAMS).unwrap_or_default();
@@ -99,7 +95,7 @@ pub(super) fn values_of(share: &Share, like: &Template) -> Result<Template, Erro
 }
 
 /// What a descendant is to be like.
-pub(super) struct Plan {
+pub(in crate::vault::shared) struct Plan {
     /// Its object.
     pub id: ObjectId,
     /// The object's attributes.
@@ -162,7 +158,7 @@ impl<P: Platform> Handle<DeriveKey> for Vault<P> {
 
 impl<P: Platform> Vault<P> {
     /// What the descendant of a mandate is to be like.
-    pub(super) fn plan_child(
+    pub(in crate::vault::shared) fn plan_child(
         &self,
         context: &mut Context<'_>,
         view: &View,

@@ -12,16 +12,19 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
 use strongroom_shared::shares::Signed;
 
-use super::{
-    super::{Error, identity::Identity},
-    certificate::{Certified, sha256},
-    party::forbidden,
-};
 use crate::{
     cluster::Membership,
     crypto::{
         self,
         threshold::{Committee, Party, PublicShares},
+    },
+    vault::{
+        Error,
+        identity::Identity,
+        shared::{
+            ceremony::party::forbidden,
+            certificate::{Certified, sha256},
+        },
     },
 };
 

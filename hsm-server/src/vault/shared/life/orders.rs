@@ -8,15 +8,6 @@ use std::{
 
 use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
-use super::{
-    super::{Context, Error, Vault, cluster::View, identity::Identity},
-    abandon::new_here,
-    certificate::sha256,
-    consent::least,
-    generate::FIRST,
-    import::Whole,
-    renew::Subject,
-};
 use crate::{
     cluster::{
         Membership,
@@ -25,6 +16,15 @@ use crate::{
     },
     door::ClientId,
     platform::Platform,
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        identity::Identity,
+        shared::{
+            certificate::sha256, end::abandon::new_here, generate::FIRST, life::consent::least,
+            life::import::Whole, life::renew::Subject,
+        },
+    },
 };
 
 /// How many orders may wait at once.
@@ -56,7 +56,7 @@ impl WaitingOrders {
 
     /// Forgets the signatures of whoever is no administrator any more, and the orders that have no other: one such
     /// signature would spoil an order for those who are.
-    pub(in super::super) fn keep_signed_by(&self, membership: &Membership) {
+    pub(in crate::vault) fn keep_signed_by(&self, membership: &Membership) {
         self.lock().retain(|_, waiting| {
             let came = waiting.signed.approvals.drain(..).zip(waiting.by.drain(..));
             let good = came.filter(|(approval, _)| approval.judge(&waiting.signed.text, membership).is_ok());
@@ -279,6 +279,6 @@ fn prove(said: SharesRead, challenge: Vec<u8>, identity: &Identity) -> Result<Sh
     Ok(introduction::prove_shares(said, &challenge, &identity.pair))
 }
 
-fn label(objects: &[std::sync::Arc<super::super::keyring::Object>], id: ObjectId) -> Vec<u8> {
+fn label(objects: &[std::sync::Arc<crate::vault::keyring::Object>], id: ObjectId) -> Vec<u8> {
     objects.iter().find(|object| object.id == id).map(|object| object.label().to_vec()).unwrap_or_default()
 }

@@ -4,20 +4,23 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use strongroom_shared::{fault::FaultCode, message::Outcome};
 
-use super::{
-    super::{Context, Error, Vault, cluster::View},
-    ceremonies::{Coordinator, Going, Work},
-    keys::SharedKey,
-    words::{End, Parcel, Progress, Verdict},
-};
 use crate::{
     crypto::threshold::{Abort, Blame, CeremonyId, Step},
     platform::Platform,
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        shared::{
+            ceremony::ceremonies::{Coordinator, Going, Work},
+            keys::SharedKey,
+            words::{End, Parcel, Progress, Verdict},
+        },
+    },
 };
 
 impl<P: Platform> Vault<P> {
     /// Takes part in the next round.
-    pub(in super::super) fn step_ceremony(
+    pub(in crate::vault) fn step_ceremony(
         &self,
         context: &mut Context<'_>,
         coordinator: &Coordinator,
@@ -38,7 +41,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Hands a ceremony what others said.
-    pub(super) fn advance(
+    pub(in crate::vault::shared) fn advance(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -136,7 +139,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Hands out as much as fits into a frame, and keeps the ceremony if it is not over.
-    pub(super) fn report(&self, id: CeremonyId, mut going: Box<Going>) -> Progress {
+    pub(in crate::vault::shared) fn report(&self, id: CeremonyId, mut going: Box<Going>) -> Progress {
         let mut room = self.portion();
         let mut parcels = Vec::new();
         while let Some(next) = going.outbox.front()
@@ -156,7 +159,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// How many bytes of letters go into one frame: half of it, because one letter more may follow.
-    pub(super) const fn portion(&self) -> usize {
+    pub(in crate::vault::shared) const fn portion(&self) -> usize {
         self.settings.frame_bytes as usize / 2
     }
 }

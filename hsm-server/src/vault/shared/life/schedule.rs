@@ -5,17 +5,18 @@ use std::sync::{Arc, PoisonError};
 
 use strongroom_shared::{object::ObjectId, wire::CallId};
 
-use super::{
-    super::{Error, Vault, cluster::View, partition::Partition},
-    ceremonies::Chore,
-    certificate::sha256,
-    keys::SharedKey,
-    party::forbidden,
-    renew::Subject,
-};
 use crate::{
     cluster::order::OrderedAct,
     platform::{Platform, Time},
+    vault::{
+        Error, Vault,
+        cluster::View,
+        partition::Partition,
+        shared::{
+            ceremony::ceremonies::Chore, ceremony::party::forbidden, certificate::sha256, keys::SharedKey,
+            life::renew::Subject,
+        },
+    },
 };
 
 const HOUR: Time = 3600 * 1_000_000;
@@ -35,7 +36,11 @@ impl<P: Platform> Vault<P> {
     ///
     /// # Errors
     /// `Forbidden`, saying why not.
-    pub(super) fn check_schedule(&self, shared: &SharedKey, banned: bool) -> Result<(), Error> {
+    pub(in crate::vault::shared) fn check_schedule(
+        &self,
+        shared: &SharedKey,
+        banned: bool,
+    ) -> Result<(), Error> {
         let hours = self.settings.refresh_hours;
         if hours == 0 {
             return Err(forbidden(
@@ -55,7 +60,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Refreshes the key whose turn it is, one at a time.
-    pub(super) fn refresh_by_schedule(&self, view: &View) -> Result<(), Error> {
+    pub(in crate::vault::shared) fn refresh_by_schedule(&self, view: &View) -> Result<(), Error> {
         let hours = self.settings.refresh_hours;
         let (Some(identity), true) = (self.cluster.identity(), hours > 0) else { return Ok(()) };
         let (node, now) = (identity.public(), self.platform.now());

@@ -3,6 +3,10 @@
 //! A descendant has no share in the store. Every node makes its own out of its share of the master when it is used, and
 //! keeps a few of those that were used last. So it is of its master's epoch always, and of no other.
 
+mod derive;
+pub mod descendant;
+mod inherit;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -14,15 +18,18 @@ use strongroom_shared::{
     object::{Descent, ObjectId, Template},
 };
 
-use super::{
-    super::{Error, record::Change},
-    certificate::key_id,
-    keys::{SharedKey, SharedKeys},
-};
 use crate::{
     crypto::threshold::{Refusal, Share},
     platform::Time,
     store::{PartitionId, Path},
+    vault::{
+        Error,
+        record::Change,
+        shared::{
+            certificate::key_id,
+            keys::{SharedKey, SharedKeys},
+        },
+    },
 };
 
 /// How many shares of descendants a partition keeps in memory: 105 KB each for 2 of 3.

@@ -17,8 +17,11 @@ use strongroom_shared::{
     wire::CallId,
 };
 
-use super::{
-    super::{
+use crate::{
+    cluster::Member,
+    platform::{Platform, Time},
+    store::Path,
+    vault::{
         Context, Error, Vault, attributes,
         cluster::View,
         keyring::{Object, Owner},
@@ -26,16 +29,14 @@ use super::{
         partition::Partition,
         record::Change,
         records::{ObjectRecord, decode},
+        shared::{
+            ceremony::{party::forbidden, plan::likeness},
+            children::{
+                ChildRecord,
+                descendant::{Claim, values_of},
+            },
+        },
     },
-    children::ChildRecord,
-    descendant::{Claim, values_of},
-    party::forbidden,
-    plan::likeness,
-};
-use crate::{
-    cluster::Member,
-    platform::{Platform, Time},
-    store::Path,
 };
 
 /// How long a node may take for one descendant.
@@ -47,7 +48,7 @@ const LATEST: Time = 600 * 1_000_000;
 
 impl<P: Platform> Vault<P> {
     /// Takes a descendant of a key of which this node holds a share, and which it does not have.
-    pub(in super::super) fn inherit_child(
+    pub(in crate::vault) fn inherit_child(
         &self,
         context: &mut Context<'_>,
         attributes: Template,
@@ -104,7 +105,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Brings descendants of a key to nodes that hold a share of it since now: what is still to be done.
-    pub(super) fn bring_children(
+    pub(in crate::vault::shared) fn bring_children(
         &self,
         view: &View,
         children: &[(ObjectId, Question)],
@@ -124,7 +125,7 @@ impl<P: Platform> Vault<P> {
 
 impl Partition {
     /// The descendants of a key that are here, as they are brought to another node.
-    pub(super) fn children_to_bring(&self, master: ObjectId) -> Vec<(ObjectId, Question)> {
+    pub(in crate::vault::shared) fn children_to_bring(&self, master: ObjectId) -> Vec<(ObjectId, Question)> {
         let there = self.shared.children.of(master).0;
         if there.is_empty() {
             return Vec::new();
@@ -142,7 +143,7 @@ impl Partition {
     }
 
     /// The objects of a key's descendants as they are under a new committee, and what the store is to hold of them.
-    pub(super) fn reseat_children(
+    pub(in crate::vault::shared) fn reseat_children(
         &self,
         master: ObjectId,
         shares: Shares,
@@ -169,7 +170,11 @@ impl Partition {
     }
 
     /// Has the store hold nothing of a key's descendants any more, and says which there were.
-    pub(super) fn leave_children(&self, master: ObjectId, change: Change) -> (Vec<ObjectId>, Change) {
+    pub(in crate::vault::shared) fn leave_children(
+        &self,
+        master: ObjectId,
+        change: Change,
+    ) -> (Vec<ObjectId>, Change) {
         let (there, wait) = self.shared.children.of(master);
         let change = there.iter().fold(change, |change, child| change.delete(Path::Object(self.id, *child)));
         let all: Vec<ObjectId> = there.into_iter().chain(wait).collect();

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use strongroom_shared::fault::Fault;
 
-use super::{super::Error, bans::SignedBan, words::Warrant};
 use crate::{
     cluster::Member,
     crypto::threshold::{Epoch, Party},
+    vault::{
+        Error,
+        shared::{bans::SignedBan, words::Warrant},
+    },
 };
 
 /// Why a ceremony did not come to its end.
@@ -53,7 +56,7 @@ impl Setback {
     }
 
     /// One more reason.
-    pub(super) fn add(&mut self, member: &Member, reason: impl std::fmt::Display) {
+    pub(in crate::vault::shared) fn add(&mut self, member: &Member, reason: impl std::fmt::Display) {
         self.reasons.push(format!("node {}: {reason}", member.name));
     }
 }

@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    super::Error,
-    certificate::Certified,
-    party::{forbidden, refusal},
-};
 use crate::{
     cluster::{
         Member, Membership,
         order::{OrderedAct, Seat},
     },
     crypto::threshold::{Committee, Party},
+    vault::{
+        Error,
+        shared::{
+            ceremony::party::{forbidden, refusal},
+            certificate::Certified,
+        },
+    },
 };
 
 /// Who holds the shares afterwards, and who has lost its own.
-pub(super) struct Move {
+pub(in crate::vault::shared) struct Move {
     /// How many hold a share and how many sign.
     pub committee: Committee,
     /// The nodes: Ed25519 keys, in the order of their seats.
@@ -101,7 +103,7 @@ impl Move {
 ///
 /// # Errors
 /// There can be none.
-pub(super) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
+pub(in crate::vault::shared) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
     let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
     let committee = Committee::new(threshold, parties).map_err(|error| refusal(&error))?;
     if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {

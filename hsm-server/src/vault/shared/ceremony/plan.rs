@@ -11,20 +11,26 @@ use strongroom_shared::{
     shares::Claim,
 };
 
-use super::{
-    super::{Context, Error, Vault, record::Change, records::encode},
-    certificate::{self, sha256},
-    draft::Draft,
-    kept::PendingRecord,
-    party::{About, forbidden},
-    words::End,
-};
 use crate::{
     cluster::{NodeId, order::SignedOrder},
     crypto,
     crypto::threshold::Outcome as Made,
     platform::Platform,
     store::Path,
+    vault::{
+        Context, Error, Vault,
+        record::Change,
+        records::encode,
+        shared::{
+            ceremony::{
+                draft::Draft,
+                party::{About, forbidden},
+            },
+            certificate::{self, sha256},
+            kept::PendingRecord,
+            words::End,
+        },
+    },
 };
 
 /// What a shared key is to be like, or its shares.
@@ -62,7 +68,7 @@ fn set(attributes: &mut Template, values: Template) {
 
 impl<P: Platform> Vault<P> {
     /// Stores a share, pending, and says so. One who has only dealt has nothing to store.
-    pub(super) fn keep_pending(
+    pub(in crate::vault::shared) fn keep_pending(
         &self,
         context: &mut Context<'_>,
         (about, coordinator): (&About, NodeId),

@@ -15,8 +15,10 @@ use strongroom_shared::{
     wire::CallId,
 };
 
-use super::{
-    super::{
+use crate::{
+    platform::{Platform, Time},
+    store::Path,
+    vault::{
         Context, Error, Vault, attributes,
         cluster::View,
         keyring::{Object, Owner},
@@ -26,17 +28,17 @@ use super::{
         partition::Partition,
         record::Change,
         records::{ObjectRecord, decode, encode},
+        shared::{
+            ceremony::party::forbidden,
+            certificate::{is_whole_as, state_as},
+            children::{
+                ChildRecord,
+                descendant::{Claim, lineage, object_id},
+            },
+            life::lookafter::peer,
+            words::Statement,
+        },
     },
-    certificate::{is_whole_as, state_as},
-    children::ChildRecord,
-    descendant::{Claim, lineage, object_id},
-    lookafter::peer,
-    party::forbidden,
-    words::Statement,
-};
-use crate::{
-    platform::{Platform, Time},
-    store::Path,
 };
 
 /// What stands before a claim when it is signed.
@@ -56,7 +58,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Stores a descendant, waiting, and says so.
-    pub(in super::super) fn agree_to_child(
+    pub(in crate::vault) fn agree_to_child(
         &self,
         context: &mut Context<'_>,
         coordinator: &str,
@@ -91,7 +93,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Makes a descendant that waits visible, on every node's word.
-    pub(in super::super) fn take_child(
+    pub(in crate::vault) fn take_child(
         &self,
         context: &mut Context<'_>,
         certificate: &[u8],
@@ -118,7 +120,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Makes a descendant visible, if all have signed. Only for whoever has the object turn.
-    pub(super) fn adopt_child(
+    pub(in crate::vault::shared) fn adopt_child(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
@@ -149,7 +151,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Makes a descendant at all nodes that hold a share of its master, or at none.
-    pub(super) fn derive_shared(
+    pub(in crate::vault::shared) fn derive_shared(
         &self,
         context: &mut Context<'_>,
         mandated: &Mandated,
@@ -210,7 +212,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The certificate of a descendant, if this node has it.
-    pub(in super::super) fn child_certificate(&self, partition: &str, key: ObjectId) -> Option<Vec<u8>> {
+    pub(in crate::vault) fn child_certificate(&self, partition: &str, key: ObjectId) -> Option<Vec<u8>> {
         match &*self.partition_named(partition)?.shared.children.record(key)? {
             ChildRecord::Certified { certificate, .. } => Some(certificate.clone()),
             ChildRecord::Waiting { .. } => None,
@@ -218,7 +220,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks the others for the certificates of the descendants that wait here, and gives up those that nobody can have.
-    pub(in super::super) fn look_after_children(&self, view: &View) {
+    pub(in crate::vault) fn look_after_children(&self, view: &View) {
         let partitions: Vec<_> = {
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
             partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()

@@ -11,8 +11,10 @@ use strongroom_shared::{
     wire::CallId,
 };
 
-use super::{
-    super::{
+use crate::{
+    platform::Platform,
+    store::Path,
+    vault::{
         Context, Error, Vault,
         keyring::{Object, Owner},
         login::Role,
@@ -20,14 +22,12 @@ use super::{
         nodes::Question,
         object::check_access,
         record::Change,
+        shared::{
+            children::ChildRecord, children::descendant::lineage, end::destroyed::DestroyedRecord,
+            keys::SharedKeys, meant,
+        },
     },
-    children::ChildRecord,
-    descendant::lineage,
-    destroyed::DestroyedRecord,
-    keys::SharedKeys,
-    meant,
 };
-use crate::{platform::Platform, store::Path};
 
 /// How long a node may take.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -72,7 +72,7 @@ fn unused(shared: &SharedKeys, id: ObjectId) -> Result<Vec<Object>, Error> {
 
 impl<P: Platform> Vault<P> {
     /// Destroys this node's share of a key, or says whether it would. A share that is not there is destroyed already.
-    pub(in super::super) fn destroy_share(
+    pub(in crate::vault) fn destroy_share(
         &self,
         context: &mut Context<'_>,
         mandated: &Mandated,
@@ -197,7 +197,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Destroys a key at all nodes.
-    pub(super) fn destroy_shared(
+    pub(in crate::vault::shared) fn destroy_shared(
         &self,
         context: &mut Context<'_>,
         mandated: &Mandated,

@@ -9,13 +9,15 @@ use strongroom_shared::{
     object::{ObjectId, Shares, Template, Value},
 };
 
-use super::super::{
-    Error,
-    attributes::{self, Origin},
-    keys::implied,
-    login::Role,
+use crate::{
+    crypto::{self, threshold::SchemeId},
+    vault::{
+        Error,
+        attributes::{self, Origin},
+        keys::implied,
+        login::Role,
+    },
 };
-use crate::crypto::{self, threshold::SchemeId};
 
 /// A pair that is to be shared.
 #[derive(Debug)]

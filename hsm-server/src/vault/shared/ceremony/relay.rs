@@ -15,21 +15,23 @@ use strongroom_shared::{
     plain::plain,
 };
 
-use super::{
-    super::{
-        Context, Error, Vault,
-        cluster::View,
-        mandates::CheckedMandate,
-        nodes::{Answer, NodeError, Question},
-    },
-    ceremonies::Coordinator,
-    setback::{Setback, Trouble},
-    words::{Begin, Content, End, Parcel, Progress, Verdict},
-};
 use crate::{
     cluster::Member,
     crypto::threshold::{CeremonyId, Incoming, Party},
     platform::{Platform, Time},
+    vault::{
+        Context, Error, Vault,
+        cluster::View,
+        mandates::CheckedMandate,
+        nodes::{Answer, NodeError, Question},
+        shared::{
+            ceremony::{
+                ceremonies::Coordinator,
+                setback::{Setback, Trouble},
+            },
+            words::{Begin, Content, End, Parcel, Progress, Verdict},
+        },
+    },
 };
 
 /// The most that one party may say in a ceremony, in bytes: a generation among 16 takes 2.3 MB.

@@ -11,18 +11,19 @@ use std::{
 
 use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
-use super::{
-    super::Error,
-    keys::SharedKey,
-    lately::Lately,
-    party::About,
-    plan::Plan,
-    words::{End, Parcel},
-};
 use crate::{
     cluster::{Member, NodeId},
     crypto::threshold::{Ceremony, CeremonyId, Epoch, Held, Outcome, Party},
     platform::Time,
+    vault::{
+        Error,
+        shared::{
+            ceremony::{party::About, plan::Plan},
+            keys::SharedKey,
+            lately::Lately,
+            words::{End, Parcel},
+        },
+    },
 };
 
 const SECOND: Time = 1_000_000;
