@@ -39,6 +39,7 @@ mod schedule;
 mod setback;
 mod sign;
 mod steps;
+pub mod traces;
 pub mod words;
 
 use strongroom_shared::{
