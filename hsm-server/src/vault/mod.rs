@@ -518,6 +518,7 @@ impl<P: Platform> Door for Vault<P> {
             partition.ledger.prune(uptime);
         }
         self.cluster.ceremonies.expire(uptime);
+        self.record_left_out(uptime);
         self.look_after_bans();
         let gone = self.applications.expire(uptime);
         if !gone.is_empty() {
@@ -541,6 +542,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn close(&self) {
+        self.record_left_out(Time::MAX);
         let record = AuditRecord {
             time: self.platform.now(),
             client: "-".into(),

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use strongroom_shared::{
     fault::{Fault, FaultCode},
-    message::{HandsShaken, SealedCall, SealedReply, ShakeHands},
-    wire::{Handle, decode_body},
+    message::{AuditRecord, HandsShaken, Outcome, SealedCall, SealedReply, ShakeHands},
+    wire::{CallId, Handle, decode_body},
 };
 
 use super::{
     super::{
         Context, Error, Vault,
+        applications::short,
         records::encode,
         shared::{Destruction, ceremony::ceremonies::Coordinator, words::Warrant},
     },
@@ -22,7 +23,7 @@ use crate::{
         Member,
         noise::{self, NoiseError},
     },
-    platform::Platform,
+    platform::{Platform, Time},
 };
 
 impl<P: Platform> Vault<P> {
@@ -88,6 +89,29 @@ impl<P: Platform> Vault<P> {
     }
 }
 
+impl<P: Platform> Vault<P> {
+    /// Puts on record how many refusals of other nodes' questions are not, of the minutes that had ended at `now`
+    /// (uptime).
+    pub(in super::super) fn record_left_out(&self, now: Time) {
+        for (member, count) in self.cluster.links.left_out(now) {
+            let record = AuditRecord {
+                time: self.platform.now(),
+                client: format!("node {}", member.name),
+                certificate: short(&member.id.0).to_vec(),
+                act: CallId::SealedCall.name().into(),
+                outcome: Outcome::Refused,
+                detail: format!(
+                    "{count} more refusals of what it asked within a minute are not on record one by one"
+                ),
+                ..AuditRecord::default()
+            };
+            if let Err(error) = self.log.append(record) {
+                tracing::error!(%error, "a refusal could not be put on record");
+            }
+        }
+    }
+}
+
 /// Whoever tampers is not told more than that it was noticed.
 fn refused(error: NoiseError) -> Error {
     Error::caller(FaultCode::Forbidden, error.to_string())
@@ -125,6 +149,7 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
         let answer = self.consider(context, &member, call.session, question).unwrap_or_else(|error| {
+            self.record_left_out(now);
             // Of what an application has signed a mandate for, each refusal counts; what a node says by itself costs it
             // nothing.
             let counts = matches!(error, Error::Policy(_)) || self.cluster.links.may_record(&member, now);

@@ -46,8 +46,8 @@ pub struct Links {
     left_out: Mutex<HashMap<NodeId, Time>>,
     /// With how many signatures in a row that did not come about each had to do, and until when that counts.
     doubts: Mutex<HashMap<NodeId, (u32, Time)>>,
-    /// How many questions of each were refused, and until when they count.
-    refusals: Mutex<HashMap<NodeId, (u32, Time)>>,
+    /// Whose questions were refused lately.
+    refusals: Mutex<HashMap<NodeId, Refusals>>,
     pub(super) requests: AtomicU64,
 }
 
@@ -63,6 +63,13 @@ struct Health {
     failures: u32,
     /// When it is to be greeted again, by the uptime.
     due: Time,
+}
+
+/// Refusals of one node's questions within [`REFUSED`].
+struct Refusals {
+    member: Member,
+    count: u32,
+    until: Time,
 }
 
 /// A session in which this vault asks.
@@ -142,19 +149,29 @@ impl Links {
     }
 
     /// Whether one more refusal of what a node asks comes on record: it may ask all day, and a log that is full stops
-    /// every signature.
+    /// every signature. How many do not, [`Self::left_out`] tells.
     pub fn may_record(&self, member: &Member, now: Time) -> bool {
         let mut refusals = lock(&self.refusals);
-        refusals.retain(|_, (_, until)| now < *until);
-        let (count, _) = refusals.entry(member.id).or_insert((0, now.saturating_add(REFUSED)));
-        *count = count.saturating_add(1);
-        if *count == REFUSALS + 1 {
+        let new = || Refusals { member: member.clone(), count: 0, until: now.saturating_add(REFUSED) };
+        let refusals = refusals.entry(member.id).or_insert_with(new);
+        refusals.count = refusals.count.saturating_add(1);
+        if refusals.count == REFUSALS + 1 {
             tracing::error!(
                 node = member.name,
-                "it asks for too much that is refused: {REFUSALS} refusals of this minute are on record, more are not"
+                "it asks for too much that is refused: {REFUSALS} refusals of this minute are on record, of more only how \
+                 many"
             );
         }
-        *count <= REFUSALS
+        refusals.count <= REFUSALS
+    }
+
+    /// Of whom refusals were left out of the record in minutes that have ended, and how many. It tells of each once.
+    pub fn left_out(&self, now: Time) -> Vec<(Member, u32)> {
+        let ended = lock(&self.refusals).extract_if(|_, refusals| refusals.until <= now).collect::<Vec<_>>();
+        let many = |(_, Refusals { member, count, .. }): (NodeId, Refusals)| {
+            Some((member, count.checked_sub(REFUSALS).filter(|more| *more > 0)?))
+        };
+        ended.into_iter().filter_map(many).collect()
     }
 
     pub fn is_due(&self, node: NodeId, now: Time) -> bool {

@@ -23,8 +23,8 @@ impl<P: Platform> Vault<P> {
         answers.into_iter().filter_map(Result::err).collect()
     }
 
-    /// Asks nodes at the same time, and says of each what it answered, as far as `wanted` takes it for an answer to this
-    /// question, or what is wrong with it.
+    /// Asks nodes at the same time, and says of each, in their order, what it answered, as far as `wanted` takes it for an
+    /// answer to this question, or what is wrong with it.
     pub(super) fn ask_each<'m, T: Send>(
         &self,
         view: &View,
@@ -41,18 +41,17 @@ impl<P: Platform> Vault<P> {
         };
         thread::scope(|scope| {
             let ask = &ask;
-            let mut answers = Vec::new();
-            let mut asked = Vec::new();
-            for member in members {
+            let begin = |member: &'m Member| {
                 let thread = thread::Builder::new().name("ceremony".into());
-                match thread.spawn_scoped(scope, move || ask(member)) {
-                    Ok(thread) => asked.push(thread),
-                    Err(_) => answers.push(ask(member)),
-                }
-            }
+                thread.spawn_scoped(scope, move || ask(member)).map_err(|_| ask(member))
+            };
+            let asked: Vec<_> = members.into_iter().map(begin).collect();
             let panicked = |_| Err("the thread that asked a node panicked".to_owned());
-            answers.extend(asked.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)));
-            answers
+            let answer = |asked: Result<thread::ScopedJoinHandle<'_, _>, _>| match asked {
+                Ok(thread) => thread.join().unwrap_or_else(panicked),
+                Err(answer) => answer,
+            };
+            asked.into_iter().map(answer).collect()
         })
     }
 }

@@ -19,6 +19,7 @@ use super::{
     end::{abandon::Promises, destroyed::Destroyed},
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
     life::proof::Proof,
+    traces::Traces,
 };
 use crate::{
     cluster::{Member, Membership, NodeId, order::SignedOrder},
@@ -224,6 +225,8 @@ pub struct SharedKeys {
     pub children: Children,
     /// Those that were destroyed.
     pub destroyed: Destroyed,
+    /// Which nodes may have something left of them that their certificates do not name.
+    pub traces: Traces,
     /// Those that are about to be abandoned.
     pub promises: Promises,
     /// Held while this node has the others make one.
@@ -263,6 +266,7 @@ impl SharedKeys {
             former: RwLock::new(former),
             children: Children::default(),
             destroyed: Destroyed::default(),
+            traces: Traces::default(),
             promises: Promises::default(),
             making: Mutex::default(),
         }
@@ -378,6 +382,17 @@ impl SharedKeys {
         self.children.wipe(id);
     }
 
+    /// A key that was destroyed is gone from the store.
+    pub fn remove_destroyed(&self, id: ObjectId) {
+        self.remove(id);
+        self.traces.remove(id);
+    }
+
+    /// Has the store hold nothing of a key that is destroyed.
+    pub fn erase_destroyed(&self, change: Change, partition: PartitionId, id: ObjectId) -> Change {
+        self.erase(change, partition, id).delete_if_there(Path::Traces(partition, id))
+    }
+
     /// Has the store hold nothing of the shares of a key any more.
     pub fn erase(&self, change: Change, partition: PartitionId, id: ObjectId) -> Change {
         let waiting = self.waiting(id).into_iter().map(|epoch| Path::Pending(partition, id, epoch));
@@ -391,7 +406,8 @@ impl SharedKeys {
         let mut ids: BTreeSet<ObjectId> = self.read().keys().copied().collect();
         ids.extend(pending.keys().map(|(id, _)| *id));
         ids.extend(self.all_former());
-        let change = ids.into_iter().fold(change, |change, id| self.erase(change, partition, id));
+        ids.extend(self.traces.keys());
+        let change = ids.into_iter().fold(change, |change, id| self.erase_destroyed(change, partition, id));
         self.children.forget(change, partition)
     }
 
@@ -400,6 +416,7 @@ impl SharedKeys {
         write(&self.active).clear();
         write(&self.pending).clear();
         write(&self.former).clear();
+        self.traces.clear();
         self.children.clear();
     }
 }

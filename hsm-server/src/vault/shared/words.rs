@@ -160,6 +160,9 @@ pub struct Account {
     /// The pairs that it knows to be banned.
     #[n(4)]
     pub bans: Vec<SignedBan>,
+    /// The nodes that may have something of the key left, as far as it knows: their Ed25519 keys.
+    #[cbor(n(5), default)]
+    pub traces: BTreeSet<[u8; 32]>,
 }
 
 /// A letter on its way from one party to another, or to the coordinator.

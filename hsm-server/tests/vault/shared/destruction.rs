@@ -1,4 +1,5 @@
-//! A bad node that has shares destroyed which are not used: those that wait, and those that were replaced.
+//! Shares that are not used, those that wait and those that were replaced: a bad node that has them destroyed without
+//! right, nodes that are away when their key is destroyed, and marks of what was never there.
 
 use strongroom_server::{cluster::order::OrderedAct, crypto::threshold::SchemeId, store::Store};
 use strongroom_shared::{fault::FaultCode, shares::Claim};
@@ -100,4 +101,118 @@ fn a_share_that_was_replaced_is_destroyed_by_the_same_right_as_one_that_is_used(
         assert!(keys(&scene.house, 2).is_empty(), "the third has left");
         is_destroyed_by_right(&scene, (2, key), &mandate, destroyable);
     }
+}
+
+/// The application has a key destroyed by way of this node.
+fn destroy_everywhere(house: &House, at: usize, key: ObjectId) -> Result<Done, Fault> {
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    house.ask(at, &DestroyShared { mandated: house.mandated(CallId::DestroyObject, body) })
+}
+
+fn reshare(house: &House, at: usize, key: ObjectId, seats: &[usize]) -> Result<OrderState, Fault> {
+    let seats = seats.iter().map(|at| house.seat(*at)).collect();
+    house.renew(at, key, OrderedAct::Reshare { threshold: 2, seats })
+}
+
+/// What the nodes have of a key, by the kinds of rows.
+fn left(house: &House, key: ObjectId) -> Vec<Vec<String>> {
+    let of_node = |node: &Node| {
+        let rows = node.world.store.load().unwrap().into_iter().map(|row| row.path);
+        let of_key = rows.filter(|path| path.contains(&key.to_string()));
+        of_key.map(|path| path.split('/').nth(2).unwrap().to_owned()).collect()
+    };
+    house.nodes.iter().map(of_node).collect()
+}
+
+/// A key of the first two nodes, which was to move to the next two: one of those has its share and has said so, and
+/// whether somebody has the certificate nobody knows.
+fn half_moved(count: usize) -> (House, ObjectId, &'static str) {
+    let begin = || {
+        let house = House::ruled(count, 1);
+        let key = house.generate(0, &ED.wish(2, count.try_into().unwrap())).unwrap().private.id;
+        reshare(&house, 0, key, &[0, 1]).unwrap();
+        (house, key)
+    };
+    let (house, key) = begin();
+    let calls = house.strike("a", usize::MAX, Mishap::None);
+    reshare(&house, 0, key, &[2, 3]).unwrap();
+    let calls = calls.load(Ordering::Relaxed);
+    let (house, key) = begin();
+    house.strike("a", calls - count, Mishap::ReplyLost);
+    assert_eq!(code(reshare(&house, 0, key, &[2, 3])), FaultCode::QuorumMissing);
+    house.clear_up();
+    let waits = if keeps(&house, 2, key) { "c" } else { "d" };
+    assert!(keeps(&house, if waits == "c" { 2 } else { 3 }, key));
+    (house, key, waits)
+}
+
+#[test]
+fn a_key_is_not_destroyed_while_a_newcomer_is_away_whose_share_of_it_waits() {
+    let (mut house, key, waits) = half_moved(4);
+    // Whoever dealt for it remembers.
+    (0..2).for_each(|at| house.restart(at));
+    house.beat();
+    for at in [0, 1] {
+        house.cut_off(if waits == "c" { &["c"] } else { &["d"] });
+        let fault = destroy_everywhere(&house, at, key).unwrap_err();
+        assert_eq!(fault.code, FaultCode::QuorumMissing);
+        assert!(fault.detail.contains("nothing was destroyed"), "{fault}");
+        assert!(fault.detail.contains(&format!("node {waits}")), "{fault}");
+        house.clear_up();
+        house.beat();
+        house.sign(at, ED, key, MESSAGE).unwrap();
+    }
+    destroy_everywhere(&house, 0, key).unwrap();
+    assert_eq!(left(&house, key), vec![["destroyed"]; 4]);
+}
+
+#[test]
+fn those_who_hold_a_key_later_ask_its_dealers_for_whom_they_have_dealt() {
+    let (house, key, waits) = half_moved(5);
+    reshare(&house, 0, key, &[0, 4]).unwrap();
+    house.cut_off(if waits == "c" { &["c"] } else { &["d"] });
+    let fault = destroy_everywhere(&house, 4, key).unwrap_err();
+    assert!(fault.detail.contains(&format!("node {waits}")), "{fault}");
+    // Who is no member any more is waited for no longer.
+    house.clear_up();
+    let stays = |node: &&Node| node.name != waits;
+    let document = life::two_administrators(3, &house.nodes.iter().filter(stays).collect::<Vec<_>>(), 1);
+    house.nodes.iter().filter(stays).for_each(|node| assert!(node.install(&document).is_ok()));
+    house.beat();
+    destroy_everywhere(&house, 4, key).unwrap();
+    for (node, left) in house.nodes.iter().zip(left(&house, key)) {
+        let gone = if node.name == waits { left.contains(&"pending".into()) } else { left == ["destroyed"] };
+        assert!(gone, "node {}: {left:?}", node.name);
+    }
+}
+
+#[test]
+fn a_key_is_not_destroyed_while_a_node_is_away_that_has_not_heard_that_it_was_left_out() {
+    let mut house = House::ruled(4, 1);
+    let keys = [0, 1].map(|_| house.generate(0, &ED.wish(2, 4)).unwrap().private.id);
+    house.cut_off(&["d"]);
+    keys.iter().for_each(|key| drop(reshare(&house, 0, *key, &[0, 1, 2]).unwrap()));
+    let fault = destroy_everywhere(&house, 1, keys[0]).unwrap_err();
+    assert!(fault.detail.contains("node d"), "{fault}");
+    house.clear_up();
+    house.beat();
+    destroy_everywhere(&house, 1, keys[0]).unwrap();
+    assert_eq!(left(&house, keys[0]), vec![["destroyed"]; 4]);
+    // One that says that it has nothing left is waited for no longer, though not at once: a ceremony may be under way.
+    for hours in [0, 2] {
+        house.nodes.iter().for_each(|node| node.world.platform.pass(700_000_000 + hours * 3_600_000_000));
+        (0..3).for_each(|_| house.beat());
+        house.desks = (0..4).map(|at| house.log_in(at)).collect();
+        assert!(!left(&house, keys[1])[3].contains(&"share".into()));
+        house.cut_off(&["d"]);
+        if hours == 0 {
+            let fault = destroy_everywhere(&house, 1, keys[1]).unwrap_err();
+            assert!(fault.detail.contains("node d"), "{fault}");
+        }
+        if hours == 0 {
+            house.clear_up();
+            house.beat();
+        }
+    }
+    destroy_everywhere(&house, 1, keys[1]).unwrap();
 }

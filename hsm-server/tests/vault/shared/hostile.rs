@@ -535,4 +535,27 @@ fn what_a_node_asks_in_vain_is_on_record_however_long_and_does_not_fill_the_log(
     scene.house.nodes[0].world.platform.pass(61_000_000);
     stray(&talk, &forged, (71, key));
     assert_eq!(records().len(), before + 61);
+    // How many were left out is on record once: when the next is refused, when the minute is over, and at the end.
+    let (vault, platform) = (&scene.house.nodes[0].vault, &scene.house.nodes[0].world.platform);
+    let left_out = || {
+        let records = scene.house.nodes[0].records("SealedCall").into_iter();
+        let told = records.filter(|record| record.detail.contains("not on record one by one"));
+        let count = |record: AuditRecord| {
+            assert_eq!((record.client.as_str(), record.outcome), ("node z", Outcome::Refused));
+            record.detail.split(' ').next().unwrap().parse().unwrap()
+        };
+        told.map(count).collect::<Vec<u32>>()
+    };
+    assert_eq!(left_out(), [10]);
+    claim.partition = "attic".into();
+    let forged = scene.double.certify(&claim, &[201, 202, 203]);
+    (72..=135).for_each(|attempt| drop(stray(&talk, &forged, (attempt, key))));
+    vault.tick().unwrap();
+    assert_eq!(left_out(), [10], "the minute is not over");
+    platform.pass(61_000_000);
+    (0..2).for_each(|_| vault.tick().unwrap());
+    assert_eq!(left_out(), [10, 5]);
+    (136..=200).for_each(|attempt| drop(stray(&talk, &forged, (attempt, key))));
+    vault.close();
+    assert_eq!(left_out(), [10, 5, 5]);
 }

@@ -202,12 +202,12 @@ impl<P: Platform> Vault<P> {
         }
         self.check_abandoned(&partition, &order)?;
         let destroyed = DestroyedRecord::WAS_HERE;
-        let change = partition.shared.erase(Change::new(), partition.id, id);
+        let change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
         let change = change.put(Path::Destroyed(partition.id, id), &destroyed);
         context.detail = format!("abandoned, ordered by {by}: no node has a certificate of its shares");
         self.change(context, change)?;
         partition.shared.destroyed.put(id, destroyed);
-        partition.shared.remove(id);
+        partition.shared.remove_destroyed(id);
         Ok(())
     }
 

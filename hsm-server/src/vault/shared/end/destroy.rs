@@ -1,4 +1,5 @@
-//! Destroying a shared key: every node of the cluster that holds a share of it destroys that, or none does.
+//! Destroying a shared key: every node of the cluster that has something of it, or may have, destroys that, or none
+//! does.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use strongroom_shared::{
 };
 
 use crate::{
+    cluster::Member,
     platform::Platform,
     store::Path,
     vault::{
@@ -110,7 +112,7 @@ impl<P: Platform> Vault<P> {
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
-                let change = partition.shared.erase(Change::new(), partition.id, id);
+                let change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
                 // Those that wait must not come to life without it.
                 let forget =
                     |change: Change, child: &ObjectId| change.delete(Path::Child(partition.id, *child));
@@ -121,7 +123,7 @@ impl<P: Platform> Vault<P> {
                 partition.shared.destroyed.put(id, destroyed);
                 wait.into_iter().for_each(|child| partition.shared.children.remove(child));
                 partition.keyring.remove(id);
-                partition.shared.remove(id);
+                partition.shared.remove_destroyed(id);
                 Ok(())
             }
         }
@@ -142,16 +144,17 @@ impl<P: Platform> Vault<P> {
             return Ok(());
         }
         let destroyed = partition.shared.destroyed.unseen(id, mandate.seen()?.public);
-        if destroyed.is_none() && !partition.shared.holds(id) {
+        let traces = !partition.shared.traces.of(id).nodes.is_empty();
+        if destroyed.is_none() && !partition.shared.holds(id) && !traces {
             return Ok(());
         }
-        let mut change = partition.shared.erase(Change::new(), partition.id, id);
+        let mut change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
         if let Some(destroyed) = &destroyed {
             change = change.put(Path::Destroyed(partition.id, id), destroyed);
         }
         self.change(context, change)?;
         destroyed.into_iter().for_each(|destroyed| partition.shared.destroyed.put(id, destroyed));
-        partition.shared.remove(id);
+        partition.shared.remove_destroyed(id);
         Ok(())
     }
 
@@ -196,7 +199,7 @@ impl<P: Platform> Vault<P> {
         }
     }
 
-    /// Destroys a key at all nodes.
+    /// Destroys a key at all nodes that have something of it, or may have.
     pub(in crate::vault::shared) fn destroy_shared(
         &self,
         context: &mut Context<'_>,
@@ -211,24 +214,39 @@ impl<P: Platform> Vault<P> {
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?.id;
         let members = shared.members(view.document.membership());
-        let others: Vec<_> = members.into_values().filter(|member| member.id != own).collect();
+        let holders = members.into_values().filter(|member| member.id != own).collect::<Vec<_>>();
         let failed = |what: &str, troubles: Vec<String>| {
             Err(Error::caller(FaultCode::QuorumMissing, format!("{what}: {}", troubles.join("; "))))
         };
-        let troubles = self.ask_all(&view, &others, &Question::MayDestroy(mandated.clone()), PATIENCE);
+        let undone =
+            "nothing was destroyed, because not every node would that has something of the key or may have";
+        let holding = holders.iter().map(|member| member.identity).collect();
+        let name = mandate.partition.rules().record.name.clone();
+        let traces = match mandate.partition.shared.key(id) {
+            Some(_) => self.find_traces(&view, (&name, &mandate.partition), id, &holding),
+            // A descendant has no shares of its own.
+            None => Ok(Vec::new()),
+        };
+        let traces = match traces {
+            Ok(traces) => traces,
+            Err(troubles) => return failed(undone, troubles),
+        };
+        let traces = traces.into_iter().filter(|trace| !trace.is_clean).map(|trace| trace.member);
+        let others: Vec<&Member> = holders.iter().chain(traces).collect();
+        let all = || others.iter().copied();
+        let troubles = self.ask_all(&view, all(), &Question::MayDestroy(mandated.clone()), PATIENCE);
         if !troubles.is_empty() {
-            return failed("nothing was destroyed, because not every node would", troubles);
+            return failed(undone, troubles);
         }
-        let troubles = self.ask_all(&view, &others, &Question::Destroy(mandated.clone()), PATIENCE);
+        let troubles = self.ask_all(&view, all(), &Question::Destroy(mandated.clone()), PATIENCE);
         if !troubles.is_empty() {
             // The key stands here until the last of the others is done, so that it can be asked for again.
             return failed("the key is not destroyed everywhere yet; destroy it again", troubles);
         }
-        // Those that hold none any more may have one left that was replaced, or one that waits.
-        let seats = &shared.seats;
-        let former = view.others().filter(|member| !seats.contains(&member.identity));
-        for trouble in self.ask_all(&view, former, &Question::Destroy(mandated.clone()), PATIENCE) {
-            tracing::warn!(key = %id, trouble, "a node that holds no share any more was not asked to erase what it has left");
+        // The rest has nothing, as far as anybody knows; a ceremony may be under way there.
+        let rest = view.others().filter(|member| all().all(|other| other.id != member.id));
+        for trouble in self.ask_all(&view, rest, &Question::Destroy(mandated.clone()), PATIENCE) {
+            tracing::warn!(key = %id, trouble, "a node that has nothing of it was not told that it is destroyed");
         }
         self.destroy_share(context, mandated, Destruction::Do)
     }

@@ -307,6 +307,7 @@ impl<P: Platform> Vault<P> {
     pub(in crate::vault) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
         let Some(partition) = self.partition_named(partition) else { return Account::default() };
         let highest = partition.shared.highest(key);
+        let traces = partition.shared.traces.of(key).nodes.into_keys().collect();
         if let Some(shared) = partition.shared.key(key) {
             return Account {
                 certificate: Some(shared.certificate.clone().into()),
@@ -314,9 +315,10 @@ impl<P: Platform> Vault<P> {
                 proofs: shared.standing().proofs,
                 highest,
                 bans: shared.bans(),
+                traces,
             };
         }
-        let none = Account { highest, ..Account::default() };
+        let none = Account { highest, traces, ..Account::default() };
         match partition.shared.former(key) {
             Some(former) => Account {
                 certificate: Some(former.successor.clone().into()),

@@ -138,6 +138,9 @@ impl<P: Platform> Vault<P> {
         }
         let leaves = to.seat(&own.node).is_none();
         let making = self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+            if to.seats != old.claim.seats {
+                self.note_traces(&partition, id, old.claim.seats.iter().chain(&to.seats))?;
+            }
             if leaves {
                 self.note_dealt(&partition, id, setup.epoch)?;
             }

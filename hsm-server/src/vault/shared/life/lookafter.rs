@@ -16,6 +16,7 @@ use crate::{
         Context, Error, Vault,
         cluster::View,
         nodes::{Answer, Question},
+        partition::Partition,
         shared::{ceremony::ceremonies::Chore, keys::SharedKey, life::activate::reached},
     },
 };
@@ -43,7 +44,7 @@ impl<P: Platform> Vault<P> {
             for (id, shared) in partition.shared.keys() {
                 if asked < ASKED && self.cluster.ceremonies.is_turn(Chore::Ask, id, self.platform.uptime()) {
                     asked += 1;
-                    self.look_after_active(view, &name, id, &shared);
+                    self.look_after_active(view, (&name, &partition), id, &shared);
                 }
             }
             for ((id, epoch), pending) in partition.shared.pending() {
@@ -109,13 +110,24 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
-    /// Asks those that are there how far they are: an order may have moved the shares on while this node was away.
-    fn look_after_active(&self, view: &View, name: &str, id: ObjectId, shared: &SharedKey) {
+    /// Asks those that are there how far they are: an order may have moved the shares on while this node was away; and
+    /// whether those who may have something left of the key have it still.
+    fn look_after_active(
+        &self,
+        view: &View,
+        (name, partition): (&str, &Partition),
+        id: ObjectId,
+        shared: &SharedKey,
+    ) {
         let question = Question::Certificate { partition: name.into(), key: id };
         for member in view.others().filter(|member| self.cluster.links.is_well(member.id)) {
             let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE) else {
                 continue;
             };
+            let heard = self.hear_of_traces(partition, id, (member, &account), view.document.membership());
+            if let Err(error) = heard {
+                tracing::warn!(key = %id, %error, "what other nodes have left of it could not be written down");
+            }
             let later = reached(&account).filter(|(reached, _)| *reached > shared.epoch());
             let Some((epoch, warrant)) = later else { continue };
             let peer = peer(member);
