@@ -22,7 +22,7 @@ use super::{
     keys::SharedKey,
     words::Statement,
 };
-use crate::crypto::threshold::{Epoch, KeyId, PublicShares, Ready};
+use crate::crypto::threshold::{Committee, Epoch, KeyId, PublicShares, Ready};
 
 /// A certificate that every node has signed whom it names, each at one seat. That is all that it says by itself: whoever
 /// likes can name nodes of their own. So whoever holds a share believes it of the same key only, and as far as the share,
@@ -108,13 +108,16 @@ pub fn state_as(label: &[u8], claim: Vec<u8>, identity: &Identity) -> Statement 
     Statement { claim, signature }
 }
 
-/// Whether every one of these nodes has signed this claim, as one of the kind that `label` stands for.
+/// Whether every one of these nodes has signed this claim, as one of the kind that `label` stands for. Each is named
+/// once and there are no more than hold shares: a frame has room for thousands of signatures to be verified.
 pub fn is_whole_as(label: &[u8], whole: &Certificate, seats: &[[u8; 32]]) -> bool {
     let text = [label, &whole.claim].concat();
     let signed = |(identity, signature): (&[u8; 32], &Signed)| {
         UnparsedPublicKey::new(&ED25519, identity).verify(&text, &signature.0).is_ok()
     };
     !seats.is_empty()
+        && seats.len() <= usize::from(Committee::MAX)
+        && seats.iter().collect::<BTreeSet<_>>().len() == seats.len()
         && seats.len() == whole.signatures.len()
         && seats.iter().zip(&whole.signatures).all(signed)
 }

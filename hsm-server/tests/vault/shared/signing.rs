@@ -14,12 +14,18 @@ fn every_subset_signs(kind: Kind, t: usize, n: usize) {
                 if there.iter().any(|name| name == to) { Mishap::None } else { Mishap::Lost }
             },
         );
+        let recorded = || -> Vec<usize> {
+            let done = |node: &Node| {
+                node.records("SignShared").into_iter().filter(|r| r.outcome == Outcome::Done).count()
+            };
+            house.nodes.iter().map(done).collect()
+        };
+        let before = recorded();
         let signature = house.sign(subset[0], kind, made.private.id, MESSAGE);
         let signature = signature.unwrap_or_else(|fault| panic!("{kind:?} {subset:?}: {fault}"));
         house.check(subset[0], kind, made.public.id, &signature);
-        for (at, node) in house.nodes.iter().enumerate() {
-            let done = node.records("SignShared").into_iter().filter(|r| r.outcome == Outcome::Done).count();
-            assert!(done > 0 || !subset.contains(&at), "node {at} signed without a record");
+        for (at, (before, after)) in before.into_iter().zip(recorded()).enumerate() {
+            assert_eq!(after > before, subset.contains(&at), "{subset:?}: the records of node {at}");
         }
     }
 }

@@ -148,10 +148,12 @@ fn shares_are_refreshed_repaired_and_moved_while_nodes_die() {
         assert!(told.contains("\"epoch\": 1"), "{told}");
         is_sound(&mut world, &key);
 
-        // kill -9 of a node at other moments of a refresh each time, the certificate's among them.
-        for pause in [40, 61, 72, 83, 94, 105, 116, 130, 150, 181] {
+        // kill -9 of a node in a refresh, each time closer to the moment at which it comes to be: later if it was not
+        // carried out without that node, earlier if it was.
+        let (mut pause, mut step, mut seen) = (60, 60, Vec::new());
+        for attempt in 0..10 {
             let id = listed(&world, 0).unwrap().0;
-            let victim = 1 + pause % 2;
+            let victim = 1 + attempt % 2;
             let mut nodes = std::mem::take(&mut world.nodes.servers);
             let told = thread::scope(|scope| {
                 let (first, others) = nodes.split_first_mut().unwrap();
@@ -160,17 +162,23 @@ fn shares_are_refreshed_repaired_and_moved_while_nodes_die() {
                     let told = first.ask(&["--json", "key", "refresh", PARTITION, &id, "--yes"]);
                     told.map_err(|error| error.to_string())
                 });
-                sleep(Duration::from_millis(pause as u64));
+                sleep(Duration::from_millis(pause));
                 others[victim - 1].kill().unwrap();
                 asked.join().unwrap()
             });
             world.nodes.servers = nodes;
             println!("killed after {pause} ms, carried out: {}", told.is_ok());
+            if seen.last().is_some_and(|last| *last != told.is_ok()) {
+                step = (step / 2).max(4);
+            }
+            pause = if told.is_ok() { pause.saturating_sub(step).max(1) } else { pause + step };
+            seen.push(told.is_ok());
             eventually("two of three sign", || sign(&world, &key).ok());
             world.start(victim);
             world.nodes.await_all().unwrap();
             sign(&world, &key).unwrap();
         }
+        assert!(seen.contains(&true) && seen.contains(&false), "before and after it came to be: {seen:?}");
         let told = eventually("a refresh by all", || order(&world, &["refresh"]).ok());
         assert!(told.contains("\"note\": null"), "{told}");
         is_sound(&mut world, &key);

@@ -66,8 +66,8 @@ impl Chore {
     }
 }
 
-/// The most ceremonies of one coordinator that a node remembers to have begun. More than sign in the time.
-const BEGUN: usize = 1 << 18;
+/// The most ceremonies of one coordinator that a node remembers to have begun: 2,900 a second, all the time.
+const BEGUN: usize = 1 << 19;
 /// The most bytes of letters that the ceremonies of one coordinator may hold at once.
 const BYTES: usize = 64 << 20;
 

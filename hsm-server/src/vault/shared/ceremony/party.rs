@@ -12,7 +12,7 @@ use strongroom_shared::{
     fault::FaultCode,
     hex::Hex,
     mandate::Mandated,
-    message::Sign,
+    message::{AuditRecord, Outcome, Sign},
     object::{Descent, ObjectId},
     wire::CallId,
 };
@@ -201,18 +201,25 @@ impl<P: Platform> Vault<P> {
         Ok((about, input))
     }
 
-    /// Begins a ceremony in a place of its own, which it leaves again if it does not come about.
+    /// Begins a ceremony in a place of its own, which it leaves again if it does not come about. That this node deals
+    /// is on record before the first letter leaves: a coordinator that breaks off then still has what was dealt.
     pub(in crate::vault::shared) fn launch(
         &self,
+        context: &mut Context<'_>,
         view: &View,
         (coordinator, parties): (Coordinator, BTreeMap<Party, Member>),
         setup: &Setup,
         kind: Kind,
-        begin: impl FnOnce() -> Result<(About, Work, Vec<Outgoing>), Error>,
+        begin: impl FnOnce(&mut Context<'_>) -> Result<(About, Work, Vec<Outgoing>), Error>,
     ) -> Result<Box<Going>, Error> {
         let (ceremonies, node) = (&self.cluster.ceremonies, coordinator.node);
         ceremonies.reserve(setup.id, &coordinator, kind, self.platform.uptime())?;
-        let launched = begin().and_then(|(about, work, outgoing)| {
+        let launched = begin(context).and_then(|(about, work, outgoing)| {
+            if matches!(work, Work::Making(..)) {
+                let begun = format!("{}; this node begins to deal", about.detail);
+                let record = AuditRecord { detail: begun, ..self.record_of(context, Outcome::Done) };
+                self.log.commit(self.log.append(record)?)?;
+            }
             let (me, work) = (setup.me, Some(work));
             let outbox = VecDeque::new();
             let mut going = Box::new(Going { coordinator, parties, me, about, work, outbox, end: None });
@@ -249,7 +256,7 @@ impl<P: Platform> Vault<P> {
         let setup = setup(shared.share().party());
         let detail = format!("ceremony {} of node {}", digits(setup.id), coordinator.name);
         let signing_parties = names(parties.values());
-        self.launch(view, (coordinator, parties), &setup, Kind::Signature, || {
+        self.launch(context, view, (coordinator, parties), &setup, Kind::Signature, |context| {
             let tell = |client: &str| format!("{detail} for client {client}: {signing_parties}");
             let (about, input) = self.allow(context, mandate, shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
@@ -299,7 +306,7 @@ impl<P: Platform> Vault<P> {
         if self.cluster.begun.begin(&mandate, now)?.before > 0 {
             return Err(forbidden("the mandate was for one key"));
         }
-        self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+        self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |_| {
             let Draft { scheme, shares, .. } = &plan.draft;
             let begun = Committee::new(shares.threshold, shares.parties)
                 .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));

@@ -248,8 +248,16 @@ impl<P: Platform> Vault<P> {
         for member in view.others() {
             match self.consult(view, member, &question, PATIENCE) {
                 Ok(Answer::Descendant(Some(bytes))) => {
-                    let peer = peer(member);
-                    return self.take_child(&mut self.about_shares(&peer, CallId::DeriveShared), &bytes);
+                    let from = peer(member);
+                    let mut context = self.about_shares(&from, CallId::DeriveShared);
+                    match self.take_child(&mut context, &bytes) {
+                        Ok(()) => return Ok(()),
+                        // Another node may have the right one.
+                        Err(error) => tracing::warn!(
+                            key = %id, node = member.name, %error,
+                            "a node's certificate for a descendant that waits here is none"
+                        ),
+                    }
                 }
                 Ok(Answer::Descendant(None)) => denied += 1,
                 Ok(_) | Err(_) => {}

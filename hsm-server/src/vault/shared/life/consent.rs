@@ -137,7 +137,7 @@ impl<P: Platform> Vault<P> {
             self.cluster.begun.begin_order(sha256(&order.text), now)?;
         }
         let leaves = to.seat(&own.node).is_none();
-        let making = self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+        let making = self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |_| {
             if to.seats != old.claim.seats {
                 self.note_traces(&partition, id, old.claim.seats.iter().chain(&to.seats))?;
             }

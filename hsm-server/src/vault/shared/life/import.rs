@@ -1,6 +1,6 @@
 //! A private key that one node holds becomes shares, on administrators' order: that node deals it, all nodes make new
-//! shares out of what it dealt, and in the change that makes its own share active it forgets the key. What was
-//! whole once is not called local any more.
+//! shares out of what it dealt, and in the change that makes its own share active the key is no object any more: it is
+//! kept, unused, until the shares have shown that they sign. What was whole once is not called local any more.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -259,7 +259,7 @@ impl<P: Platform> Vault<P> {
         let now = self.platform.uptime();
         let text = sha256(&import.order.text);
         self.cluster.begun.begin_order(text, now)?;
-        self.launch(view, (coordinator, parties), &setup, Kind::Shares, || {
+        self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |_| {
             let importing = Importing {
                 scheme: import.scheme,
                 committee: sharing.committee,

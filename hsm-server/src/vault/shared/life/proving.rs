@@ -111,7 +111,7 @@ impl<P: Platform> Vault<P> {
             ),
         };
         about.tell(context);
-        self.launch(view, (coordinator, parties), &setup, Kind::Signature, || {
+        self.launch(context, view, (coordinator, parties), &setup, Kind::Signature, |context| {
             self.record_done(context)?;
             let text = subject.text(&signers);
             let signing = Signing { input: subject.input(&signers)?, signers };
