@@ -117,7 +117,7 @@ pub struct CheckedMandate {
     /// The client that signed it.
     pub client: String,
     /// The key that signed it.
-    key: [u8; 32],
+    pub key: [u8; 32],
     /// SHA-256 of its text: what this mandate is known by.
     pub id: [u8; 32],
     /// The call that is meant, as it travels.

@@ -1,7 +1,11 @@
 //! Shares that are not used, those that wait and those that were replaced: a bad node that has them destroyed without
 //! right, nodes that are away when their key is destroyed, and marks of what was never there.
 
-use strongroom_server::{cluster::order::OrderedAct, crypto::threshold::SchemeId, store::Store};
+use strongroom_server::{
+    cluster::order::{OrderedAct, Seat},
+    crypto::threshold::SchemeId,
+    store::Store,
+};
 use strongroom_shared::{fault::FaultCode, shares::Claim};
 
 use super::{
@@ -181,7 +185,9 @@ fn those_who_hold_a_key_later_ask_its_dealers_for_whom_they_have_dealt() {
     house.beat();
     destroy_everywhere(&house, 4, key).unwrap();
     for (node, left) in house.nodes.iter().zip(left(&house, key)) {
-        let gone = if node.name == waits { left.contains(&"pending".into()) } else { left == ["destroyed"] };
+        // One that has left keeps what it knows of others: it cannot tell whose key was destroyed.
+        let kept: &[&str] = if node.name == "b" { &["destroyed", "traces"] } else { &["destroyed"] };
+        let gone = if node.name == waits { left.contains(&"pending".into()) } else { left == kept };
         assert!(gone, "node {}: {left:?}", node.name);
     }
 }
@@ -215,4 +221,32 @@ fn a_key_is_not_destroyed_while_a_node_is_away_that_has_not_heard_that_it_was_le
         }
     }
     destroy_everywhere(&house, 1, keys[1]).unwrap();
+}
+
+#[test]
+fn administrators_lift_the_mark_of_a_key_that_was_never_there_and_no_other() {
+    let scene = Scene::of(3);
+    let (key, _) = scene.key_of(&ED.wish(2, 4), (SchemeId::Ed25519, 2));
+    let house = &scene.house;
+    reshare(house, 0, key, &[0, 1]).unwrap();
+    assert_eq!(left(house, key)[2], Vec::<String>::new(), "the third has left");
+    // A bad node shows it the word of the application, which no other has carried out.
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    let mandate = house.mandate(CallId::DestroyObject, body);
+    let talk = |at: usize| scene.double.meet(&house.nodes[at], &scene.document);
+    destroy(&talk(2), &mandate).unwrap();
+    assert_eq!(left(house, key)[2], ["destroyed"]);
+    assert!(reshare(house, 0, key, &[0, 1, 2]).is_ok());
+    let records = house.nodes[2].records("RenewShares");
+    let lifted = |record: &AuditRecord| {
+        record.detail.contains("of which nothing was here") && record.detail.contains("ann")
+    };
+    assert_eq!(records.iter().filter(|record| lifted(record)).count(), 1, "{records:?}");
+    house.sign(2, ED, key, MESSAGE).unwrap();
+    // What was there and was destroyed stays so.
+    destroy(&talk(2), &mandate).unwrap();
+    let Seat(node) = house.seat(2);
+    let fault = house.renew(0, key, OrderedAct::Repair { node }).unwrap_err();
+    assert!(fault.detail.contains("was destroyed at this node"), "{fault}");
+    house.sign(0, ED, key, MESSAGE).unwrap();
 }

@@ -143,18 +143,23 @@ impl<P: Platform> Vault<P> {
             // An ordinary object, which ends by a call of its own.
             return Ok(());
         }
-        let destroyed = partition.shared.destroyed.unseen(id, mandate.seen()?.public);
-        let traces = !partition.shared.traces.of(id).nodes.is_empty();
-        if destroyed.is_none() && !partition.shared.holds(id) && !traces {
-            return Ok(());
+        let holds = partition.shared.holds(id);
+        let (destroyed, change) = if holds {
+            let change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
+            (DestroyedRecord::WAS_HERE, change)
+        } else {
+            // What this node knows of others it keeps: nothing here shows whose key it is.
+            let told = (mandate.client.as_str(), mandate.key);
+            match partition.shared.destroyed.unseen(id, mandate.seen()?.public, told)? {
+                Some(destroyed) => (destroyed, Change::new()),
+                None => return Ok(()),
+            }
+        };
+        self.change(context, change.put(Path::Destroyed(partition.id, id), &destroyed))?;
+        partition.shared.destroyed.put(id, destroyed);
+        if holds {
+            partition.shared.remove_destroyed(id);
         }
-        let mut change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
-        if let Some(destroyed) = &destroyed {
-            change = change.put(Path::Destroyed(partition.id, id), destroyed);
-        }
-        self.change(context, change)?;
-        destroyed.into_iter().for_each(|destroyed| partition.shared.destroyed.put(id, destroyed));
-        partition.shared.remove_destroyed(id);
         Ok(())
     }
 
@@ -169,29 +174,26 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let partition = &mandate.partition;
         let mut change = Change::new().delete(Path::Child(partition.id, id));
-        let destroyed = match record {
+        match record {
             ChildRecord::Certified { descent, .. } => {
                 let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
                 let object = partition.keyring.object(id, me, Role::User, missing)?;
                 check_right(mandate, &object)?;
                 context.detail = format!("{}; {descent}", context.detail);
                 change = change.delete(Path::Object(partition.id, id));
-                Some(DestroyedRecord::WAS_HERE)
             }
             ChildRecord::Waiting { descent, attributes, .. } => {
                 let object = Object::new(id, attributes.clone(), Owner::Token, lineage(descent));
                 check_right(mandate, &object)?;
-                partition.shared.destroyed.unseen(id, mandate.seen()?.public)
             }
-        };
-        if let Some(destroyed) = &destroyed {
-            change = change.put(Path::Destroyed(partition.id, id), destroyed);
         }
+        let destroyed = DestroyedRecord::WAS_HERE;
+        change = change.put(Path::Destroyed(partition.id, id), &destroyed);
         match destruction {
             Destruction::Ask => Ok(()),
             Destruction::Do => {
                 self.change(context, change)?;
-                destroyed.into_iter().for_each(|destroyed| partition.shared.destroyed.put(id, destroyed));
+                partition.shared.destroyed.put(id, destroyed);
                 partition.keyring.remove(id);
                 partition.shared.children.remove(id);
                 Ok(())

@@ -87,7 +87,6 @@ impl<P: Platform> Vault<P> {
         let partition = self.partition_named(name).ok_or_else(|| {
             forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
         })?;
-        partition.shared.destroyed.check(id, &old.claim.key)?;
         let membership = view.document.membership();
         let own = Own { shared: partition.shared.key(id), partition: &partition, node: identity.public() };
         let banned = self.hear_of_bans(context, &own, &old, &renewal.bans)?;
@@ -97,6 +96,7 @@ impl<P: Platform> Vault<P> {
         }
         let (act, by) = self.check_order(view, &renewal, &old, &own, banned)?;
         let to = Move::of(&act, &old)?;
+        let marked = own.check_mark(&to, &old, &act)?;
         own.check_old(&to, &old)?;
         if to.is_refresh(&old) != renewal.dealers.is_empty() {
             return Err(forbidden("the coordinator means another act than the one that was ordered"));
@@ -137,7 +137,10 @@ impl<P: Platform> Vault<P> {
             self.cluster.begun.begin_order(sha256(&order.text), now)?;
         }
         let leaves = to.seat(&own.node).is_none();
-        let making = self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |_| {
+        let making = self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |context| {
+            if marked {
+                self.lift_mark(context, &partition, id, (&old.claim.key, &format!("{act} {by}")))?;
+            }
             if to.seats != old.claim.seats {
                 self.note_traces(&partition, id, old.claim.seats.iter().chain(&to.seats))?;
             }
@@ -169,6 +172,30 @@ impl<P: Platform> Vault<P> {
         let standing = StandingRecord { dealt: Some(epoch), ..shared.standing() };
         self.change_silently(Change::new().put(Path::Standing(partition.id, id), &standing))?;
         shared.set_standing(standing);
+        Ok(())
+    }
+
+    /// Lifts the mark that a key was destroyed of which nothing was here.
+    fn lift_mark(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        id: ObjectId,
+        (public, order): (&[u8], &str),
+    ) -> Result<(), Error> {
+        let _turn = partition.object_turn();
+        if !partition.shared.destroyed.is_to_be_lifted(id, public)? {
+            return Ok(());
+        }
+        let detail = format!(
+            "the mark is lifted that this key was destroyed, of which nothing was here: a client's word, against {order}"
+        );
+        let detail = std::mem::replace(&mut context.detail, detail);
+        let lifted = self.change(context, Change::new().delete(Path::Destroyed(partition.id, id)));
+        // What follows has a record of its own.
+        (context.detail, context.recorded) = (detail, false);
+        lifted?;
+        partition.shared.destroyed.lift(id);
         Ok(())
     }
 
@@ -268,6 +295,17 @@ impl Own<'_> {
     /// The bans that whoever told these does not know.
     fn unknown_to(&self, told: &[SignedBan], old: &Certified) -> Vec<SignedBan> {
         self.shared_of(old).map(|shared| shared.unknown_to(told)).unwrap_or_default()
+    }
+
+    /// Whether a mark has to be lifted that the key was destroyed here, which administrators do who have this node hold a
+    /// share.
+    fn check_mark(&self, to: &Move, old: &Certified, act: &OrderedAct) -> Result<bool, Error> {
+        let (destroyed, id, public) = (&self.partition.shared.destroyed, old.id(), &old.claim.key);
+        let seats = matches!(act, OrderedAct::Reshare { .. } | OrderedAct::Repair { .. });
+        if seats && to.seat(&self.node).is_some() {
+            return destroyed.is_to_be_lifted(id, public);
+        }
+        destroyed.check(id, public).map(|()| false)
     }
 
     /// Whether the shares that there are, as the coordinator says, are those that this node knows. Whoever holds a share
