@@ -62,10 +62,10 @@ impl<P: Platform> Vault<P> {
                 self.take_proofs(context, &partition, key, &proofs).map(|()| Answer::Done)
             }
             Question::MayDestroy(mandated) => {
-                self.destroy_share(context, &mandated, Destruction::Ask).map(|()| Answer::Done)
+                self.agree_to_destroy(context, &mandated).map(Answer::WouldDestroy)
             }
-            Question::Destroy(mandated) => {
-                self.destroy_share(context, &mandated, Destruction::Do).map(|()| Answer::Done)
+            Question::Destroy { mandated, agreements } => {
+                self.destroy_share(context, &mandated, Destruction::Do(&agreements)).map(|_| Answer::Done)
             }
             Question::Bans(after) => Ok(Answer::Bans(self.bans_after(after))),
             Question::MayDerive(mandated) => {

@@ -12,7 +12,7 @@ use strongroom_shared::{
 use super::super::shared::{
     hearing::KnownBans,
     life::proof::Proof,
-    words::{Account, Begin, Parcel, Progress, Statement},
+    words::{Account, Agreement, Begin, Parcel, Progress, Statement},
 };
 use crate::{
     cluster::{Unreachable, noise::NoiseError, order::SignedOrder},
@@ -64,12 +64,19 @@ pub enum Question {
         #[n(1)]
         order: Option<SignedOrder>,
     },
-    /// Would you destroy your share of a key?
+    /// Would you destroy your share of a key? Say so, signed.
     #[n(6)]
     MayDestroy(#[n(0)] Mandated),
     /// Destroy it.
     #[n(7)]
-    Destroy(#[n(0)] Mandated),
+    Destroy {
+        /// What the application asks for.
+        #[n(0)]
+        mandated: Mandated,
+        /// Who agrees: everybody who holds a share.
+        #[n(1)]
+        agreements: Vec<Agreement>,
+    },
     /// The shares of a key sign: erase the one that yours has replaced.
     #[n(8)]
     Proven {
@@ -148,6 +155,9 @@ pub enum Answer {
     /// It does not do what it was asked.
     #[n(17)]
     Refused(#[n(0)] Fault),
+    /// It would destroy its share.
+    #[n(18)]
+    WouldDestroy(#[n(0)] Agreement),
     /// It would.
     #[n(20)]
     Agreed(#[n(0)] Statement),
@@ -170,6 +180,7 @@ impl Answer {
             Self::Done => "that it is done",
             Self::Bans(_) => "the bans that it knows",
             Self::Refused(_) => "a refusal",
+            Self::WouldDestroy(_) => "that it would destroy its share",
             Self::Agreed(_) => "that it agrees",
             Self::Descendant(_) => "the certificate of a descendant",
         }

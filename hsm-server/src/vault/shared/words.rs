@@ -287,6 +287,17 @@ impl Verdict {
     }
 }
 
+/// That a node would destroy what it has of a key, on the application's mandate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Agreement {
+    /// The node's Ed25519 key.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub node: [u8; 32],
+    /// By this key.
+    #[n(1)]
+    pub signature: Signed,
+}
+
 /// A claim of a node about a share that it holds, and its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Statement {

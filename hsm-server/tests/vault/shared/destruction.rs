@@ -9,7 +9,7 @@ use strongroom_server::{
 use strongroom_shared::{fault::FaultCode, shares::Claim};
 
 use super::{
-    double::{Question, Talk},
+    double::{Agreement, Question},
     hostile::Scene,
     *,
 };
@@ -29,26 +29,26 @@ fn keeps(house: &House, at: usize, key: ObjectId) -> bool {
     rows.iter().any(|row| kinds.iter().any(|kind| row.path.contains(kind)))
 }
 
-/// Asks a node to destroy what it has of a key.
-fn destroy(talk: &Talk<'_>, mandate: &Mandate) -> Result<(), Fault> {
-    talk.ask(&Question::Destroy(signed(mandate, &desk_key()))).map(drop)
+/// Has the bad node ask a node to destroy what it has of a key, with the word of everybody who gives it.
+fn destroy(scene: &Scene, at: usize, mandate: &Mandate) -> Result<(), Fault> {
+    scene.double.destroy(&scene.talks(), at, &signed(mandate, &desk_key()))
 }
 
 /// That a node destroys what it keeps of a key, and does not use, by right only.
 fn is_destroyed_by_right(scene: &Scene, (at, key): (usize, ObjectId), mandate: &Mandate, destroyable: bool) {
-    let (house, talk) = (&scene.house, scene.double.meet(&scene.house.nodes[at], &scene.document));
+    let house = &scene.house;
     assert!(keeps(house, at, key));
     let mut other = mandate.clone();
     other.seen.as_mut().unwrap().label = b"cold".to_vec();
-    let fault = destroy(&talk, &other).unwrap_err();
+    let fault = destroy(scene, at, &other).unwrap_err();
     assert!(fault.detail.contains("CKA_LABEL differs"), "{fault}");
     let node = &house.nodes[at];
     let (admin, partition) = (node.admin(), String::from("trading"));
     node.world.ask(&node.vault, &admin, &Freeze { partition: partition.clone(), key: None }).unwrap();
-    assert_eq!(code(destroy(&talk, mandate)), FaultCode::Frozen);
+    assert_eq!(code(destroy(scene, at, mandate)), FaultCode::Frozen);
     node.world.ask(&node.vault, &admin, &Thaw { partition, key: None }).unwrap();
     assert!(keeps(house, at, key));
-    let destroyed = destroy(&talk, mandate);
+    let destroyed = destroy(scene, at, mandate);
     if destroyable {
         destroyed.unwrap();
     } else {
@@ -233,8 +233,7 @@ fn administrators_lift_the_mark_of_a_key_that_was_never_there_and_no_other() {
     // A bad node shows it the word of the application, which no other has carried out.
     let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
     let mandate = house.mandate(CallId::DestroyObject, body);
-    let talk = |at: usize| scene.double.meet(&house.nodes[at], &scene.document);
-    destroy(&talk(2), &mandate).unwrap();
+    destroy(&scene, 2, &mandate).unwrap();
     assert_eq!(left(house, key)[2], ["destroyed"]);
     assert!(reshare(house, 0, key, &[0, 1, 2]).is_ok());
     let records = house.nodes[2].records("RenewShares");
@@ -244,9 +243,51 @@ fn administrators_lift_the_mark_of_a_key_that_was_never_there_and_no_other() {
     assert_eq!(records.iter().filter(|record| lifted(record)).count(), 1, "{records:?}");
     house.sign(2, ED, key, MESSAGE).unwrap();
     // What was there and was destroyed stays so.
-    destroy(&talk(2), &mandate).unwrap();
+    destroy(&scene, 2, &mandate).unwrap();
     let Seat(node) = house.seat(2);
     let fault = house.renew(0, key, OrderedAct::Repair { node }).unwrap_err();
     assert!(fault.detail.contains("was destroyed at this node"), "{fault}");
     house.sign(0, ED, key, MESSAGE).unwrap();
+}
+
+#[test]
+fn a_node_destroys_its_share_when_all_have_agreed_who_hold_one_and_not_before() {
+    let scene = Scene::new();
+    let (key, _) = scene.key(ED, SchemeId::Ed25519);
+    let (house, talks) = (&scene.house, scene.talks());
+    let mandated = |key| {
+        let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+        house.mandated(CallId::DestroyObject, body)
+    };
+    let (one, other) = (mandated(key), mandated(key));
+    let ask = |agreements: Vec<Agreement>| {
+        talks[0].ask(&Question::Destroy { mandated: one.clone(), agreements }).map(drop)
+    };
+    // What the application asked for before counts for that alone.
+    let before = scene.double.agreements(&talks, &other);
+    assert_eq!(before.len(), 3);
+    // The second honest node says no: the bad one is left with its own word and the first one's.
+    let (admin, partition) = (house.nodes[1].admin(), String::from("trading"));
+    let freeze = Freeze { partition: partition.clone(), key: None };
+    house.nodes[1].world.ask(&house.nodes[1].vault, &admin, &freeze).unwrap();
+    let two = scene.double.agreements(&talks, &one);
+    assert_eq!(two.len(), 2);
+    let forged = Agreement { node: before[2].node, ..two[0].clone() };
+    let many = vec![two[0].clone(); 9];
+    for (agreements, hint) in [
+        (Vec::new(), "has not said"),
+        (two.clone(), "node b has not said"),
+        ([two.clone(), vec![before[2].clone()]].concat(), "node b has not said"),
+        ([two.clone(), vec![forged]].concat(), "node b has not said"),
+        (many, "more nodes agree than there are"),
+    ] {
+        let fault = ask(agreements).unwrap_err();
+        assert!(fault.code == FaultCode::Forbidden && fault.detail.contains(hint), "{hint}: {fault}");
+    }
+    assert!(destroy_everywhere(house, 0, key).unwrap_err().detail.contains("nothing was destroyed"));
+    assert_eq!(left(house, key)[0].iter().filter(|kind| *kind == "destroyed").count(), 0);
+    house.nodes[1].world.ask(&house.nodes[1].vault, &admin, &Thaw { partition, key: None }).unwrap();
+    house.sign(0, ED, key, MESSAGE).unwrap();
+    ask(scene.double.agreements(&talks, &one)).unwrap();
+    assert_eq!(left(house, key)[0], ["destroyed"]);
 }

@@ -213,6 +213,31 @@ impl Double {
         outcome.unwrap().share.unwrap()
     }
 
+    /// Its own word that it would destroy a key, and that of every honest node that gives it.
+    pub fn agreements(&self, talks: &[Talk<'_>], mandated: &Mandated) -> Vec<Agreement> {
+        let Mandate { cluster, .. } = minicbor::decode(&mandated.text).unwrap();
+        let mandate = openssl::sha::sha256(&mandated.text);
+        let said = minicbor::to_vec(WouldDestroy {
+            cluster: strongroom_server::cluster::document::ClusterId(cluster),
+            mandate,
+        })
+        .unwrap();
+        let own = self.identity.sign(&[b"strongroom destroy 1\0", said.as_slice()].concat());
+        let own = Agreement { node: public(&self.identity), signature: own.as_ref().try_into().unwrap() };
+        let agree = |talk: &Talk<'_>| match talk.ask(&Question::MayDestroy(mandated.clone())) {
+            Ok(Reply::WouldDestroy(agreement)) => Some(agreement),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        };
+        [own].into_iter().chain(talks.iter().filter_map(agree)).collect()
+    }
+
+    /// Has an honest node destroy what it has of a key, with the word of everybody who gives it.
+    pub fn destroy(&self, talks: &[Talk<'_>], at: usize, mandated: &Mandated) -> Result<(), Fault> {
+        let agreements = self.agreements(talks, mandated);
+        talks[at].ask(&Question::Destroy { mandated: mandated.clone(), agreements }).map(drop)
+    }
+
     /// What it says a descendant is, signed with its own key at every seat, or by nodes that are none.
     pub fn certify_child(&self, claim: &ChildClaim, seeds: &[u8]) -> Vec<u8> {
         let mut claim = claim.clone();

@@ -371,7 +371,7 @@ fn a_new_key_takes_the_place_of_no_other_object() {
     // Nor that of one that was destroyed.
     let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
     let destroyed = scene.house.mandated(CallId::DestroyObject, body);
-    talk.ask(&Question::Destroy(destroyed)).unwrap();
+    scene.double.destroy(&scene.talks(), 0, &destroyed).unwrap();
     refused(talk, begin(27, key.0, free, mandated()), "was destroyed at this node");
     // One mandate, one key.
     let once = mandated();
@@ -407,7 +407,8 @@ fn an_id_is_no_other_keys_in_any_partition() {
     refused(talk, begin(22, key.0), "an id that is taken");
     refused(talk, begin(23, [9 ^ 0xff; 16]), "an id that is taken");
     let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
-    talk.ask(&Question::Destroy(scene.house.mandated(CallId::DestroyObject, body))).unwrap();
+    let mandated = scene.house.mandated(CallId::DestroyObject, body);
+    scene.double.destroy(&scene.talks(), 0, &mandated).unwrap();
     refused(talk, begin(24, key.0), "was destroyed at this node");
 }
 

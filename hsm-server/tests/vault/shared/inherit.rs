@@ -161,8 +161,8 @@ fn a_bad_node_brings_nothing_back_that_was_destroyed_however_new_the_share_of_it
         scene.talks()[at].ask(&Question::Inherit { attributes, certificate }).map(drop)
     };
     let talks = scene.talks();
-    assert!(talks[0].ask(&Question::Destroy(other.clone())).unwrap_err().detail.contains("another key"));
-    talks[1].ask(&Question::Destroy(other)).unwrap();
+    assert!(scene.double.destroy(&talks, 0, &other).unwrap_err().detail.contains("another key"));
+    scene.double.destroy(&talks, 1, &other).unwrap();
     drop(talks);
     bring(&scene, 1).unwrap();
     assert_eq!((keys(&scene.house, 0).len(), keys(&scene.house, 1).len()), (2, 2));
@@ -172,7 +172,7 @@ fn a_bad_node_brings_nothing_back_that_was_destroyed_however_new_the_share_of_it
     scene.house.beat();
     assert_eq!((keys(&scene.house, 0).len(), keys(&scene.house, 1).len()), (2, 1));
     let destroy = shown(&scene, child, None);
-    scene.talks().iter().for_each(|talk| drop(talk.ask(&Question::Destroy(destroy.clone())).unwrap()));
+    (0..2).for_each(|at| scene.double.destroy(&scene.talks(), at, &destroy).unwrap());
     for restarted in [false, true] {
         if restarted {
             (0..2).for_each(|at| scene.house.restart(at));

@@ -421,7 +421,7 @@ fn a_key_that_is_destroyed_while_it_gets_new_shares_gets_none_then_or_later() {
         letters += 1;
         // Both have begun: each has written to the two others.
         if letters == 4 {
-            talks.iter().for_each(|talk| drop(talk.ask(&Question::Destroy(mandated.clone())).unwrap()));
+            (0..talks.len()).for_each(|at| scene.double.destroy(&talks, at, &mandated).unwrap());
         }
     });
     let fault = made.unwrap_err();

@@ -277,7 +277,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Activate { .. }
             | Question::Proven { .. }
             | Question::MayDestroy(_)
-            | Question::Destroy(_)
+            | Question::Destroy { .. }
             | Question::MayAbandon(_)
             | Question::Abandon(_)
             | Question::Bans(_) => Err(FaultCode::Internal.into()),

@@ -1,8 +1,6 @@
 //! Destroying a shared key: every node of the cluster that has something of it, or may have, destroys that, or none
 //! does.
 
-use std::time::Duration;
-
 use pkcs11_sys::CKA_DESTROYABLE;
 use strongroom_shared::{
     fault::FaultCode,
@@ -25,22 +23,23 @@ use crate::{
         object::check_access,
         record::Change,
         shared::{
-            children::ChildRecord, children::descendant::lineage, end::destroyed::DestroyedRecord,
-            keys::SharedKeys, meant,
+            children::ChildRecord,
+            children::descendant::lineage,
+            end::{PATIENCE, destroyed::DestroyedRecord},
+            keys::SharedKeys,
+            meant,
+            words::Agreement,
         },
     },
 };
 
-/// How long a node may take.
-const PATIENCE: Duration = Duration::from_millis(800);
-
 /// How far a node goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destruction {
+pub enum Destruction<'a> {
     /// It says whether it would.
     Ask,
-    /// It destroys its share.
-    Do,
+    /// It destroys its share, if everybody has agreed who holds one.
+    Do(&'a [Agreement]),
 }
 
 /// Whether the application may destroy this key: it was shown it, nothing of it is frozen, and it can be destroyed.
@@ -78,32 +77,42 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         mandated: &Mandated,
-        destruction: Destruction,
-    ) -> Result<(), Error> {
+        destruction: Destruction<'_>,
+    ) -> Result<CheckedMandate, Error> {
         context.call = CallId::DestroyShared;
         let mandate = self.check_mandate(mandated, CallId::DestroyObject)?;
+        self.destroy_by(context, &mandate, destruction)?;
+        Ok(mandate)
+    }
+
+    fn destroy_by(
+        &self,
+        context: &mut Context<'_>,
+        mandate: &CheckedMandate,
+        destruction: Destruction<'_>,
+    ) -> Result<(), Error> {
         let partition = &mandate.partition;
-        let DestroyObject { object: id } = meant(&mandate)?;
+        let DestroyObject { object: id } = meant(mandate)?;
         context.subject.clone_from(&partition.rules().record.name);
         context.object = Some(id);
         context.detail = format!("for client {}", mandate.client);
         let _turn = partition.object_turn();
         if let Some(record) = partition.shared.children.record(id) {
-            return self.destroy_child(context, &mandate, id, &record, destruction);
+            return self.destroy_child(context, mandate, id, &record, destruction);
         }
         if partition.shared.key(id).is_none() {
             // What was never used or is used no more is destroyed by the same right as what is used.
             if !partition.keyring.has(id) {
-                unused(&partition.shared, id)?.iter().try_for_each(|object| check_right(&mandate, object))?;
+                unused(&partition.shared, id)?.iter().try_for_each(|object| check_right(mandate, object))?;
             }
             return match destruction {
                 Destruction::Ask => Ok(()),
-                Destruction::Do => self.destroy_rest(context, &mandate, id),
+                Destruction::Do(agreements) => self.destroy_rest(context, mandate, id, agreements),
             };
         }
         let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
         let object = partition.keyring.object(id, me, Role::User, missing)?;
-        check_right(&mandate, &object)?;
+        check_right(mandate, &object)?;
         let (there, wait) = partition.shared.children.of(id);
         if !there.is_empty() {
             let text = format!("{} keys descend from it: destroy them first", there.len());
@@ -111,7 +120,8 @@ impl<P: Platform> Vault<P> {
         }
         match destruction {
             Destruction::Ask => Ok(()),
-            Destruction::Do => {
+            Destruction::Do(agreements) => {
+                self.check_agreed(mandate, id, agreements)?;
                 let change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
                 // Those that wait must not come to life without it.
                 let forget =
@@ -137,12 +147,14 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         mandate: &CheckedMandate,
         id: ObjectId,
+        agreements: &[Agreement],
     ) -> Result<(), Error> {
         let partition = &mandate.partition;
         if partition.keyring.has(id) {
             // An ordinary object, which ends by a call of its own.
             return Ok(());
         }
+        self.check_agreed(mandate, id, agreements)?;
         let holds = partition.shared.holds(id);
         let (destroyed, change) = if holds {
             let change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
@@ -170,7 +182,7 @@ impl<P: Platform> Vault<P> {
         mandate: &CheckedMandate,
         id: ObjectId,
         record: &ChildRecord,
-        destruction: Destruction,
+        destruction: Destruction<'_>,
     ) -> Result<(), Error> {
         let partition = &mandate.partition;
         let mut change = Change::new().delete(Path::Child(partition.id, id));
@@ -191,7 +203,8 @@ impl<P: Platform> Vault<P> {
         change = change.put(Path::Destroyed(partition.id, id), &destroyed);
         match destruction {
             Destruction::Ask => Ok(()),
-            Destruction::Do => {
+            Destruction::Do(agreements) => {
+                self.check_agreed(mandate, id, agreements)?;
                 self.change(context, change)?;
                 partition.shared.destroyed.put(id, destroyed);
                 partition.keyring.remove(id);
@@ -212,7 +225,8 @@ impl<P: Platform> Vault<P> {
         let shared = mandate.partition.shared.family(id).ok_or(FaultCode::KeyTypeInconsistent)?;
         let object = self.object(context, &mandate.partition, id, FaultCode::ObjectHandleInvalid)?;
         check_access(context, &object.attributes)?;
-        self.destroy_share(context, mandated, Destruction::Ask)?;
+        // What this node would not destroy nobody is asked about.
+        let mut agreements = vec![self.agree_to_destroy(context, mandated)?];
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?.id;
         let members = shared.members(view.document.membership());
@@ -233,23 +247,33 @@ impl<P: Platform> Vault<P> {
             Ok(traces) => traces,
             Err(troubles) => return failed(undone, troubles),
         };
-        let traces = traces.into_iter().filter(|trace| !trace.is_clean).map(|trace| trace.member);
-        let others: Vec<&Member> = holders.iter().chain(traces).collect();
-        let all = || others.iter().copied();
-        let troubles = self.ask_all(&view, all(), &Question::MayDestroy(mandated.clone()), PATIENCE);
+        let (clean, unclean): (Vec<_>, Vec<_>) = traces.into_iter().partition(|trace| trace.is_clean);
+        let others: Vec<&Member> =
+            holders.iter().chain(unclean.into_iter().map(|trace| trace.member)).collect();
+        let mut troubles = Vec::new();
+        for answer in self.gather_agreements(&view, &others, mandated) {
+            match answer {
+                Ok(agreement) => agreements.push(agreement),
+                Err(trouble) => troubles.push(trouble),
+            }
+        }
         if !troubles.is_empty() {
             return failed(undone, troubles);
         }
-        let troubles = self.ask_all(&view, all(), &Question::Destroy(mandated.clone()), PATIENCE);
+        // One that has nothing left may still be named by a share that waits elsewhere.
+        let clean: Vec<&Member> = clean.into_iter().map(|trace| trace.member).collect();
+        agreements.extend(self.gather_agreements(&view, &clean, mandated).into_iter().flatten());
+        let question = Question::Destroy { mandated: mandated.clone(), agreements: agreements.clone() };
+        let troubles = self.ask_all(&view, others.iter().copied(), &question, PATIENCE);
         if !troubles.is_empty() {
             // The key stands here until the last of the others is done, so that it can be asked for again.
             return failed("the key is not destroyed everywhere yet; destroy it again", troubles);
         }
         // The rest has nothing, as far as anybody knows; a ceremony may be under way there.
-        let rest = view.others().filter(|member| all().all(|other| other.id != member.id));
-        for trouble in self.ask_all(&view, rest, &Question::Destroy(mandated.clone()), PATIENCE) {
+        let rest = view.others().filter(|member| others.iter().all(|other| other.id != member.id));
+        for trouble in self.ask_all(&view, rest, &question, PATIENCE) {
             tracing::warn!(key = %id, trouble, "a node that has nothing of it was not told that it is destroyed");
         }
-        self.destroy_share(context, mandated, Destruction::Do)
+        self.destroy_share(context, mandated, Destruction::Do(&agreements)).map(drop)
     }
 }

@@ -35,8 +35,15 @@ pub enum Question {
     },
     #[n(5)]
     Activate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>, #[n(1)] Option<SignedOrder>),
+    #[n(6)]
+    MayDestroy(#[n(0)] Mandated),
     #[n(7)]
-    Destroy(#[n(0)] Mandated),
+    Destroy {
+        #[n(0)]
+        mandated: Mandated,
+        #[n(1)]
+        agreements: Vec<Agreement>,
+    },
     #[n(8)]
     Proven {
         #[n(0)]
@@ -96,8 +103,27 @@ pub enum Reply {
     Bans(#[n(0)] KnownBans),
     #[n(17)]
     Refused(#[n(0)] Fault),
+    #[n(18)]
+    WouldDestroy(#[n(0)] Agreement),
     #[n(20)]
     Agreed(#[n(0)] Statement),
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Agreement {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub node: [u8; 32],
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+/// What a node signs when it agrees.
+#[derive(Encode)]
+pub struct WouldDestroy {
+    #[n(0)]
+    pub cluster: ClusterId,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub mandate: [u8; 32],
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
