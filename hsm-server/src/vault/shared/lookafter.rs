@@ -62,9 +62,9 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(key = %id, epoch, %error, "a share still waits for its certificate");
                 }
             }
-            for id in partition.shared.all_former() {
-                if let Err(error) = self.look_after_former(view, &name, &partition, id) {
-                    tracing::warn!(key = %id, %error, "a share that was replaced is kept still");
+            for id in partition.shared.unproven() {
+                if let Err(error) = self.look_after_unproven(view, &name, &partition, id) {
+                    tracing::warn!(key = %id, %error, "its shares have not shown yet that they sign");
                 }
             }
         }

@@ -157,3 +157,48 @@ fn shares_that_are_made_after_others_were_dealt_are_of_a_later_epoch_than_those(
     assert_eq!(reshare(&house, key).unwrap().epoch, Some(4));
     assert!(house.sign(2, ED, key, MESSAGE).is_ok());
 }
+
+#[test]
+fn whoever_was_away_when_the_shares_that_left_it_out_moved_on_erases_its_own_for_the_order_that_moved_them() {
+    let begin = || {
+        let house = House::ruled(5, 1);
+        let key = house.generate(0, &ED.wish(2, 5)).unwrap().private.id;
+        (house, key)
+    };
+    let reshare = |house: &House, key, seats: &[usize]| {
+        let seats = seats.iter().map(|at| house.seat(*at)).collect();
+        house.renew(0, key, OrderedAct::Reshare { threshold: 2, seats }).unwrap()
+    };
+    let count = |house: &House, lost: usize| {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&sent);
+        house.net.weather(move |from, to, call| {
+            let counts = (from, to, call) == ("a", "c", CallId::SealedCall);
+            if counts && seen.fetch_add(1, Ordering::Relaxed) >= lost { Mishap::Lost } else { Mishap::None }
+        });
+        sent
+    };
+    let (house, key) = begin();
+    let calls = count(&house, usize::MAX);
+    reshare(&house, key, &[0, 1]);
+    let calls = calls.load(Ordering::Relaxed);
+    let (mut house, key) = begin();
+    // The last that it hears is that it holds no share any more, and not that those of the others have signed.
+    count(&house, calls - 1);
+    reshare(&house, key, &[0, 1]);
+    assert!(keys(&house, 2).is_empty() && house.keeps_former(2, key));
+    house.cut_off(&["c"]);
+    reshare(&house, key, &[3, 4]);
+    let pass = |house: &mut House| {
+        house.nodes.iter().for_each(|node| node.world.platform.pass(700_000_000));
+        (0..3).for_each(|_| house.beat());
+        house.desks = (0..5).map(|at| house.log_in(at)).collect();
+    };
+    pass(&mut house);
+    assert!(house.keeps_former(2, key), "it has heard nothing");
+    assert!((0..2).all(|at| !house.keeps_former(at, key)), "nobody has the shares in between");
+    house.clear_up();
+    pass(&mut house);
+    assert!(!house.keeps_former(2, key));
+    house.sign(3, ED, key, MESSAGE).unwrap();
+}
