@@ -33,6 +33,7 @@ use super::{
         setback::Trouble,
     },
     certificate::key_id,
+    life::renew::is_unwritten,
     meant,
     words::{Begin, End, Task, Warrant},
 };
@@ -145,11 +146,16 @@ impl<P: Platform> Vault<P> {
         let certificate = gathered(context, ran, relay.ends(), (&plan.seats, text))?;
         let bytes = encode(&certificate).to_vec();
         let warrant = Warrant { certificate: bytes.clone(), order: None };
-        self.activate(context, &warrant)?;
-        for trouble in self.ask_all(&view, view.others(), &warrant.question(), ACTIVATION) {
-            // It asks for the certificate itself, once a second.
-            tracing::warn!(trouble, "a node has not taken the new key into use yet");
+        let activated = self.activate(context, &warrant);
+        // What this node cannot write down, the others can: nobody else has the certificate.
+        if activated.as_ref().err().is_none_or(is_unwritten) {
+            for trouble in self.ask_all(&view, view.others(), &warrant.question(), ACTIVATION) {
+                // It asks for the certificate itself, once a second.
+                tracing::warn!(trouble, "a node has not taken the new key into use yet");
+            }
         }
+        context.recorded = activated.is_ok();
+        activated?;
         let describe = |id| -> Result<_, Error> {
             let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
             let object = mandate.partition.keyring.object(id, me, Role::User, missing)?;

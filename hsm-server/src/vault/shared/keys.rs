@@ -17,6 +17,7 @@ use super::{
     bans::SignedBan,
     children::Children,
     end::{abandon::Promises, destroyed::Destroyed},
+    generate::FIRST,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
     life::proof::Proof,
     traces::Traces,
@@ -362,6 +363,14 @@ impl SharedKeys {
     /// The keys of which such a share is kept.
     pub fn all_former(&self) -> Vec<ObjectId> {
         self.former.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// The keys whose shares have not shown here that they sign, of those that replaced others: such as keep one of
+    /// those, such as never had one, and such as have a proof of a kind that is none any more.
+    pub fn unproven(&self) -> BTreeSet<ObjectId> {
+        let keys = self.read();
+        let unproven = keys.iter().filter(|(_, key)| key.epoch() > FIRST && key.standing().proofs.is_empty());
+        unproven.map(|(id, _)| *id).chain(self.all_former()).collect()
     }
 
     /// A share has been replaced; the store holds it as a former one, and no other of the key.

@@ -1,10 +1,17 @@
 //! The proof that new shares sign: what passes for one, and what an application and a bad node cannot make of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use minicbor::bytes::ByteVec;
-use strongroom_server::{cluster::order::OrderedAct, crypto::threshold::SchemeId};
-use strongroom_shared::shares::{Certificate, Claim};
+use minicbor::{Decode, Encode, bytes::ByteVec};
+use strongroom_server::{
+    cluster::order::OrderedAct,
+    crypto::threshold::{Party, SchemeId},
+    store::{Batch, Path, SealedStore},
+};
+use strongroom_shared::{
+    secret::Secret,
+    shares::{Certificate, Claim},
+};
 
 use super::{
     double::{Account, Liar, Proof, Question, Reply, Talk, party},
@@ -258,4 +265,58 @@ fn a_node_that_cannot_tell_whether_the_shares_have_moved_keeps_its_own_until_it_
     later(&mut house, 700);
     assert!(keys(&house, 3).is_empty() && !house.keeps_former(3, key));
     house.sign(0, kind, key, MESSAGE).unwrap();
+}
+
+/// What a node keeps of the shares of a key, as far as it is about their proofs.
+#[derive(Encode, Decode)]
+struct Standing {
+    #[n(0)]
+    proofs: Vec<Kept>,
+}
+
+/// A proof as a node keeps it. Once there were no words of its signers.
+#[derive(Encode, Decode)]
+struct Kept {
+    #[n(0)]
+    signers: BTreeSet<Party>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    signature: Vec<u8>,
+    #[n(2)]
+    words: Option<BTreeMap<Party, ByteVec>>,
+}
+
+/// Of the proofs that a node keeps, whether each has its signers' words. With `old` it dies, and starts anew with what
+/// nodes kept once.
+fn kept_proofs(house: &mut House, at: usize, key: ObjectId, old: bool) -> Vec<bool> {
+    let fill = Box::new(|bytes: &mut [u8]| bytes.fill(7));
+    let memory = house.nodes[at].world.store.clone();
+    let (store, rows) = SealedStore::open(memory, Secret::new(ROOT), fill).unwrap();
+    let is_standing = |path: &Path| matches!(path, Path::Standing(_, of) if *of == key);
+    let (path, row) = rows.into_iter().find(|(path, _)| is_standing(path)).unwrap();
+    let mut standing: Standing = minicbor::decode(&row).unwrap();
+    if old {
+        standing.proofs.iter_mut().for_each(|proof| proof.words = None);
+        let mut batch = Batch::new();
+        batch.put(path, minicbor::to_vec(&standing).unwrap().into());
+        store.commit(batch, &minicbor::to_vec(AuditRecord::default()).unwrap()).unwrap();
+        house.restart(at);
+    }
+    standing.proofs.iter().map(|proof| proof.words.is_some()).collect()
+}
+
+#[test]
+fn shares_whose_proof_is_of_a_kind_that_is_none_any_more_give_a_new_one() {
+    let mut house = House::ruled(3, 1);
+    let key = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap().private.id;
+    house.renew(0, key, OrderedAct::Refresh).unwrap();
+    for at in 0..3 {
+        kept_proofs(&mut house, at, key, true);
+        assert_eq!(kept_proofs(&mut house, at, key, false), [false; 2]);
+    }
+    house.beat();
+    later(&mut house, 300);
+    for at in 0..3 {
+        assert_eq!(kept_proofs(&mut house, at, key, false), [true; 2], "node {at}");
+    }
+    house.sign(0, Kind::Ed25519, key, MESSAGE).unwrap();
 }

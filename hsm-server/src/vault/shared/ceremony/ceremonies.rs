@@ -2,7 +2,8 @@
 //! and bytes, and end with their deadline, with the process and with the membership document.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Bound,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -158,6 +159,8 @@ struct Table {
     /// When keys are looked after again.
     turns: HashMap<(Chore, ObjectId), Time>,
     refreshed: Option<ObjectId>,
+    /// The key that others were asked about last.
+    asked: Option<ObjectId>,
     /// How many proofs of a key's shares a coordinator has begun, and until when that counts.
     proofs: HashMap<(NodeId, ObjectId, Epoch), (u8, Time)>,
 }
@@ -275,12 +278,27 @@ impl Ceremonies {
     /// Whether it is time to do something about a key's shares, and not only just now that it was done.
     pub fn is_turn(&self, chore: Chore, key: ObjectId, now: Time) -> bool {
         let mut table = self.table();
-        table.turns.retain(|_, due| now < *due);
-        if table.turns.contains_key(&(chore, key)) {
+        if table.turns.get(&(chore, key)).is_some_and(|due| now < *due) {
             return false;
         }
+        table.turns.retain(|_, due| now < *due);
         table.turns.insert((chore, key), now.saturating_add(chore.pause()));
         true
+    }
+
+    /// Of these keys, in their order, those that others are asked about now: as many as that at most, and each in its
+    /// turn, after the last one that was.
+    pub fn to_ask(&self, keys: &BTreeSet<ObjectId>, most: usize, now: Time) -> Vec<ObjectId> {
+        let last = self.table().asked;
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = last.map_or(Bound::Excluded(ObjectId([0; 16])), Bound::Included);
+        let turn = keys.range((after, Bound::Unbounded)).chain(keys.range((Bound::Unbounded, until)));
+        let now: Vec<ObjectId> =
+            turn.copied().filter(|key| self.is_turn(Chore::Ask, *key, now)).take(most).collect();
+        if let Some(last) = now.last() {
+            self.table().asked = Some(*last);
+        }
+        now
     }
 
     /// Something was done about a key's shares, and has taken its time: the pause begins now.
@@ -307,5 +325,31 @@ impl Ceremonies {
         let may = *begun < PROOFS;
         *begun = begun.saturating_add(1);
         may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_keys_the_others_are_asked_about_each_in_its_turn() {
+        let id = |number: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            ObjectId(id)
+        };
+        let (ceremonies, keys) = (Ceremonies::default(), (0..5000).map(id).collect::<BTreeSet<_>>());
+        let mut asked: HashMap<ObjectId, u32> = HashMap::new();
+        for second in 0..2500 {
+            let now = ceremonies.to_ask(&keys, 4, second * SECOND);
+            assert_eq!(now.len(), 4, "second {second}");
+            now.into_iter().for_each(|key| *asked.entry(key).or_default() += 1);
+        }
+        assert!(asked.len() == keys.len() && asked.values().all(|times| *times == 2));
+        // Few are not asked about more often for that.
+        let (ceremonies, keys) = (Ceremonies::default(), (0..3).map(id).collect::<BTreeSet<_>>());
+        let count = |second| ceremonies.to_ask(&keys, 4, second * SECOND).len();
+        assert_eq!([0, 1, 599, 600, 601].map(count), [3, 0, 0, 3, 0]);
     }
 }

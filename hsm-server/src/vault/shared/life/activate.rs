@@ -267,7 +267,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Whether administrators have ordered that the shares move to those who have signed this certificate.
-    fn check_leave(&self, view: &View, read: &Certified, warrant: &Warrant) -> Result<(), Error> {
+    pub(super) fn check_leave(&self, view: &View, read: &Certified, warrant: &Warrant) -> Result<(), Error> {
         let signed = warrant.order.as_ref().ok_or_else(|| forged("nobody ordered these shares"))?;
         let judged = signed.judge(view.document.membership(), 1);
         let (order, _) = judged.map_err(|refusal| forged(refusal.to_string()))?;

@@ -2,6 +2,7 @@
 //! a crash or a silent node has left.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -39,22 +40,27 @@ impl<P: Platform> Vault<P> {
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
             partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
         };
-        let mut asked = 0;
-        for (name, partition) in partitions {
-            for (id, shared) in partition.shared.keys() {
-                if asked < ASKED && self.cluster.ceremonies.is_turn(Chore::Ask, id, self.platform.uptime()) {
-                    asked += 1;
-                    self.look_after_active(view, (&name, &partition), id, &shared);
-                }
+        let mut keys = BTreeMap::new();
+        for (name, partition) in &partitions {
+            keys.extend(
+                partition.shared.keys().into_iter().map(|(id, shared)| (id, (name, partition, shared))),
+            );
+        }
+        let ids = keys.keys().copied().collect();
+        for id in self.cluster.ceremonies.to_ask(&ids, ASKED, self.platform.uptime()) {
+            if let Some((name, partition, shared)) = keys.get(&id) {
+                self.look_after_active(view, (name, partition), id, shared);
             }
+        }
+        for (name, partition) in partitions {
             for ((id, epoch), pending) in partition.shared.pending() {
                 if let Err(error) = self.look_after_pending(view, &name, (id, epoch), pending.made) {
                     tracing::warn!(key = %id, epoch, %error, "a share still waits for its certificate");
                 }
             }
-            for id in partition.shared.all_former() {
-                if let Err(error) = self.look_after_former(view, &name, &partition, id) {
-                    tracing::warn!(key = %id, %error, "a share that was replaced is kept still");
+            for id in partition.shared.unproven() {
+                if let Err(error) = self.look_after_unproven(view, &name, &partition, id) {
+                    tracing::warn!(key = %id, %error, "its shares have not shown yet that they sign");
                 }
             }
         }

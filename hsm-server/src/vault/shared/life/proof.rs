@@ -163,16 +163,7 @@ pub fn is_proven(certificate: &[u8], proofs: &[Proof]) -> Result<bool, Error> {
 /// # Errors
 /// `Forbidden`, saying what is to be done.
 pub fn check_later(later: &Certified, own: &Certified, membership: &Membership) -> Result<(), Error> {
-    let keys = (later.public.public_key(), own.public.public_key());
-    let same = later.public.scheme() == own.public.scheme()
-        && later.id() == own.id()
-        && matches!(keys, (Ok(later), Ok(own)) if later == own);
-    if !same {
-        return Err(forbidden("the certificate is of another public key than the share here"));
-    }
-    if later.claim.cluster != membership.cluster.0 {
-        return Err(forbidden("these shares are another cluster's"));
-    }
+    check_same(later, own, membership)?;
     let holds = |seat: &&[u8; 32]| own.claim.seats.contains(seat) && membership.member(seat).is_some();
     let (known, needed) =
         (later.claim.seats.iter().filter(holds).count(), own.public.committee().threshold());
@@ -186,6 +177,24 @@ pub fn check_later(later: &Certified, own: &Certified, membership: &Membership) 
             membership.version,
             own.epoch().0
         )));
+    }
+    Ok(())
+}
+
+/// Whether these are certificates of shares of the same key, in this cluster.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn check_same(later: &Certified, own: &Certified, membership: &Membership) -> Result<(), Error> {
+    let keys = (later.public.public_key(), own.public.public_key());
+    let same = later.public.scheme() == own.public.scheme()
+        && later.id() == own.id()
+        && matches!(keys, (Ok(later), Ok(own)) if later == own);
+    if !same {
+        return Err(forbidden("the certificate is of another public key than the share here"));
+    }
+    if later.claim.cluster != membership.cluster.0 {
+        return Err(forbidden("these shares are another cluster's"));
     }
     Ok(())
 }

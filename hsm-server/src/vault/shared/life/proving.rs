@@ -34,7 +34,7 @@ use crate::{
                 lookafter::PATIENCE,
                 proof::{self, Proof, Subject, quorums},
             },
-            words::{Begin, End, Task},
+            words::{Begin, End, Task, Warrant},
         },
     },
 };
@@ -216,14 +216,15 @@ impl<P: Platform> Vault<P> {
         self.take_proofs_of(context, name, id, proofs, None)
     }
 
-    /// The same; a node that holds no share any more takes the proof of shares after the next, of the same key, too.
+    /// The same; a node that holds no share any more takes the proof of shares after the next, of the same key, too: if
+    /// enough of those hold them who held the next, or administrators have ordered them.
     fn take_proofs_of(
         &self,
         context: &mut Context<'_>,
         name: &str,
         id: ObjectId,
         proofs: &[Proof],
-        later: Option<&[u8]>,
+        later: Option<&Warrant>,
     ) -> Result<(), Error> {
         context.call = CallId::RenewShares;
         (context.subject, context.object) = (name.into(), Some(id));
@@ -237,11 +238,16 @@ impl<P: Platform> Vault<P> {
         let certificate = active.as_ref().map(|active| &active.certificate);
         let certificate = certificate.or_else(|| former.as_ref().map(|former| &former.successor));
         let own = Certified::read(certificate.ok_or(FaultCode::Internal)?)?;
-        let later = later.filter(|_| active.is_none()).map(Certified::read).transpose()?;
-        let subject: Subject = match later.filter(|later| later.epoch() > own.epoch()) {
-            Some(later) => {
+        let read = later.filter(|_| active.is_none()).map(|later| Certified::read(&later.certificate));
+        let read = read.transpose()?.filter(|read| read.epoch() > own.epoch());
+        let subject: Subject = match later.zip(read) {
+            Some((warrant, later)) => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
-                proof::check_later(&later, &own, view.document.membership())?;
+                let membership = view.document.membership();
+                if let Err(unordered) = proof::check_later(&later, &own, membership) {
+                    proof::check_same(&later, &own, membership)?;
+                    self.check_leave(&view, &later, warrant).map_err(|_| unordered)?;
+                }
                 later.into()
             }
             None => own.into(),
@@ -275,7 +281,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks the others for the proof that they may have, or has the shares give one.
-    pub(in crate::vault::shared) fn look_after_former(
+    pub(in crate::vault::shared) fn look_after_unproven(
         &self,
         view: &View,
         name: &str,
@@ -293,8 +299,10 @@ impl<P: Platform> Vault<P> {
                 && !account.proofs.is_empty()
             {
                 let mut context = self.about_shares(&peer, CallId::RenewShares);
-                let later = account.certificate.as_ref().map(|bytes| bytes.as_slice());
-                match self.take_proofs_of(&mut context, name, id, &account.proofs, later) {
+                let later = account
+                    .certificate
+                    .map(|certificate| Warrant { certificate: certificate.to_vec(), order: account.order });
+                match self.take_proofs_of(&mut context, name, id, &account.proofs, later.as_ref()) {
                     Ok(()) => return Ok(()),
                     Err(error) if partition.shared.key(id).is_some() => {
                         tracing::debug!(%error, "another epoch's proof");

@@ -365,7 +365,7 @@ impl<P: Platform> Vault<P> {
 }
 
 /// Whether this node could not write down what it was to do. It catches up when it can write again.
-const fn is_unwritten(error: &Error) -> bool {
+pub(in crate::vault::shared) const fn is_unwritten(error: &Error) -> bool {
     matches!(error, Error::Store(_) | Error::Audit(_))
 }
 
