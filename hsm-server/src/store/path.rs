@@ -53,6 +53,8 @@ pub enum Path {
     Child(PartitionId, ObjectId),
     /// That a shared key was destroyed here, by its object.
     Destroyed(PartitionId, ObjectId),
+    /// That this node takes no certificate of a key's first shares, which are to be abandoned.
+    Promise(PartitionId, ObjectId),
     /// A client's Ed25519 key, with which it signs mandates for a partition.
     Admission(PartitionId, [u8; 32]),
 }
@@ -73,6 +75,7 @@ impl Path {
             | Self::Bans(id, _)
             | Self::Child(id, _)
             | Self::Destroyed(id, _)
+            | Self::Promise(id, _)
             | Self::Admission(id, _) => Some(*id),
         }
     }
@@ -99,6 +102,7 @@ impl fmt::Display for Path {
             Self::Bans(id, object) => write!(f, "partition/{id}/bans/{object}"),
             Self::Child(id, object) => write!(f, "partition/{id}/child/{object}"),
             Self::Destroyed(id, object) => write!(f, "partition/{id}/destroyed/{object}"),
+            Self::Promise(id, object) => write!(f, "partition/{id}/promise/{object}"),
             // Not below the partition's name: that would be longer than a name may be.
             Self::Admission(id, key) => {
                 write!(f, "admission/{id}/")?;
@@ -169,6 +173,9 @@ impl Name {
                     (Some("destroyed"), Some(object)) => {
                         Self::Record(Path::Destroyed(id, ObjectId(hex(object)?)))
                     }
+                    (Some("promise"), Some(object)) => {
+                        Self::Record(Path::Promise(id, ObjectId(hex(object)?)))
+                    }
                     (_, _) => return None,
                 }
             }
@@ -224,6 +231,7 @@ mod tests {
             Path::Bans(id, object),
             Path::Child(id, object),
             Path::Destroyed(id, object),
+            Path::Promise(id, object),
             Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()

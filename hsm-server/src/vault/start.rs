@@ -36,6 +36,7 @@ use super::{
         destroyed::DestroyedRecord,
         kept::{FormerRecord, ShareRecord, StandingRecord},
         keys::{Pending, SharedKey, SharedKeys},
+        promise::PromiseRecord,
     },
     tickets::Tickets,
 };
@@ -206,6 +207,7 @@ struct Parts {
     bans: BTreeMap<ObjectId, Vec<SignedBan>>,
     children: BTreeMap<ObjectId, Arc<ChildRecord>>,
     destroyed: BTreeMap<ObjectId, DestroyedRecord>,
+    promises: BTreeMap<ObjectId, PromiseRecord>,
 }
 
 impl Contents {
@@ -250,6 +252,9 @@ impl Contents {
                 Path::Destroyed(id, key) => {
                     partitions.entry(id).or_default().destroyed.insert(key, decode(&bytes)?);
                 }
+                Path::Promise(id, key) => {
+                    partitions.entry(id).or_default().promises.insert(key, decode(&bytes)?);
+                }
                 Path::Admission(id, key) => {
                     partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
@@ -280,6 +285,7 @@ impl Parts {
         let shared = SharedKeys::new(shared.collect::<Result<_, Error>>()?, self.pending, self.former);
         shared.children.load(self.children);
         shared.destroyed.load(self.destroyed);
+        shared.promises.load(self.promises);
         let rules = Rules { record, policy_text: self.policy, policy };
         let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);

@@ -27,6 +27,7 @@ use super::{
     },
     certificate::{Certified, sha256},
     consent::own_object,
+    generate::FIRST,
     import::Whole,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
     keys::{SharedKey, erase_active},
@@ -83,8 +84,7 @@ impl<P: Platform> Vault<P> {
         proofs: &[Proof],
     ) -> Result<(), Error> {
         let read = Certified::read(&warrant.certificate)?;
-        context.call =
-            if read.epoch() == super::generate::FIRST { CallId::GenerateShared } else { CallId::RenewShares };
+        context.call = if read.epoch() == FIRST { CallId::GenerateShared } else { CallId::RenewShares };
         let partition = self.partition_named(&read.claim.partition).ok_or(FaultCode::Forbidden)?;
         (context.subject, context.object) = (read.claim.partition.clone(), Some(read.id()));
         let _turn = partition.object_turn();
@@ -94,10 +94,10 @@ impl<P: Platform> Vault<P> {
             return Ok(());
         }
         let pending = partition.shared.pending().get(&(read.id(), read.epoch().0)).cloned();
+        if read.epoch() == FIRST {
+            partition.shared.promises.check_new(read.id())?;
+        }
         match pending.filter(|pending| pending.claim == read.whole.claim) {
-            Some(_) if partition.shared.promises.holds(read.id(), self.platform.uptime()) => Err(forged(
-                "administrators have this key abandoned just now: show the certificate in a minute",
-            )),
             Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
             None => self.give_way(context, &partition, &read, (warrant, proofs), active),
         }
@@ -114,7 +114,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let (claim, id, epoch) = (&read.claim, read.id(), read.epoch());
         let before = partition.shared.key(id);
-        if before.is_none() && epoch == super::generate::FIRST && partition.keyring.has(id) {
+        if before.is_none() && epoch == FIRST && partition.keyring.has(id) {
             return Err(forged("an object here has the id of the new key"));
         }
         if let Some(before) = &before {
@@ -138,6 +138,8 @@ impl<P: Platform> Vault<P> {
         for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
             change = change.delete(Path::Pending(partition.id, id, waiting));
         }
+        // One of the first shares is none of those that are used from now on.
+        change = change.delete_if_there(Path::Promise(partition.id, id));
         let former = self.replaced(partition, (read, pending.order.as_ref()), before.as_deref())?;
         if let Some(former) = &former {
             change = change.put(Path::Former(partition.id, id), former);
@@ -167,6 +169,7 @@ impl<P: Platform> Vault<P> {
         );
         self.change(context, change)?;
         partition.shared.activate(id, shared);
+        partition.shared.promises.remove(id);
         if let Some(former) = former {
             partition.shared.replace(id, former);
         }
@@ -309,9 +312,10 @@ impl<P: Platform> Vault<P> {
                 proofs: shared.standing().proofs,
                 highest,
                 bans: shared.bans(),
+                stand: Some(self.stand_on(&partition, key)),
             };
         }
-        let none = Account { highest, ..Account::default() };
+        let none = Account { highest, stand: Some(self.stand_on(&partition, key)), ..Account::default() };
         match partition.shared.former(key) {
             Some(former) => Account {
                 certificate: Some(former.successor.clone().into()),

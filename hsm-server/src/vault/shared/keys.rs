@@ -14,11 +14,11 @@ use strongroom_shared::{
 
 use super::{
     super::{Error, record::Change, records::decode},
-    abandon::Promises,
     bans::SignedBan,
     children::Children,
     destroyed::Destroyed,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
+    promise::Promises,
     proof::Proof,
 };
 use crate::{
@@ -225,7 +225,7 @@ pub struct SharedKeys {
     pub children: Children,
     /// Those that were destroyed.
     pub destroyed: Destroyed,
-    /// Those that are about to be abandoned.
+    /// Those of which it takes no certificate, because they are to be abandoned.
     pub promises: Promises,
     /// Held while this node has the others make one.
     making: Mutex<()>,
@@ -396,7 +396,7 @@ impl SharedKeys {
         self.children.forget(change, partition)
     }
 
-    /// Removes all of them. What was destroyed stays so.
+    /// Removes all of them. What was destroyed stays so, and what was promised.
     pub fn clear(&self) {
         write(&self.active).clear();
         write(&self.pending).clear();

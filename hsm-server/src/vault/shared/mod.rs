@@ -31,6 +31,7 @@ mod moves;
 pub mod orders;
 mod party;
 mod plan;
+pub mod promise;
 pub mod proof;
 mod proving;
 mod relay;

@@ -15,6 +15,7 @@ use super::{
     super::{Context, Error, Vault, record::Change, records::encode},
     certificate::{self, sha256},
     draft::Draft,
+    generate::FIRST,
     kept::PendingRecord,
     party::{About, forbidden},
     words::End,
@@ -117,6 +118,9 @@ impl<P: Platform> Vault<P> {
         let _turn = about.partition.object_turn();
         // It may have been destroyed since this began.
         about.partition.shared.destroyed.check(about.object, &claim.key)?;
+        if epoch == FIRST {
+            about.partition.shared.promises.check_new(about.object)?;
+        }
         if about.partition.shared.highest(about.object) >= Some(epoch.0) {
             return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
         }
