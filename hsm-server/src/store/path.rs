@@ -55,6 +55,8 @@ pub enum Path {
     Destroyed(PartitionId, ObjectId),
     /// Which nodes may have something left of a shared key, by its object.
     Traces(PartitionId, ObjectId),
+    /// That this node takes no certificate of a key's first shares, which are to be abandoned.
+    Promise(PartitionId, ObjectId),
     /// A client's Ed25519 key, with which it signs mandates for a partition.
     Admission(PartitionId, [u8; 32]),
 }
@@ -76,6 +78,7 @@ impl Path {
             | Self::Child(id, _)
             | Self::Destroyed(id, _)
             | Self::Traces(id, _)
+            | Self::Promise(id, _)
             | Self::Admission(id, _) => Some(*id),
         }
     }
@@ -103,6 +106,7 @@ impl fmt::Display for Path {
             Self::Child(id, object) => write!(f, "partition/{id}/child/{object}"),
             Self::Destroyed(id, object) => write!(f, "partition/{id}/destroyed/{object}"),
             Self::Traces(id, object) => write!(f, "partition/{id}/traces/{object}"),
+            Self::Promise(id, object) => write!(f, "partition/{id}/promise/{object}"),
             // Not below the partition's name: that would be longer than a name may be.
             Self::Admission(id, key) => {
                 write!(f, "admission/{id}/")?;
@@ -174,6 +178,9 @@ impl Name {
                         Self::Record(Path::Destroyed(id, ObjectId(hex(object)?)))
                     }
                     (Some("traces"), Some(object)) => Self::Record(Path::Traces(id, ObjectId(hex(object)?))),
+                    (Some("promise"), Some(object)) => {
+                        Self::Record(Path::Promise(id, ObjectId(hex(object)?)))
+                    }
                     (_, _) => return None,
                 }
             }
@@ -230,6 +237,7 @@ mod tests {
             Path::Child(id, object),
             Path::Destroyed(id, object),
             Path::Traces(id, object),
+            Path::Promise(id, object),
             Path::Admission(id, [0x0d; 32]),
         ];
         [Name::Manifest, Name::Witness, Name::Key(id)].into_iter().chain(records.map(Name::Record)).collect()

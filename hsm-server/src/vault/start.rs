@@ -33,7 +33,7 @@ use super::{
     shared::{
         bans::SignedBan,
         children::ChildRecord,
-        end::destroyed::DestroyedRecord,
+        end::{destroyed::DestroyedRecord, promise::PromiseRecord},
         kept::{FormerRecord, ShareRecord, StandingRecord},
         keys::{Pending, SharedKey, SharedKeys},
         traces::TracesRecord,
@@ -208,6 +208,7 @@ struct Parts {
     children: BTreeMap<ObjectId, Arc<ChildRecord>>,
     destroyed: BTreeMap<ObjectId, DestroyedRecord>,
     traces: BTreeMap<ObjectId, TracesRecord>,
+    promises: BTreeMap<ObjectId, PromiseRecord>,
 }
 
 impl Contents {
@@ -255,6 +256,9 @@ impl Contents {
                 Path::Traces(id, key) => {
                     partitions.entry(id).or_default().traces.insert(key, decode(&bytes)?);
                 }
+                Path::Promise(id, key) => {
+                    partitions.entry(id).or_default().promises.insert(key, decode(&bytes)?);
+                }
                 Path::Admission(id, key) => {
                     partitions.entry(id).or_default().admitted.insert(key, decode(&bytes)?);
                 }
@@ -286,6 +290,7 @@ impl Parts {
         shared.children.load(self.children);
         shared.destroyed.load(self.destroyed);
         shared.traces.load(self.traces);
+        shared.promises.load(self.promises);
         let rules = Rules { record, policy_text: self.policy, policy };
         let partition = Partition::new(id, rules, self.roles, shared);
         partition.keyring.put(self.objects);

@@ -75,8 +75,10 @@ impl<P: Platform> Vault<P> {
             Question::Inherit { attributes, certificate } => {
                 self.inherit_child(context, attributes, &certificate).map(|()| Answer::Done)
             }
-            Question::MayAbandon(order) => self.promise_to_abandon(context, &order).map(|()| Answer::Done),
-            Question::Abandon(order) => self.abandon_share(context, &order).map(|()| Answer::Done),
+            Question::MayAbandon(order) => self.promise_to_abandon(context, &order).map(Answer::Promised),
+            Question::Abandon { order, promises } => {
+                self.abandon_share(context, &order, &promises).map(|()| Answer::Done)
+            }
             Question::Descendant { partition, key } => {
                 Ok(Answer::Descendant(self.child_certificate(&partition, key).map(Into::into)))
             }

@@ -12,7 +12,7 @@ use strongroom_shared::{
 use super::super::shared::{
     hearing::KnownBans,
     life::proof::Proof,
-    words::{Account, Agreement, Begin, Parcel, Progress, Statement},
+    words::{Account, Agreement, Begin, Parcel, Progress, Promised, Statement},
 };
 use crate::{
     cluster::{Unreachable, noise::NoiseError, order::SignedOrder},
@@ -119,12 +119,19 @@ pub enum Question {
         #[cbor(n(1), with = "minicbor::bytes")]
         certificate: Vec<u8>,
     },
-    /// Would you give up a new key of which nobody has the certificate? Take none for a while then.
+    /// Would you give up a new key of which nobody has the certificate? Promise then, signed, to take none.
     #[n(24)]
     MayAbandon(#[n(0)] SignedOrder),
-    /// Give it up.
-    #[n(25)]
-    Abandon(#[n(0)] SignedOrder),
+    /// Give it up: all who were to hold a share have promised.
+    #[n(26)]
+    Abandon {
+        /// What administrators ordered.
+        #[n(0)]
+        order: SignedOrder,
+        /// What the nodes have promised by this order.
+        #[n(1)]
+        promises: Vec<Promised>,
+    },
 }
 
 /// What it answers, sealed.
@@ -164,6 +171,9 @@ pub enum Answer {
     /// It has this certificate of a descendant, or none.
     #[n(22)]
     Descendant(#[n(0)] Option<ByteVec>),
+    /// It takes no certificate of a new key any more.
+    #[n(24)]
+    Promised(#[n(0)] Promised),
 }
 
 impl Answer {
@@ -183,6 +193,7 @@ impl Answer {
             Self::WouldDestroy(_) => "that it would destroy its share",
             Self::Agreed(_) => "that it agrees",
             Self::Descendant(_) => "the certificate of a descendant",
+            Self::Promised(_) => "that it promises",
         }
     }
 }

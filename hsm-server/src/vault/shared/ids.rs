@@ -30,7 +30,8 @@ impl<P: Platform> Vault<P> {
         [public, private].into_iter().try_for_each(|id| self.check_free(id))
     }
 
-    /// Whether a new key may have this id: nothing has it, and no key that had it was destroyed here.
+    /// Whether a new key may have this id: nothing has it, and no key that had it was destroyed or
+    /// abandoned here.
     ///
     /// # Errors
     /// `Forbidden`.
@@ -38,6 +39,7 @@ impl<P: Platform> Vault<P> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.values().try_for_each(|partition| {
             partition.shared.destroyed.check_new(id)?;
+            partition.shared.promises.check_new(id)?;
             if partition.has_id(id) { Err(taken()) } else { Ok(()) }
         })
     }

@@ -16,7 +16,7 @@ use super::{
     super::{Error, record::Change, records::decode},
     bans::SignedBan,
     children::Children,
-    end::{abandon::Promises, destroyed::Destroyed},
+    end::{destroyed::Destroyed, promise::Promises},
     generate::FIRST,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
     life::proof::Proof,
@@ -228,7 +228,7 @@ pub struct SharedKeys {
     pub destroyed: Destroyed,
     /// Which nodes may have something left of them that their certificates do not name.
     pub traces: Traces,
-    /// Those that are about to be abandoned.
+    /// Those of which it takes no certificate, because they are to be abandoned.
     pub promises: Promises,
     /// Held while this node has the others make one.
     making: Mutex<()>,
@@ -420,7 +420,7 @@ impl SharedKeys {
         self.children.forget(change, partition)
     }
 
-    /// Removes all of them. What was destroyed stays so.
+    /// Removes all of them. What was destroyed stays so, and what was promised.
     pub fn clear(&self) {
         write(&self.active).clear();
         write(&self.pending).clear();

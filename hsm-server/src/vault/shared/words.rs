@@ -163,6 +163,31 @@ pub struct Account {
     /// The nodes that may have something of the key left, as far as it knows: their Ed25519 keys.
     #[cbor(n(5), default)]
     pub traces: BTreeSet<[u8; 32]>,
+    /// Where it stands, if it has the partition.
+    #[n(6)]
+    pub stand: Option<Stand>,
+}
+
+/// Where a node stands about a key that was to be abandoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Stand {
+    /// Whether it has given the key up for ever.
+    #[n(0)]
+    pub given_up: bool,
+    /// When it says so by its own clock, in seconds since 1970.
+    #[n(1)]
+    pub time: u64,
+}
+
+/// A node's promise by an order to abandon a new key: it takes no certificate of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Promised {
+    /// The node's Ed25519 key.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub node: [u8; 32],
+    /// By that key.
+    #[n(1)]
+    pub signature: Signed,
 }
 
 /// A letter on its way from one party to another, or to the coordinator.

@@ -1,13 +1,14 @@
 //! New keys of which shares wait and no certificate is shown: abandoned on administrators' order, at all nodes or at none.
 
 use strongroom_server::{
+    cluster::Document,
     cluster::order::{Order, OrderApproval, OrderedAct, SignedOrder},
     crypto::threshold::{CeremonyId, Epoch, KeyId, SchemeId},
 };
 use strongroom_shared::fault::FaultCode;
 
 use super::{
-    double::{Begin, Question, Signer, Spoils, Task},
+    double::{Begin, Promised, Question, Reply, Signer, Spoils, Stand, Task},
     hostile::{Scene, bad_signer},
     life::ANN,
     *,
@@ -39,7 +40,7 @@ impl Waiting {
 
     /// Asks an honest node as the bad one.
     fn ask(&self, at: usize, question: &Question) -> Result<(), Fault> {
-        let talk = self.signer.ear.double.meet(&self.house.nodes[at], &self.signer.ear.document);
+        let talk = self.signer.ear.double.meet(&self.house.nodes[at], &self.signer.ear.document());
         talk.ask(question).map(drop)
     }
 
@@ -55,6 +56,36 @@ impl Waiting {
         let task = Task::Generate { mandated, public: ObjectId([0x55; 16]), seats };
         let (id, key) = (CeremonyId([attempt as u8 + 100; 32]), KeyId(self.key.0));
         Begin { id, key, epoch: Epoch(0), task, parcels: Vec::new() }
+    }
+
+    /// An honest node's promise to the bad one.
+    fn promise(&self, at: usize, order: &SignedOrder) -> Promised {
+        let talk = self.signer.ear.double.meet(&self.house.nodes[at], &self.signer.ear.document());
+        let Ok(Reply::Promised(promised)) = talk.ask(&Question::MayAbandon(order.clone())) else { panic!() };
+        promised
+    }
+
+    fn refused(&self, at: usize, question: Question, hint: &str) {
+        let fault = self.ask(at, &question).expect_err(hint);
+        assert!(fault.detail.contains(hint), "{hint}: {fault}");
+    }
+
+    /// What the bad node says of the key from now on.
+    fn stand(&self, given_up: bool) {
+        *self.signer.stand.lock().unwrap() = Some(Stand { given_up, time: u64::MAX });
+    }
+
+    /// Only these are members any more.
+    fn leave(&self, stay: &[&str]) {
+        let document = Document::read(&self.signer.ear.document()).unwrap();
+        let mut next = document.membership().clone();
+        next.version += 1;
+        next.members.retain(|member| stay.contains(&member.name.as_str()));
+        let document = next.sign(&[&administrator(ANN)]).unwrap();
+        for node in self.house.nodes.iter().filter(|node| stay.contains(&node.name.as_str())) {
+            node.install(&document).unwrap();
+        }
+        *self.signer.ear.document.lock().unwrap() = document;
     }
 
     fn pass(&mut self, time: u64) {
@@ -141,9 +172,14 @@ fn a_new_key_that_no_node_has_is_abandoned_at_all_nodes_and_for_ever() {
             assert!(fault.detail.contains("was destroyed at this node"), "node {at}: {fault}");
             assert!(keys(&scene.house, at).is_empty(), "node {at}");
             let records = scene.house.nodes[at].records("RenewShares");
-            let told = "abandoned, ordered by ann: no node has a certificate of its shares";
-            let record = records.iter().find(|record| record.detail == told);
-            assert!(record.is_some_and(|record| record.object == Some(scene.key)), "{records:?}");
+            for told in [
+                "promised to take no certificate of the key, ordered by ann",
+                "abandoned, ordered by ann: no node takes a certificate of its shares",
+            ] {
+                let found: Vec<_> = records.iter().filter(|record| record.detail == told).collect();
+                assert_eq!(found.len(), 1, "{told}: {records:?}");
+                assert_eq!(found[0].object, Some(scene.key));
+            }
         }
     }
     refused_again(&scene, &order);
@@ -156,45 +192,151 @@ fn refused_again(scene: &Waiting, order: &Order) {
 }
 
 #[test]
-fn whoever_has_promised_takes_no_certificate_and_whoever_has_not_gives_nothing_up() {
+fn whoever_has_promised_takes_no_certificate_and_whoever_is_shown_too_few_promises_gives_nothing_up() {
     let mut scene = Waiting::new();
     scene.pass(HOUR);
     let order = signed(&scene.order());
     // A bad coordinator that skips what it should ask first.
-    let fault = scene.ask(0, &Question::Abandon(order.clone())).unwrap_err();
-    assert!(fault.detail.contains("has not promised"), "{fault}");
+    scene.refused(0, Question::Abandon(order.clone(), Vec::new()), "has not promised by this order");
     let forged = SignedOrder { approvals: Vec::new(), ..order.clone() };
     let refresh = signed(&Order { act: OrderedAct::Refresh, ..scene.order() });
     let late = signed(&Order { expires: scene.order().expires - 600, ..scene.order() });
     for (order, hint) in [(forged, "0 administrators"), (refresh, "another act"), (late, "clocks")] {
-        for question in [Question::MayAbandon(order.clone()), Question::Abandon(order)] {
-            let fault = scene.ask(0, &question).unwrap_err();
-            assert!(fault.detail.contains(hint), "{hint}: {fault}");
+        for question in [Question::MayAbandon(order.clone()), Question::Abandon(order, Vec::new())] {
+            scene.refused(0, question, hint);
         }
     }
-    scene.ask(0, &Question::MayAbandon(order.clone())).unwrap();
-    let fault = scene.show(0).unwrap_err();
-    assert!(fault.detail.contains("abandoned just now"), "{fault}");
-    // A promise ends, with its time and with the process.
-    scene.pass(61_000_000);
-    let fault = scene.ask(0, &Question::Abandon(order.clone())).unwrap_err();
-    assert!(fault.detail.contains("has not promised"), "{fault}");
-    scene.ask(0, &Question::MayAbandon(order.clone())).unwrap();
-    scene.house.restart(0);
-    let fault = scene.ask(0, &Question::Abandon(order.clone())).unwrap_err();
-    assert!(fault.detail.contains("has not promised"), "{fault}");
-    // The key comes about after all, at one node; the other gets it instead of giving it up, and it signs.
+    let a = scene.promise(0, &order);
+    assert_eq!(scene.promise(0, &order), a, "asked again");
+    // Another order does not take its place, unless it ends later.
+    let other = Order { nonce: [9; 16], ..scene.order() };
+    scene.refused(0, Question::MayAbandon(signed(&other)), "has promised by another order");
+    for restarted in [false, true] {
+        if restarted {
+            scene.house.restart(0);
+        }
+        let fault = scene.show(0).unwrap_err();
+        assert!(fault.detail.contains("has promised to take no certificate"), "{fault}");
+        // The other honest node has promised nothing, or by another order, or of another key.
+        let z = scene.signer.ear.double.promise(&order);
+        let by_other = scene.promise(1, &signed(&Order { nonce: [7; 16], ..scene.order() }));
+        let of_other = scene.promise(1, &signed(&Order { key: ObjectId([8; 16]), ..scene.order() }));
+        let borrowed = Promised { node: by_other.node.clone(), ..a.clone() };
+        for other in [None, Some(z.clone()), Some(by_other), Some(of_other), Some(borrowed)] {
+            let promises = [a.clone(), z.clone()].into_iter().chain(other).collect();
+            scene.refused(0, Question::Abandon(order.clone(), promises), "node b has not promised");
+        }
+        let flood = vec![a.clone(); 40];
+        scene.refused(0, Question::Abandon(order.clone(), flood), "40 promises");
+        assert_eq!((scene.list(0).len(), keys(&scene.house, 0).len()), (1, 0));
+        scene.pass(1_000_000);
+    }
+    // A node with nothing of a key promises, and makes no share of it then.
+    let none = ObjectId([8; 16]);
+    scene.promise(0, &signed(&Order { key: none, expires: scene.order().expires + 1, ..scene.order() }));
+    let begin = Begin { key: KeyId(none.0), ..scene.again(1) };
+    scene.refused(0, Question::Begin(begin), "has promised to take no certificate");
+}
+
+#[test]
+fn a_bad_node_has_none_adopt_what_another_drops() {
+    let mut scene = Waiting::new();
+    scene.pass(HOUR);
+    let order = scene.order();
+    let text = signed(&order);
+    let z = scene.signer.ear.double.promise(&text);
+    let promises = vec![scene.promise(0, &text), scene.promise(1, &text), z];
+    // One is shown that all have promised, and the other the certificate.
+    scene.ask(0, &Question::Abandon(text.clone(), promises.clone())).unwrap();
+    assert!(scene.list(0).is_empty());
+    scene.house.restart(1);
+    let never = |scene: &Waiting| {
+        for _ in 0..2 {
+            let fault = scene.show(1).unwrap_err();
+            assert!(fault.detail.contains("has promised to take no certificate"), "{fault}");
+            scene.house.beat();
+        }
+        assert_eq!((scene.list(1).len(), keys(&scene.house, 1).len()), (1, 0));
+    };
+    never(&scene);
+    // Nor when the order is over, and the bad one says that nobody has given the key up: it asks the other too.
+    scene.pass(700_000_000);
+    scene.stand(false);
+    never(&scene);
+    scene.refused(1, Question::Abandon(text, promises), "clocks");
+    // Whoever dropped it says so, and the next order has this one drop it too.
+    let state = scene.house.approve(1, &scene.house.admin(1, ANN), &scene.order(), ANN).unwrap();
+    assert!(state.note.contains("no node has the key"), "{}", state.note);
+    assert!(scene.list(1).is_empty());
+    for at in 0..2 {
+        assert!(scene.show(at).unwrap_err().detail.contains("no share waits here"));
+    }
+}
+
+#[test]
+fn a_bad_node_has_none_drop_what_another_adopts() {
+    for leaves in [false, true] {
+        let mut scene = Waiting::new();
+        scene.pass(HOUR);
+        let order = signed(&scene.order());
+        let a = scene.promise(0, &order);
+        scene.show(1).unwrap();
+        // It holds one promise and lacks the other for ever.
+        scene.refused(1, Question::MayAbandon(order.clone()), "in use at this node");
+        let z = scene.signer.ear.double.promise(&order);
+        scene.refused(0, Question::Abandon(order.clone(), vec![a, z]), "node b has not promised");
+        scene.house.restart(0);
+        scene.house.beat();
+        assert_eq!((scene.list(0).len(), keys(&scene.house, 0).len()), (1, 0), "it has promised");
+        // Administrators are told so.
+        let fault = scene.abandon(&scene.order()).unwrap_err();
+        let told = ["in use at this node", "has promised to take no certificate"];
+        assert!(told.iter().all(|told| fault.detail.contains(told)), "{fault}");
+        // When the order is over it asks all others, and the bad one says nothing or lies, until it says how it is, or is out.
+        scene.pass(700_000_000);
+        scene.house.beat();
+        scene.stand(true);
+        scene.pass(700_000_000);
+        scene.house.beat();
+        assert_eq!((scene.list(0).len(), keys(&scene.house, 0).len()), (1, 0), "{leaves}");
+        match leaves {
+            true => scene.leave(&["a", "b"]),
+            false => scene.stand(false),
+        }
+        scene.pass(700_000_000);
+        (0..3).for_each(|_| scene.house.beat());
+        assert_eq!((scene.list(0).len(), keys(&scene.house, 0)), (0, vec![scene.key]), "{leaves}");
+        let records = scene.house.nodes[0].records("RenewShares");
+        assert!(records.iter().any(|record| record.detail.contains("has ended: nobody")), "{records:?}");
+        scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
+    }
+}
+
+#[test]
+fn a_key_in_use_at_one_node_is_handed_on_instead_of_given_up() {
+    let mut scene = Waiting::new();
+    scene.pass(HOUR);
     scene.show(1).unwrap();
-    let fault = scene.ask(1, &Question::MayAbandon(order)).unwrap_err();
-    assert!(fault.detail.contains("in use at this node"), "{fault}");
     let state = scene.abandon(&scene.order()).unwrap();
     assert!(state.note.contains("nothing was abandoned"), "{}", state.note);
-    assert_eq!((scene.list(0).len(), scene.list(1).len()), (0, 0));
-    scene.pass(1);
     for at in 0..2 {
-        assert_eq!(keys(&scene.house, at), [scene.key], "node {at}");
+        assert_eq!((scene.list(at).len(), keys(&scene.house, at)), (0, vec![scene.key]), "node {at}");
     }
     scene.house.sign(0, ED, scene.key, MESSAGE).unwrap();
+}
+
+#[test]
+fn without_a_node_that_is_down_for_ever_a_key_is_abandoned_once_it_has_left() {
+    let mut scene = Waiting::new();
+    scene.pass(HOUR);
+    scene.house.cut_off(&["b"]);
+    let fault = scene.abandon(&scene.order()).unwrap_err();
+    assert!(fault.detail.contains("node b: lost"), "{fault}");
+    scene.leave(&["a", "z"]);
+    let state = scene.abandon(&scene.order()).unwrap();
+    assert!(state.note.contains("1 that left the cluster were not asked"), "{}", state.note);
+    assert!(scene.list(0).is_empty());
+    assert!(scene.show(0).unwrap_err().detail.contains("no share waits here"));
 }
 
 #[test]

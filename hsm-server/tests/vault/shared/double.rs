@@ -15,6 +15,7 @@ use strongroom_server::{
     cluster::{
         Document, Member, NodeId,
         noise::{self, Session},
+        order::{Order, SignedOrder},
     },
     crypto::threshold::{
         Ceremony, CeremonyId, Committee, Epoch, Incoming, KeyId, Outcome, Outgoing, Party, SchemeId, Setup,
@@ -102,6 +103,16 @@ impl Double {
         let ban = Ban { key, epoch, reporter: party(3), against };
         let text = [b"strongroom ban 1\0", &[7; 16][..], &minicbor::to_vec(&ban).unwrap()].concat();
         SignedBan { ban, signature: self.identity.sign(&text).as_ref().try_into().unwrap() }
+    }
+
+    /// Its promise to take no certificate of the key of an order.
+    pub fn promise(&self, signed: &SignedOrder) -> Promised {
+        let Order { cluster, partition, key, epoch, .. } = Order::from_bytes(&signed.text).unwrap();
+        let order = ByteVec::from(openssl::sha::sha256(&signed.text).to_vec());
+        let text = minicbor::to_vec((cluster, partition, key, epoch, order)).unwrap();
+        let signature = self.identity.sign(&[b"strongroom abandon 1\0", text.as_slice()].concat());
+        let node = public(&self.identity).to_vec().into();
+        Promised { node, signature: signature.as_ref().to_vec().into() }
     }
 
     /// Its word for a claim, under another key of its own too: nodes that are none.

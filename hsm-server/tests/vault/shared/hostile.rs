@@ -1,6 +1,9 @@
 //! A bad coordinator, with a share of its own: what honest nodes refuse, and what they remember.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 use strongroom_server::{
     cluster::Document,
@@ -248,7 +251,7 @@ pub fn bad_signer(scene: Scene, share: Share, spoils: Spoils) -> (House, Arc<Sig
         node.install(&document).unwrap();
     }
     let ear = Ear::new(double, document, &house);
-    let signer = Arc::new(Signer { ear, share, spoils, asked: AtomicUsize::new(0) });
+    let signer = Arc::new(Signer { ear, share, spoils, asked: AtomicUsize::new(0), stand: Mutex::default() });
     let answering = Arc::clone(&signer);
     let answer: Answering = Arc::new(move |caller, frame| answering.answer(caller, frame));
     house.net.doubles.lock().unwrap().insert(z, answer);

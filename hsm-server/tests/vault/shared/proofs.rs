@@ -136,7 +136,7 @@ fn a_bad_node_and_an_application_have_nobody_give_up_a_key() {
         later(&mut house, 3_700);
         for at in 0..2 {
             assert!(told(&house, at, hint), "{hint}: {:?}", house.nodes[at].records("RenewShares"));
-            let talk = liar.ear.double.meet(&house.nodes[at], &liar.ear.document);
+            let talk = liar.ear.double.meet(&house.nodes[at], &liar.ear.document());
             // Nothing was replaced, so there is nothing to be erased either.
             let proven = Question::Proven { partition: "trading".into(), key, proofs: proofs.clone() };
             let _ = talk.ask(&proven);

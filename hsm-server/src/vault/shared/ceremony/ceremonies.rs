@@ -50,6 +50,8 @@ pub enum Chore {
     Ask,
     /// It asks the others for the certificate of a share that has waited for long.
     Wait,
+    /// It looks whether its promise to take no certificate of a key has ended.
+    Promise,
     /// It says in its log that a share has waited for long.
     Remind,
     /// It puts on record that it does not believe what others say of the key.
@@ -61,7 +63,7 @@ impl Chore {
     const fn pause(self) -> Time {
         match self {
             Self::Begin | Self::Former | Self::Wait => 15 * SECOND,
-            Self::Ask | Self::Prove | Self::Refresh => 600 * SECOND,
+            Self::Ask | Self::Prove | Self::Refresh | Self::Promise => 600 * SECOND,
             Self::Scheduled | Self::Remind | Self::Tell => HOUR,
         }
     }

@@ -27,6 +27,7 @@ use crate::{
                 party::{About, forbidden},
             },
             certificate::{self, sha256},
+            generate::FIRST,
             kept::PendingRecord,
             words::End,
         },
@@ -123,6 +124,9 @@ impl<P: Platform> Vault<P> {
         let _turn = about.partition.object_turn();
         // It may have been destroyed since this began.
         about.partition.shared.destroyed.check(about.object, &claim.key)?;
+        if epoch == FIRST {
+            about.partition.shared.promises.check_new(about.object)?;
+        }
         if about.partition.shared.highest(about.object) >= Some(epoch.0) {
             return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
         }

@@ -279,7 +279,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::MayDestroy(_)
             | Question::Destroy { .. }
             | Question::MayAbandon(_)
-            | Question::Abandon(_)
+            | Question::Abandon { .. }
             | Question::Bans(_) => Err(FaultCode::Internal.into()),
         }
     }

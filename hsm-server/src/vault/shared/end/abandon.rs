@@ -4,14 +4,10 @@
 //! Whether there is one, no node can tell: whoever had the key made may keep it to itself, and an application may have
 //! the key. So none is given up but on administrators' order, and never while any node that holds a share is silent. One
 //! that has the key in use hands the certificate on, and nothing is given up. If none has, each promises to take no
-//! certificate for a while; and only if all have promised, each drops its share and keeps for ever that it did, so that a
-//! certificate that turns up later is good for nothing.
+//! certificate of it (`promise.rs`); and whoever is shown that all have promised drops its share and keeps for ever that it
+//! did, so that a certificate that turns up later is good for nothing.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use pkcs11_sys::CKA_LABEL;
 use strongroom_shared::{
@@ -39,7 +35,10 @@ use crate::{
         records::decode,
         shared::{
             ceremony::party::{forbidden, refusal},
-            end::destroyed::DestroyedRecord,
+            end::{
+                destroyed::DestroyedRecord,
+                promise::{PromiseRecord, check_promised, holders},
+            },
             generate::{ACTIVATION, FIRST},
             kept::PendingRecord,
             keys::SharedKeys,
@@ -47,38 +46,15 @@ use crate::{
                 activate::reached,
                 renew::{Renewed, Subject},
             },
-            words::Account,
+            words::{Account, Promised},
         },
     },
 };
 
 /// How long a share waits before it may be given up: nodes that were busy or away have asked for its certificate.
 const YOUNGEST: Time = 3600 * 1_000_000;
-/// How long a node takes no certificate after it has promised so.
-const PROMISE: Time = 60 * 1_000_000;
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The keys whose shares this node makes active for a while for nobody, and until when: it has promised.
-#[derive(Default)]
-pub struct Promises(Mutex<BTreeMap<ObjectId, Time>>);
-
-impl Promises {
-    fn until(&self, now: Time) -> MutexGuard<'_, BTreeMap<ObjectId, Time>> {
-        let mut promises = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        promises.retain(|_, until| now < *until);
-        promises
-    }
-
-    /// Whether a certificate of this key is not taken now.
-    pub fn holds(&self, id: ObjectId, now: Time) -> bool {
-        self.until(now).contains_key(&id)
-    }
-
-    fn promise(&self, id: ObjectId, now: Time) {
-        self.until(now).insert(id, now.saturating_add(PROMISE));
-    }
-}
 
 /// A new key that waits, as every node describes it.
 pub(in crate::vault::shared) struct NewKey {
@@ -125,14 +101,12 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         signed: &SignedOrder,
-    ) -> Result<(std::sync::Arc<Partition>, Order, String), Error> {
+    ) -> Result<(Arc<Partition>, Order, String), Error> {
         context.call = CallId::RenewShares;
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let judged = signed.judge(view.document.membership(), 1);
         let (order, names) = judged.map_err(|refusal| forbidden(refusal.to_string()))?;
-        order
-            .check_time(self.platform.now() / 1_000_000)
-            .map_err(|refusal| forbidden(refusal.to_string()))?;
+        self.check_in_time(&order)?;
         (context.subject, context.object) = (order.partition.clone(), Some(order.key));
         if order.act != OrderedAct::Abandon {
             return Err(forbidden("the coordinator means another act than the one that was ordered"));
@@ -143,6 +117,11 @@ impl<P: Platform> Vault<P> {
         })?;
         let by = names.into_iter().collect::<Vec<_>>().join(", ");
         Ok((partition, order, by))
+    }
+
+    fn check_in_time(&self, order: &Order) -> Result<(), Error> {
+        let now = self.platform.now() / 1_000_000;
+        order.check_time(now).map_err(|refusal| forbidden(refusal.to_string()))
     }
 
     /// Whether nothing is here of the key of an order but a share of it that has waited for long.
@@ -170,24 +149,34 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
-    /// Promises to take no certificate of a key for a while, if it is not in use here.
+    /// Promises to take no certificate of a key, if it is not in use here. The promise is on disk when it is given.
     pub(in crate::vault) fn promise_to_abandon(
         &self,
         context: &mut Context<'_>,
         signed: &SignedOrder,
-    ) -> Result<(), Error> {
-        let (partition, order, _) = self.abandonment(context, signed)?;
+    ) -> Result<Promised, Error> {
+        let (partition, order, by) = self.abandonment(context, signed)?;
+        let (id, identity) = (order.key, self.cluster.identity().ok_or(FaultCode::Forbidden)?);
         let _turn = partition.object_turn();
         self.check_abandoned(&partition, &order)?;
-        partition.shared.promises.promise(order.key, self.platform.uptime());
-        Ok(())
+        let record = PromiseRecord::of(&order, signed);
+        let kept = partition.shared.promises.of(id);
+        // One that has dropped its share takes none for ever.
+        if !partition.shared.destroyed.was_here(id) && kept != Some(record) {
+            kept.map_or(Ok(()), |kept| kept.check_followed(&record))?;
+            context.detail = format!("promised to take no certificate of the key, ordered by {by}");
+            self.change(context, Change::new().put(Path::Promise(partition.id, id), &record))?;
+            partition.shared.promises.put(id, record);
+        }
+        Ok(Promised::new(&order, signed, &identity))
     }
 
-    /// Drops the share of a key that all have promised to abandon, and keeps for ever that it did.
+    /// Drops the share of a key that all who are to hold one have promised to abandon, and keeps for ever that it did.
     pub(in crate::vault) fn abandon_share(
         &self,
         context: &mut Context<'_>,
         signed: &SignedOrder,
+        promises: &[Promised],
     ) -> Result<(), Error> {
         let (partition, order, by) = self.abandonment(context, signed)?;
         let id = order.key;
@@ -195,19 +184,29 @@ impl<P: Platform> Vault<P> {
         if partition.shared.destroyed.was_here(id) {
             return Ok(());
         }
-        if !partition.shared.promises.holds(id, self.platform.uptime()) {
+        // Once its time is over, this node says that it has dropped nothing for it.
+        self.check_in_time(&order)?;
+        self.check_abandoned(&partition, &order)?;
+        if partition.shared.promises.of(id) != Some(PromiseRecord::of(&order, signed)) {
             return Err(forbidden(
-                "this node has not promised lately to take no certificate of the key: order it again",
+                "this node has not promised by this order to take no certificate of the key: order it again",
             ));
         }
-        self.check_abandoned(&partition, &order)?;
+        let Some(new) = partition.shared.new_key(id)? else {
+            // There is nothing to drop, and what it promised keeps it from making a share.
+            return Ok(());
+        };
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        check_promised((&order, signed), promises, holders(&new.claim, view.document.membership()))?;
         let destroyed = DestroyedRecord::WAS_HERE;
         let change = partition.shared.erase_destroyed(Change::new(), partition.id, id);
         let change = change.put(Path::Destroyed(partition.id, id), &destroyed);
-        context.detail = format!("abandoned, ordered by {by}: no node has a certificate of its shares");
+        let change = change.delete(Path::Promise(partition.id, id));
+        context.detail = format!("abandoned, ordered by {by}: no node takes a certificate of its shares");
         self.change(context, change)?;
         partition.shared.destroyed.put(id, destroyed);
         partition.shared.remove_destroyed(id);
+        partition.shared.promises.remove(id);
         Ok(())
     }
 
@@ -221,11 +220,15 @@ impl<P: Platform> Vault<P> {
         signed: &SignedOrder,
     ) -> Result<Renewed, Error> {
         let own = view.me().ok_or(FaultCode::Forbidden)?.id;
+        self.end_promise(view, subject.name, subject.partition, subject.id).unwrap_or_else(|error| {
+            tracing::warn!(key = %subject.id, %error, "a promise stands");
+        });
         let new = new_here(subject.partition, subject.id)?;
-        let membership = view.document.membership();
-        let seats = new.claim.seats.iter().filter_map(|seat| membership.member(seat));
-        let others: Vec<&Member> = seats.filter(|member| member.id != own).collect();
-        let silent = |troubles: Vec<String>| {
+        let all = holders(&new.claim, view.document.membership());
+        let others: Vec<&Member> = all.iter().copied().filter(|member| member.id != own).collect();
+        let standing = subject.partition.shared.promises.check_new(subject.id).err();
+        let silent = |mut troubles: Vec<String>| {
+            troubles.extend(standing.as_ref().map(Error::to_string));
             let text = "nothing was abandoned, because not every node that may hold a share would";
             Err(Error::caller(FaultCode::QuorumMissing, format!("{text}: {}", troubles.join("; "))))
         };
@@ -245,12 +248,28 @@ impl<P: Platform> Vault<P> {
             return silent(troubles);
         }
         let question = Question::MayAbandon(signed.clone());
-        let mut troubles = self.ask_all(view, others.iter().copied(), &question, PATIENCE);
-        troubles.extend(self.promise_to_abandon(context, signed).err().map(|error| error.to_string()));
+        let promised = |answer| if let Answer::Promised(promised) = answer { Some(promised) } else { None };
+        let (mut promises, mut troubles) = (Vec::new(), Vec::new());
+        for answer in self.ask_each(view, others.iter().copied(), &question, PATIENCE, promised) {
+            match answer {
+                Ok(promise) => promises.push(promise),
+                Err(trouble) => troubles.push(trouble),
+            }
+        }
+        match self.promise_to_abandon(context, signed) {
+            Ok(promise) => promises.push(promise),
+            Err(error) => troubles.push(error.to_string()),
+        }
+        let order = Order::from_bytes(&signed.text).map_err(|refusal| forbidden(refusal.to_string()))?;
+        if troubles.is_empty() {
+            troubles.extend(
+                check_promised((&order, signed), &promises, all).err().map(|error| error.to_string()),
+            );
+        }
         if !troubles.is_empty() {
             return silent(troubles);
         }
-        let question = Question::Abandon(signed.clone());
+        let question = Question::Abandon { order: signed.clone(), promises: promises.clone() };
         let troubles = self.ask_all(view, others.iter().copied(), &question, PATIENCE);
         if !troubles.is_empty() {
             // It waits here until the last of the others is done, so that it can be ordered again.
@@ -258,7 +277,7 @@ impl<P: Platform> Vault<P> {
                 format!("not every node has dropped its share yet; order it again: {}", troubles.join("; "));
             return Err(Error::caller(FaultCode::QuorumMissing, text));
         }
-        self.abandon_share(context, signed)?;
+        self.abandon_share(context, signed, &promises)?;
         let gone = new.claim.seats.len().saturating_sub(others.len() + 1);
         let note = match gone {
             0 => "no node has the key, and none takes it any more".into(),

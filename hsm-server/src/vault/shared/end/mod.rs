@@ -4,6 +4,7 @@ pub mod abandon;
 mod agreement;
 mod destroy;
 pub mod destroyed;
+pub mod promise;
 
 use std::time::Duration;
 

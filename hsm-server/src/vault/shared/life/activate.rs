@@ -96,10 +96,10 @@ impl<P: Platform> Vault<P> {
             return Ok(());
         }
         let pending = partition.shared.pending().get(&(read.id(), read.epoch().0)).cloned();
+        if read.epoch() == FIRST {
+            partition.shared.promises.check_new(read.id())?;
+        }
         match pending.filter(|pending| pending.claim == read.whole.claim) {
-            Some(_) if partition.shared.promises.holds(read.id(), self.platform.uptime()) => Err(forged(
-                "administrators have this key abandoned just now: show the certificate in a minute",
-            )),
             Some(pending) => self.adopt(context, &partition, &read, warrant, &pending),
             None => self.give_way(context, &partition, &read, (warrant, proofs), active),
         }
@@ -140,6 +140,8 @@ impl<P: Platform> Vault<P> {
         for waiting in partition.shared.waiting(id).into_iter().filter(|waiting| *waiting <= epoch.0) {
             change = change.delete(Path::Pending(partition.id, id, waiting));
         }
+        // One of the first shares is none of those that are used from now on.
+        change = change.delete_if_there(Path::Promise(partition.id, id));
         let former = self.replaced(partition, (read, pending.order.as_ref()), before.as_deref())?;
         if let Some(former) = &former {
             change = change.put(Path::Former(partition.id, id), former);
@@ -169,6 +171,7 @@ impl<P: Platform> Vault<P> {
         );
         self.change(context, change)?;
         partition.shared.activate(id, shared);
+        partition.shared.promises.remove(id);
         if let Some(former) = former {
             partition.shared.replace(id, former);
         }
@@ -316,9 +319,11 @@ impl<P: Platform> Vault<P> {
                 highest,
                 bans: shared.bans(),
                 traces,
+                stand: Some(self.stand_on(&partition, key)),
             };
         }
-        let none = Account { highest, traces, ..Account::default() };
+        let stand = Some(self.stand_on(&partition, key));
+        let none = Account { highest, traces, stand, ..Account::default() };
         match partition.shared.former(key) {
             Some(former) => Account {
                 certificate: Some(former.successor.clone().into()),

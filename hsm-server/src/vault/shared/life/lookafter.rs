@@ -18,7 +18,7 @@ use crate::{
         cluster::View,
         nodes::{Answer, Question},
         partition::Partition,
-        shared::{ceremony::ceremonies::Chore, keys::SharedKey, life::activate::reached},
+        shared::{ceremony::ceremonies::Chore, generate::FIRST, keys::SharedKey, life::activate::reached},
     },
 };
 
@@ -54,7 +54,12 @@ impl<P: Platform> Vault<P> {
         }
         for (name, partition) in partitions {
             for ((id, epoch), pending) in partition.shared.pending() {
-                if let Err(error) = self.look_after_pending(view, &name, (id, epoch), pending.made) {
+                let promised = epoch == FIRST.0 && partition.shared.promises.of(id).is_some();
+                let looked = match promised {
+                    true => self.look_after_promise(view, &name, &partition, id),
+                    false => self.look_after_pending(view, &name, (id, epoch), pending.made),
+                };
+                if let Err(error) = looked {
                     tracing::warn!(key = %id, epoch, %error, "a share still waits for its certificate");
                 }
             }
@@ -73,6 +78,22 @@ impl<P: Platform> Vault<P> {
     /// What a node does about shares by itself.
     pub(in crate::vault::shared) fn about_shares<'a>(&self, peer: &'a Peer, call: CallId) -> Context<'a> {
         Context::new(peer, Caller::default(), call, self.platform.now())
+    }
+
+    /// Asks for no certificate of a key that this node has promised to take none of, but whether the promise has ended.
+    fn look_after_promise(
+        &self,
+        view: &View,
+        name: &str,
+        partition: &Partition,
+        id: ObjectId,
+    ) -> Result<(), Error> {
+        let over =
+            partition.shared.promises.of(id).is_some_and(|promise| promise.is_over(self.platform.now()));
+        if !over || !self.cluster.ceremonies.is_turn(Chore::Promise, id, self.platform.uptime()) {
+            return Ok(());
+        }
+        self.end_promise(view, name, partition, id)
     }
 
     fn look_after_pending(

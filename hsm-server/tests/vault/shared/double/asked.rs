@@ -7,7 +7,7 @@ use super::*;
 /// How it is reached.
 pub struct Ear {
     pub double: Double,
-    pub document: Vec<u8>,
+    pub document: Mutex<Vec<u8>>,
     /// By name: the keys that others seal with.
     pub callers: BTreeMap<String, [u8; 32]>,
     pub sessions: Mutex<Vec<Arc<Session>>>,
@@ -17,7 +17,12 @@ impl Ear {
     /// Where the nodes of a house find it, from now on.
     pub fn new(double: Double, document: Vec<u8>, house: &House) -> Self {
         let callers = house.nodes.iter().map(|node| (node.name.clone(), node.member().sealing)).collect();
-        Self { double, document, callers, sessions: Mutex::default() }
+        Self { double, document: Mutex::new(document), callers, sessions: Mutex::default() }
+    }
+
+    /// The document that it goes by.
+    pub fn document(&self) -> Vec<u8> {
+        self.document.lock().unwrap().clone()
     }
 
     /// Answers a frame of an honest node, whose questions it considers so.
@@ -25,7 +30,7 @@ impl Ear {
         let header = Header::decode(frame[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
         let (_, body) = decode_caller(&frame[HEADER..]).unwrap();
         let mut reply = Vec::new();
-        let document = Document::read(&self.document).unwrap();
+        let document = Document::read(&self.document()).unwrap();
         match CallId::from_number(header.call).unwrap() {
             CallId::GreetNode => {
                 let (version, digest) = (document.membership().version, document.digest().to_vec());
@@ -84,7 +89,7 @@ impl Liar {
     fn consider(&self, question: &Question) -> Reply {
         match question {
             Question::Vouch => {
-                Reply::Vouched(Document::read(&self.ear.document).unwrap().membership().version, 0)
+                Reply::Vouched(Document::read(&self.ear.document()).unwrap().membership().version, 0)
             }
             Question::Certificate { .. } => Reply::Certificate(self.account.lock().unwrap().clone()),
             Question::Bans(_) => Reply::Bans(KnownBans { keys: Vec::new(), more: false }),
@@ -115,6 +120,8 @@ pub struct Signer {
     pub spoils: Spoils,
     /// How often it was asked to sign.
     pub asked: AtomicUsize,
+    /// What it says of a key that was to be abandoned.
+    pub stand: Mutex<Option<Stand>>,
 }
 
 impl Signer {
@@ -128,7 +135,10 @@ impl Signer {
             return Reply::Bans(KnownBans { keys: Vec::new(), more: false });
         }
         if let Question::Certificate { .. } = question {
-            return Reply::Certificate(Account::default());
+            return Reply::Certificate(Account { stand: *self.stand.lock().unwrap(), ..Account::default() });
+        }
+        if let Question::MayAbandon(order) = question {
+            return Reply::Promised(self.ear.double.promise(order));
         }
         let Question::Begin(begin) = question else { return Reply::Done };
         self.asked.fetch_add(1, Ordering::Relaxed);

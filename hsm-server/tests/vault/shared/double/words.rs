@@ -68,8 +68,8 @@ pub enum Question {
     },
     #[n(24)]
     MayAbandon(#[n(0)] SignedOrder),
-    #[n(25)]
-    Abandon(#[n(0)] SignedOrder),
+    #[n(26)]
+    Abandon(#[n(0)] SignedOrder, #[n(1)] Vec<Promised>),
 }
 
 /// What the nodes say of a descendant.
@@ -107,6 +107,16 @@ pub enum Reply {
     WouldDestroy(#[n(0)] Agreement),
     #[n(20)]
     Agreed(#[n(0)] Statement),
+    #[n(24)]
+    Promised(#[n(0)] Promised),
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Promised {
+    #[n(0)]
+    pub node: ByteVec,
+    #[n(1)]
+    pub signature: ByteVec,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -223,6 +233,16 @@ pub struct Account {
     pub highest: Option<u64>,
     #[n(4)]
     pub bans: Vec<SignedBan>,
+    #[n(6)]
+    pub stand: Option<Stand>,
+}
+
+#[derive(Debug, Clone, Copy, Encode, Decode)]
+pub struct Stand {
+    #[n(0)]
+    pub given_up: bool,
+    #[n(1)]
+    pub time: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
