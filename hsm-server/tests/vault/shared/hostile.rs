@@ -322,6 +322,35 @@ fn whoever_spoils_signatures_in_silence_is_asked_after_the_others() {
     assert!((1..=3).contains(&again), "{again}");
 }
 
+/// A bad node spoils signatures so: honest nodes give the application every one that it wants, and soon do without it.
+fn they_sign_without_it(kind: Kind, scheme: SchemeId, (t, n): (u8, u8), spoils: Spoils) {
+    let scene = Scene::of(usize::from(n) - 1);
+    let (key, share) = scene.key_of(&kind.wish(t, n), (scheme, t));
+    let (house, signer) = bad_signer(scene, share, spoils);
+    let sign = || {
+        for at in [0, 0, 0, 0, 1, 1, 1, 1] {
+            let signature = house.sign(at, kind, key, MESSAGE);
+            let signature = signature.unwrap_or_else(|fault| panic!("{spoils:?} at node {at}: {fault}"));
+            house.check(1, kind, ObjectId([9 ^ 0xff; 16]), &signature);
+        }
+        signer.asked.load(Ordering::Relaxed)
+    };
+    let asked = sign();
+    assert!((1..=6).contains(&asked), "{spoils:?}: it had its turn: {asked}");
+    assert_eq!(sign(), asked, "{spoils:?}: and not again");
+    for node in &house.nodes {
+        let records = node.records("SignShared");
+        assert!(records.iter().all(|record| !record.detail.contains("broke the protocol")), "{records:?}");
+    }
+}
+
+#[test]
+fn one_that_is_done_without_a_word_stops_no_signature() {
+    they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (2, 3), Spoils::Everything);
+    they_sign_without_it(Kind::K1, SchemeId::EcdsaSecp256k1, (2, 3), Spoils::Everything);
+    they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (3, 5), Spoils::Everything);
+}
+
 #[test]
 fn one_node_that_keeps_certificates_to_itself_takes_no_place_from_others() {
     let (scene, kind) = (Scene::new(), Kind::Ed25519);

@@ -177,26 +177,30 @@ impl<'a, P: Platform> Relay<'a, P> {
         going.filter(|party| !waits(party)).copied().collect()
     }
 
+    /// Nobody has anything more to say: whether that is so because everybody has ended.
     fn check_ended(&self) -> Result<(), Trouble> {
-        let mut setback = Setback::default();
+        let waiting: Vec<&Member> = self
+            .parties
+            .iter()
+            .filter(|(party, _)| !self.ends.contains_key(party))
+            .map(|(_, who)| who)
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        // Whoever waits may be honest, and wait for one that has ended without a word.
         let others: BTreeSet<Party> =
             self.parties.keys().copied().filter(|party| Some(*party) != self.own).collect();
-        for (party, member) in &self.parties {
-            if !self.ends.contains_key(party) && others.contains(party) {
-                setback
-                    .add(member, "it waits for what others do not say, or does not say what they wait for");
-                if others.len() == 1 {
-                    setback.out.insert(*party);
-                }
-            }
+        let mut setback = Setback::default();
+        for member in waiting {
+            setback.add(member, "it waits for what others do not say, or does not say what they wait for");
         }
-        if !setback.reasons.is_empty() && others.len() > 1 {
-            setback.apart.push(self.parties.keys().copied().collect());
+        match others.len() {
+            0 => return Err(Trouble::Own(FaultCode::Internal.into())),
+            1 => setback.out = others,
+            _ => setback.apart.push(others),
         }
-        if setback.reasons.is_empty() && self.ends.len() < self.parties.len() {
-            return Err(Trouble::Own(FaultCode::Internal.into()));
-        }
-        if setback.reasons.is_empty() { Ok(()) } else { Err(setback.into()) }
+        Err(setback.into())
     }
 
     /// What a party is asked next.
