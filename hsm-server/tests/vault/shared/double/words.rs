@@ -233,6 +233,8 @@ pub struct Account {
     pub highest: Option<u64>,
     #[n(4)]
     pub bans: Vec<SignedBan>,
+    #[n(5)]
+    pub traces: BTreeSet<[u8; 32]>,
     #[n(6)]
     pub stand: Option<Stand>,
 }
