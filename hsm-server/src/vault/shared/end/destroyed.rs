@@ -14,9 +14,15 @@ use std::{
 use minicbor::{Decode, Encode};
 use strongroom_shared::{fault::FaultCode, object::ObjectId};
 
-use crate::vault::{
-    Error,
-    shared::{ceremony::party::forbidden, certificate::sha256},
+use crate::{
+    platform::Platform,
+    store::Path,
+    vault::{
+        Context, Error, Vault,
+        partition::Partition,
+        record::Change,
+        shared::{ceremony::party::forbidden, certificate::sha256},
+    },
 };
 
 /// What is kept of a key that was destroyed, or abandoned before it came about.
@@ -177,6 +183,32 @@ impl Destroyed {
             Some(record) if record.is_of(public) => Err(destroyed(id)),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Lifts the mark that a key was destroyed of which nothing was here.
+    pub(in crate::vault::shared) fn lift_mark(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        id: ObjectId,
+        (public, order): (&[u8], &str),
+    ) -> Result<(), Error> {
+        let _turn = partition.object_turn();
+        if !partition.shared.destroyed.is_to_be_lifted(id, public)? {
+            return Ok(());
+        }
+        let detail = format!(
+            "the mark is lifted that this key was destroyed, of which nothing was here: a client's word, against {order}"
+        );
+        let detail = std::mem::replace(&mut context.detail, detail);
+        let lifted = self.change(context, Change::new().delete(Path::Destroyed(partition.id, id)));
+        // What follows has a record of its own.
+        (context.detail, context.recorded) = (detail, false);
+        lifted?;
+        partition.shared.destroyed.lift(id);
+        Ok(())
     }
 }
 

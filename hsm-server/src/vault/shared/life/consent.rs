@@ -175,30 +175,6 @@ impl<P: Platform> Vault<P> {
         Ok(())
     }
 
-    /// Lifts the mark that a key was destroyed of which nothing was here.
-    fn lift_mark(
-        &self,
-        context: &mut Context<'_>,
-        partition: &Partition,
-        id: ObjectId,
-        (public, order): (&[u8], &str),
-    ) -> Result<(), Error> {
-        let _turn = partition.object_turn();
-        if !partition.shared.destroyed.is_to_be_lifted(id, public)? {
-            return Ok(());
-        }
-        let detail = format!(
-            "the mark is lifted that this key was destroyed, of which nothing was here: a client's word, against {order}"
-        );
-        let detail = std::mem::replace(&mut context.detail, detail);
-        let lifted = self.change(context, Change::new().delete(Path::Destroyed(partition.id, id)));
-        // What follows has a record of its own.
-        (context.detail, context.recorded) = (detail, false);
-        lifted?;
-        partition.shared.destroyed.lift(id);
-        Ok(())
-    }
-
     /// Keeps the bans that the coordinator tells; whether there is any.
     fn hear_of_bans(
         &self,
@@ -407,11 +383,20 @@ pub(in crate::vault::shared) fn check_waiting(
     if alike < most && waiting.len() < room {
         return Ok(());
     }
-    Err(Error::caller(
-        FaultCode::Full,
-        "shares of this key wait for a certificate that no node shows: order it anew, and if a node is at fault, \
-         a reshare without it (`hsmctl key reshare`)",
-    ))
+    let advice = match act {
+        OrderedAct::Share { .. } => {
+            "the key is whole still at the node that has it: order it anew (`hsmctl key share`), and if a node is at fault, \
+             among others"
+        }
+        OrderedAct::Refresh
+        | OrderedAct::Repair { .. }
+        | OrderedAct::Reshare { .. }
+        | OrderedAct::Abandon => {
+            "order it anew, and if a node is at fault, a reshare without it (`hsmctl key reshare`)"
+        }
+    };
+    let text = format!("shares of this key wait for a certificate that no node shows: {advice}");
+    Err(Error::caller(FaultCode::Full, text))
 }
 
 /// The attributes of the private key's object.
