@@ -18,6 +18,10 @@ pub const MAX_ADMINISTRATORS: usize = 16;
 /// How many administrators a change of the administrators takes, where there are as many, whatever the document says.
 pub const CHANGE_OF_ADMINISTRATORS: u32 = 2;
 
+/// How far beyond the version in force a document's may be: nobody has so many signed while a node is away, and nobody uses the
+/// versions up.
+pub const MAX_STEP: u64 = 1_000_000;
+
 /// The name of a cluster for ever: random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
@@ -107,6 +111,15 @@ pub enum Refusal {
         /// The one in force.
         present: u64,
     },
+    /// Its version is too far beyond the one in force.
+    Step {
+        /// Its version.
+        found: u64,
+        /// The one in force; 0 if there is none.
+        present: u64,
+    },
+    /// Earlier documents that it says it carries are not there.
+    Stripped,
     /// It is another cluster's.
     Cluster(ClusterId),
     /// It does not name this server, or with other keys than it has.
@@ -126,6 +139,14 @@ impl fmt::Display for Refusal {
             Self::Version { found, present } => {
                 write!(f, "it is version {found}, version {present} is in force")
             }
+            Self::Step { found, present } => write!(
+                f,
+                "it is version {found}, version {present} is in force, and it may be at most {MAX_STEP} beyond that"
+            ),
+            Self::Stripped => f.write_str(
+                "the earlier documents by which its signers came were taken off or changed by whoever handed it on: \
+                 get it from another node",
+            ),
             Self::Cluster(cluster) => write!(f, "this server belongs to cluster {cluster}"),
             Self::Stranger(reason) => f.write_str(reason),
         }
@@ -158,6 +179,27 @@ impl Membership {
     /// The node with this identity key.
     pub fn member(&self, identity: &[u8; 32]) -> Option<&Member> {
         self.members.iter().find(|member| member.identity == *identity)
+    }
+
+    /// The version of the document after this one.
+    ///
+    /// # Errors
+    /// `Malformed`: there is none.
+    pub fn next_version(&self) -> Result<u64, Refusal> {
+        self.version.checked_add(1).ok_or_else(|| {
+            let version = self.version;
+            Refusal::Malformed(format!(
+                "version {version} is the last that there can be: begin a new cluster"
+            ))
+        })
+    }
+
+    /// Whether its version is not too far beyond this one.
+    pub(super) const fn check_step(&self, present: u64) -> Result<(), Refusal> {
+        if self.version > present.saturating_add(MAX_STEP) {
+            return Err(Refusal::Step { found: self.version, present });
+        }
+        Ok(())
     }
 
     /// How many of its administrators it takes to have this one follow.

@@ -8,6 +8,7 @@
 
 mod approved;
 mod aws_lc;
+mod chain;
 pub mod document;
 pub mod introduction;
 pub mod noise;

@@ -16,7 +16,7 @@ use super::{
     known::{self, PINNED, digits, introduce},
     manage::told,
     output::{Cell, For, Format, Table, hex, say},
-    signers::{Signers, own, own_or_new},
+    signers::{Signers, next_version, own, own_or_new},
 };
 use crate::cluster::{Administrator, Document, Membership, document::CHANGE_OF_ADMINISTRATORS};
 
@@ -112,7 +112,7 @@ impl Admit {
         }
         next.administrators.push(new);
         self.approvals.apply(&mut next)?;
-        next.version += 1;
+        next.version = next_version(present)?;
         let changed = change((folder, server), &self.signers, (&document, &next))?;
         known::keep(&changed, self.folder.iter().map(PathBuf::as_path))?;
         tell(&next, format)
@@ -158,7 +158,8 @@ impl Dismiss {
             ))
             .advise("`hsmctl cluster admit-administrator` another one first"));
         }
-        let mut next = Membership { administrators: left, version: present.version + 1, ..present.clone() };
+        let version = next_version(present)?;
+        let mut next = Membership { administrators: left, version, ..present.clone() };
         self.approvals.apply(&mut next)?;
         change((folder, server), &self.signers, (&document, &next))?;
         tell(&next, format)

@@ -20,7 +20,7 @@ use super::{
     known::{self, PINNED, Pin, introduce},
     manage::told,
     output::{Cell, For, Format, Table, say},
-    signers::Signers,
+    signers::{Signers, next_version},
 };
 use crate::{
     certificates::fingerprint,
@@ -245,7 +245,7 @@ impl Join {
             membership.members.retain(|other| other.identity != new.identity);
             membership.members.push(new);
             membership.members.sort_by(|one, other| one.name.cmp(&other.name));
-            membership.version += 1;
+            membership.version = next_version(&membership)?;
             self.signers.sign(folder, Some(&present), &membership)?
         };
         let document = document.bytes();
@@ -272,7 +272,7 @@ impl Remove {
             return Err(CtlError::new("a node does not take itself out, because nobody would hear of it")
                 .advise("run it with --admin of another node"));
         }
-        membership.version += 1;
+        membership.version = next_version(&membership)?;
         let document = self.signers.sign(folder, Some(&present), &membership)?;
         let call = InstallMembership { document: document.bytes().to_vec() };
         server.call(&call)?;

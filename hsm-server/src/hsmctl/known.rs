@@ -139,7 +139,7 @@ pub enum Judgement {
     /// It is the same, or its administrators have approved the other.
     Proven,
     /// The server has an earlier one.
-    Behind(Document),
+    Behind(Box<Document>),
     /// Neither follows the other.
     Unproven(CtlError),
 }
@@ -159,7 +159,7 @@ pub fn judge(folder: &Path, given: &Document) -> Result<Judgement, CtlError> {
     Ok(match given.check_succeeds(kept.membership()) {
         _ if kept.digest() == given.digest() => Judgement::Proven,
         Ok(_) => Judgement::Proven,
-        Err(_) if kept.check_succeeds(given.membership()).is_ok() => Judgement::Behind(kept),
+        Err(_) if kept.check_succeeds(given.membership()).is_ok() => Judgement::Behind(Box::new(kept)),
         Err(refusal) => {
             let error = format!("what the server has in force does not follow from this one: {refusal}");
             Judgement::Unproven(CtlError::file(&path, error).advise(
@@ -200,7 +200,7 @@ pub fn in_force<'a>(
             Judgement::Proven => {}
             Judgement::Behind(later) => {
                 server.call(&InstallMembership { document: later.bytes().to_vec() })?;
-                present = later;
+                present = *later;
             }
             Judgement::Unproven(error) => return Err(error),
         }
@@ -216,7 +216,7 @@ pub fn document(folder: &Path, server: &mut Connection) -> Result<Document, CtlE
     let given = read(&introduce(folder, server, PINNED)?.document)?;
     match judge(folder, &given)? {
         Judgement::Proven => Ok(given),
-        Judgement::Behind(later) => Ok(later),
+        Judgement::Behind(later) => Ok(*later),
         Judgement::Unproven(error) => Err(error),
     }
 }

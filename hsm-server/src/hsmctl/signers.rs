@@ -157,6 +157,14 @@ pub fn own_or_new(folder: &Path) -> Result<Administrator, CtlError> {
     own(folder)
 }
 
+/// The version of the document after this one.
+///
+/// # Errors
+/// There is none.
+pub fn next_version(present: &Membership) -> Result<u64, CtlError> {
+    present.next_version().map_err(|refusal| CtlError::new(refusal.to_string()))
+}
+
 /// Everything that a document says, for people, and what is new in it.
 fn describe(present: Option<&Membership>, membership: &Membership) -> String {
     let mut lines = vec![format!("cluster {} version {}", membership.cluster, membership.version)];

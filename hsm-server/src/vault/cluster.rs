@@ -190,6 +190,10 @@ impl<P: Platform> Vault<P> {
         let document = Document::read(bytes).map_err(refused)?;
         let identity = self.cluster.identity().ok_or_else(no_keys)?;
         let present = self.cluster.view();
+        let document = match &present {
+            Some(view) => document.mended_by(&view.document).map_err(refused)?,
+            None => document,
+        };
         if present.as_ref().is_some_and(|view| view.document == document) {
             context.detail = "it is in force already".into();
             return Ok(());
