@@ -36,7 +36,7 @@ use super::{
         end::{destroyed::DestroyedRecord, promise::PromiseRecord},
         kept::{FormerRecord, ShareRecord, StandingRecord},
         keys::{Pending, SharedKey, SharedKeys},
-        traces::TracesRecord,
+        life::traces::TracesRecord,
     },
     tickets::Tickets,
 };

@@ -19,8 +19,7 @@ use super::{
     end::{destroyed::Destroyed, promise::Promises},
     generate::FIRST,
     kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
-    life::proof::Proof,
-    traces::Traces,
+    life::{proof::Proof, traces::Traces},
 };
 use crate::{
     cluster::{Member, Membership, NodeId, order::SignedOrder},

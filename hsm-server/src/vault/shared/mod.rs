@@ -18,7 +18,6 @@ pub mod keys;
 pub mod lately;
 pub mod life;
 mod sign;
-pub mod traces;
 pub mod words;
 
 use strongroom_shared::{

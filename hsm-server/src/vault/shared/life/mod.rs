@@ -11,3 +11,4 @@ pub mod proof;
 mod proving;
 pub mod renew;
 mod schedule;
+pub mod traces;

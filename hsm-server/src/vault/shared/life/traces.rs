@@ -14,20 +14,18 @@ use std::{
 use minicbor::{Decode, Encode};
 use strongroom_shared::object::ObjectId;
 
-use super::{
-    super::{
+use crate::{
+    cluster::{Member, Membership},
+    platform::{Platform, Time},
+    store::Path,
+    vault::{
         Error, Vault,
         cluster::View,
         nodes::{Answer, Question},
         partition::Partition,
         record::Change,
+        shared::words::Account,
     },
-    words::Account,
-};
-use crate::{
-    cluster::{Member, Membership},
-    platform::{Platform, Time},
-    store::Path,
 };
 
 /// How long a node may take to say what it has.
@@ -88,14 +86,14 @@ impl Account {
 }
 
 /// A node that may have something left of a key, and whether it says that it has not.
-pub(super) struct Trace<'v> {
+pub(in crate::vault::shared) struct Trace<'v> {
     pub member: &'v Member,
     pub is_clean: bool,
 }
 
 impl<P: Platform> Vault<P> {
     /// Writes down that shares of a key move between these nodes.
-    pub(super) fn note_traces<'n>(
+    pub(in crate::vault::shared) fn note_traces<'n>(
         &self,
         partition: &Partition,
         key: ObjectId,
@@ -120,7 +118,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Takes from what a node says of a key whether it has to be waited for any longer, and for whom else.
-    pub(super) fn hear_of_traces(
+    pub(in crate::vault::shared) fn hear_of_traces(
         &self,
         partition: &Partition,
         key: ObjectId,
@@ -147,7 +145,7 @@ impl<P: Platform> Vault<P> {
     ///
     /// # Errors
     /// What is wrong with those who do not say.
-    pub(super) fn find_traces<'v>(
+    pub(in crate::vault::shared) fn find_traces<'v>(
         &self,
         view: &'v View,
         (name, partition): (&str, &Partition),
