@@ -349,6 +349,32 @@ fn one_that_is_done_without_a_word_stops_no_signature() {
 }
 
 #[test]
+fn one_that_is_done_without_a_word_in_the_second_round_stops_no_signature() {
+    they_sign_without_it(Kind::K1, SchemeId::EcdsaSecp256k1, (2, 3), Spoils::Rest);
+}
+
+#[test]
+fn one_that_does_not_begin_and_names_nobody_stops_no_signature() {
+    for spoils in [Spoils::Behind, Spoils::Elsewhen, Spoils::GivesUp, Spoils::Slanders] {
+        they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (2, 3), spoils);
+        they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (3, 5), spoils);
+    }
+}
+
+#[test]
+fn one_whose_letters_are_bound_to_another_signature_is_suspected() {
+    let (kind, scheme) = (Kind::K1, SchemeId::EcdsaSecp256k1);
+    they_sign_without_it(kind, scheme, (2, 3), Spoils::Binding);
+    let scene = Scene::new();
+    let (key, share) = scene.key(kind, scheme);
+    let (house, _signer) = bad_signer(scene, share, Spoils::Binding);
+    house.beat();
+    house.cut_off(&["b"]);
+    let fault = house.sign(0, kind, key, MESSAGE).unwrap_err();
+    assert!(fault.detail.contains("(suspects: 3)"), "{fault}");
+}
+
+#[test]
 fn one_node_that_keeps_certificates_to_itself_takes_no_place_from_others() {
     let (scene, kind) = (Scene::new(), Kind::Ed25519);
     let body = minicbor::to_vec(kind.wish(2, 3)).unwrap();
