@@ -375,6 +375,14 @@ fn one_whose_letters_are_bound_to_another_signature_is_suspected() {
 }
 
 #[test]
+fn one_that_behaves_towards_the_coordinator_only_is_suspected_and_not_those_that_it_hinders() {
+    for spoils in [Spoils::Sessions, Spoils::Bans] {
+        they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (3, 5), spoils);
+        they_sign_without_it(Kind::K1, SchemeId::EcdsaSecp256k1, (2, 3), spoils);
+    }
+}
+
+#[test]
 fn one_node_that_keeps_certificates_to_itself_takes_no_place_from_others() {
     let (scene, kind) = (Scene::new(), Kind::Ed25519);
     let body = minicbor::to_vec(kind.wish(2, 3)).unwrap();
@@ -548,7 +556,11 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
     if let Task::Sign { bans, .. } = &mut begin.task {
         *bans = known;
     }
-    refused(&talk, begin, "node b has not told");
+    // It says whose silence it is.
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(begin)) else { panic!() };
+    let Some(End::Aborted(verdict)) = progress.end else { panic!("{:?}", progress.end) };
+    assert!(verdict.reason.contains("node b has not told"), "{}", verdict.reason);
+    assert_eq!((verdict.suspects, verdict.culprits), ([party(2)].into(), BTreeSet::new()));
 }
 
 /// Begins a renewal of a key whose certificate is not its own, in a partition of this name.

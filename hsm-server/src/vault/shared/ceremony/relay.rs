@@ -242,7 +242,8 @@ impl<'a, P: Platform> Relay<'a, P> {
                 }
             }
             for (party, question) in own {
-                let progress = self.own_part(context, question).map_err(Trouble::Own)?;
+                let progress = self.own_part(context, question).or_else(Progress::hindered);
+                let progress = progress.map_err(Trouble::Own)?;
                 answers.push((party, Ok(progress)));
             }
             for (party, thread) in asked {

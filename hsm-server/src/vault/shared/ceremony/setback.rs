@@ -192,3 +192,88 @@ impl Judgement {
         self.apart.iter().flatten().chain(&self.out).chain(&self.involved).copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{crypto::threshold::KeyId, vault::shared::bans::Ban};
+
+    fn party(number: u8) -> Party {
+        Party::new(number).unwrap()
+    }
+
+    fn parties<const N: usize>(numbers: [u8; N]) -> BTreeSet<Party> {
+        numbers.map(party).into()
+    }
+
+    fn gave_up(culprits: BTreeSet<Party>, suspects: BTreeSet<Party>, against: Option<u8>) -> Verdict {
+        let (key, epoch, reporter) = (KeyId([1; 16]), Epoch(0), party(2));
+        let ban = |against| Ban { key, epoch, reporter, against: party(against) };
+        let ban = against.map(|against| SignedBan { ban: ban(against), signature: [0; 64] });
+        Verdict { culprits, suspects, ban, ..Verdict::of("enough".into()) }
+    }
+
+    /// All that can happen to party 1, who signs with 2 and 3: 2 is at fault.
+    fn incidents() -> Vec<Incident> {
+        let none = BTreeSet::new;
+        let warrant = Warrant { certificate: Vec::new(), order: None };
+        let mut incidents = vec![
+            Incident::Failed(party(2)),
+            Incident::Behind(party(2), Vec::new()),
+            Incident::Elsewhen(party(2), Epoch(1), warrant),
+            Incident::Stuck,
+            Incident::Unfit(Blame::Culprits(parties([2]))),
+            Incident::Unfit(Blame::Suspect(parties([2, 3]))),
+            Incident::Unfit(Blame::Recoverable),
+            Incident::Letters(party(2), parties([1])),
+            Incident::Letters(party(2), parties([3])),
+            Incident::Letters(party(3), parties([2])),
+            Incident::GaveUp(party(3), gave_up(none(), parties([2]), None)),
+            Incident::GaveUp(party(1), gave_up(none(), none(), None)),
+            Incident::GaveUp(party(1), gave_up(none(), none(), Some(2))),
+        ];
+        for named in [none(), parties([1]), parties([2]), parties([3]), parties([1, 3]), parties([4])] {
+            incidents.push(Incident::GaveUp(party(2), gave_up(named.clone(), none(), None)));
+            incidents.push(Incident::GaveUp(party(2), gave_up(none(), named, None)));
+        }
+        for against in 1..=4 {
+            incidents.push(Incident::GaveUp(party(2), gave_up(none(), none(), Some(against))));
+        }
+        incidents
+    }
+
+    #[test]
+    fn the_same_parties_are_not_asked_twice_in_vain_and_whoever_is_at_fault_is_doubted() {
+        for (signers, believed) in [
+            (parties([1, 2]), parties([])),
+            (parties([1, 2, 3]), parties([])),
+            (parties([1, 2, 3]), parties([3])),
+        ] {
+            for incident in incidents() {
+                let text = format!("{incident:?} {signers:?}");
+                let setback = Setback::new(signers.clone(), Some(party(1))).with("".into(), incident);
+                let judgement = setback.judge(&believed);
+                let again = judgement.out.is_disjoint(&signers)
+                    && !judgement.apart.iter().any(|apart| apart.is_subset(&signers));
+                assert!(!again, "{text}");
+                assert!(judgement.doubted().contains(&party(2)), "{text}");
+                assert!(!judgement.out.contains(&party(3)), "{text}");
+                assert!(!judgement.culprits.contains(&party(3)), "{text}");
+                assert!(judgement.apart.iter().all(|apart| apart.len() > 1 && !apart.contains(&party(1))));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_news_is_mended_and_the_same_may_be_asked_again() {
+        let warrant = Warrant { certificate: Vec::new(), order: None };
+        let incidents =
+            [Incident::Behind(party(2), Vec::new()), Incident::Elsewhen(party(2), Epoch(1), warrant)];
+        for incident in incidents {
+            let setback = Setback::new(parties([1, 2, 3]), Some(party(1))).with("".into(), incident);
+            let judgement = setback.judge(&parties([2]));
+            assert_eq!((judgement.out.len(), judgement.apart.len()), (0, 0));
+            assert_eq!(judgement.doubted(), parties([2]));
+        }
+    }
+}

@@ -120,6 +120,10 @@ pub enum Spoils {
     Slanders,
     /// What its first letters are bound to, inside an envelope of this ceremony.
     Binding,
+    /// It shakes hands with nobody but node a.
+    Sessions,
+    /// It tells nobody but node a which bans it knows.
+    Bans,
 }
 
 /// The bad node as a signer, who is asked by honest coordinators.
@@ -134,11 +138,21 @@ pub struct Signer {
 impl Signer {
     /// Answers a frame of an honest node.
     pub fn answer(&self, caller: &str, frame: &[u8]) -> Vec<u8> {
-        self.ear.answer(caller, frame, |question| self.consider(question))
+        let header = Header::decode(frame[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
+        let shakes = header.call == CallId::ShakeHands as u16;
+        if self.spoils == Spoils::Sessions && shakes && caller != "a" {
+            let mut reply = Vec::new();
+            encode_fault(&mut reply, header.id, header.call, &unknown());
+            return reply;
+        }
+        self.ear.answer(caller, frame, |question| self.consider(caller, question))
     }
 
-    fn consider(&self, question: &Question) -> Reply {
+    fn consider(&self, caller: &str, question: &Question) -> Reply {
         if let Question::Bans(_) = question {
+            if self.spoils == Spoils::Bans && caller != "a" {
+                return Reply::Refused(unknown());
+            }
             return Reply::Bans(KnownBans { keys: Vec::new(), more: false });
         }
         if let Question::Certificate { .. } = question {
@@ -173,6 +187,7 @@ impl Signer {
                 let absent = (1..).map(party).find(|party| !signers.contains(party));
                 return gives_up(absent.into_iter().collect());
             }
+            Spoils::Sessions | Spoils::Bans => return says(Vec::new(), None),
             Spoils::Part | Spoils::Letters | Spoils::Rest | Spoils::Binding => {}
         }
         let input = match self.share.public().scheme() {
@@ -206,6 +221,10 @@ impl Signer {
         parcels.push(Parcel { from: me, to: None, content: Content::Plain(part) });
         says(parcels, Some(End::Signed))
     }
+}
+
+fn unknown() -> Fault {
+    Fault::new(FaultCode::Forbidden, "I do not know you")
 }
 
 /// Binds a first letter of DKLs23 to another signature than its envelope: two numbers of parties stand before what it is
