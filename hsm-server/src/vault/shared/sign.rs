@@ -166,7 +166,8 @@ impl<P: Platform> Vault<P> {
         if !signers.contains(&me) {
             // Whoever has others sign checks and records the same as if it signed.
             let detail = |client: &str| format!("others sign, for client {client}");
-            self.allow(context, mandate, shared, detail).map_err(Trouble::Own)?;
+            let own = view.me().ok_or(FaultCode::Forbidden).map_err(|code| Trouble::Own(code.into()))?;
+            self.allow(context, (mandate, own.id), shared, detail).map_err(Trouble::Own)?;
         }
         let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: told.to_vec() };
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());

@@ -171,6 +171,10 @@ fn a_ceremony_is_begun_once_and_stepped_by_its_coordinator_alone() {
         let _ = talks[0].ask(&Question::Begin(begin(attempt, [1, 3])));
     }
     refused(&talks[0], begin(40, [1, 3]), "used up");
+    // What one coordinator has tried takes nothing from another.
+    scene.house.beat();
+    scene.house.cut_off(&["z"]);
+    scene.house.ask(1, &SignShared { mandated: mandated.clone() }).unwrap();
 }
 
 #[test]
