@@ -8,6 +8,7 @@ impl From<&Error> for Fault {
     fn from(error: &Error) -> Self {
         match error {
             Error::Caller(code, text) => Self::new(*code, text.clone()),
+            Error::Hindered(_, text) => Self::new(FaultCode::QuorumMissing, text.clone()),
             Error::Crypto(error) => Self::new(error.fault(), error.to_string()),
             Error::Policy(refusal) => Self::new(FaultCode::PolicyRefused, refusal.to_string()),
             Error::Certificate(error) => Self::new(FaultCode::ArgumentsBad, error.to_string()),

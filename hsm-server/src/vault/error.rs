@@ -5,13 +5,17 @@ use std::fmt;
 use pkcs11_sys::CK_ATTRIBUTE_TYPE;
 use strongroom_shared::{fault::FaultCode, object::attribute_name};
 
-use crate::{audit, certificates::CertificateError, crypto, policy::Refusal, store};
+use crate::{
+    audit, certificates::CertificateError, crypto, crypto::threshold::Party, policy::Refusal, store,
+};
 
 /// An act that was not carried out.
 #[derive(Debug)]
 pub enum Error {
     /// The caller asked for what cannot or may not be; the text says what.
     Caller(FaultCode, String),
+    /// Another party of a ceremony keeps this node from its part.
+    Hindered(Party, String),
     /// A mechanism could not be carried out.
     Crypto(crypto::Error),
     /// Policy refused.
@@ -81,6 +85,7 @@ impl fmt::Display for Error {
         match self {
             Self::Caller(code, text) if text.is_empty() => write!(f, "{code:?}"),
             Self::Caller(code, text) => write!(f, "{code:?}: {text}"),
+            Self::Hindered(_, text) => write!(f, "{text}"),
             Self::Crypto(error) => write!(f, "{error}"),
             Self::Policy(refusal) => write!(f, "{refusal}"),
             Self::Certificate(error) => write!(f, "certificate: {error}"),

@@ -5,8 +5,9 @@
 //! this call, and not over. Nothing here rests on what another node says.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -27,8 +28,10 @@ use super::{
     partition::Partition,
     record::Change,
     shared::{certificate::sha256, lately::Lately},
+    sign::Charge,
 };
 use crate::{
+    cluster::NodeId,
     platform::{Platform, Time},
     store::Path,
 };
@@ -44,14 +47,31 @@ pub struct AdmissionRecord {
     pub client: String,
 }
 
-/// How often a mandate may be begun to be carried out here: a coordinator tries three quorums.
-const ATTEMPTS: u8 = 8;
+/// How often one coordinator may begin to have a mandate carried out here: it tries three quorums. What another has
+/// tried takes nothing from it.
+const ATTEMPTS: u8 = 4;
+/// The same of an administrators' order.
+const ORDERED: u8 = 8;
 /// The most mandates of one client that a node remembers: more than sign in the time.
 const REMEMBERED: usize = 1 << 19;
+/// How long one waits that comes while the same mandate is charged to the key's limits: longer than that takes.
+const CHARGING: Duration = Duration::from_millis(500);
 
-/// The mandates that were begun here lately, by the key that signed them: one client takes no room from another.
+/// The mandates that were begun here lately.
 #[derive(Default)]
-pub struct Begun(Mutex<BTreeMap<[u8; 32], Remembered>>);
+pub struct Begun {
+    state: Mutex<State>,
+    /// A mandate is being charged no more.
+    charged: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the key that signed them: one client takes no room from another.
+    mandates: BTreeMap<[u8; 32], Remembered>,
+    /// Those that are being charged now.
+    charging: BTreeSet<[u8; 32]>,
+}
 
 /// Under which orders stand: no client has this key.
 const NO_CLIENT: [u8; 32] = [0; 32];
@@ -60,52 +80,138 @@ const NO_CLIENT: [u8; 32] = [0; 32];
 type Remembered = Lately<[u8; 32], Turn>;
 
 /// How far a mandate was carried out here before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// How often it was begun.
-    pub before: u8,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Turn {
+    /// How often each coordinator had it begun: there are no more of them than members.
+    begun: Vec<(NodeId, u8)>,
     /// Whether it was charged to the key's limits.
-    pub charged: bool,
+    charged: bool,
 }
 
 impl Begun {
-    /// Begins to carry a mandate out. What was done for it before.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to carry a mandate out, as `coordinator` asks.
     ///
     /// # Errors
-    /// `Forbidden`: it was begun often enough; `Full`: this client gave too many lately.
-    pub fn begin(&self, mandate: &CheckedMandate, now: Time) -> Result<Turn, Error> {
-        self.begin_of(mandate.key, mandate.id, now)
+    /// `Forbidden`: this coordinator began it often enough; `Full`: this client gave too many lately.
+    pub fn begin(&self, mandate: &CheckedMandate, coordinator: NodeId, now: Time) -> Result<(), Error> {
+        self.begin_of((mandate.key, mandate.id), coordinator, (ATTEMPTS, now))
+    }
+
+    /// Uses up a mandate for one new key, whoever coordinates.
+    ///
+    /// # Errors
+    /// `Forbidden`: it was used before; `Full`: this client gave too many lately.
+    pub fn begin_once(&self, mandate: &CheckedMandate, now: Time) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.turn((mandate.key, mandate.id), now).is_some() {
+            return Err(refused("the mandate was for one key".into()));
+        }
+        state.remember((mandate.key, mandate.id), Turn::default(), now)
     }
 
     /// As [`Self::begin`], of an administrators' order, by the SHA-256 of its text.
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub fn begin_order(&self, id: [u8; 32], now: Time) -> Result<Turn, Error> {
-        self.begin_of(NO_CLIENT, id, now)
+    pub fn begin_order(&self, id: [u8; 32], coordinator: NodeId, now: Time) -> Result<(), Error> {
+        self.begin_of((NO_CLIENT, id), coordinator, (ORDERED, now))
     }
 
-    fn begin_of(&self, key: [u8; 32], id: [u8; 32], now: Time) -> Result<Turn, Error> {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.retain(|_, mandates| mandates.forget(now));
-        let mandates = begun.entry(key).or_default();
-        let turn = mandates.get(&id).copied().unwrap_or_default();
-        if turn.before >= ATTEMPTS {
-            return Err(refused("the mandate is used up".into()));
+    fn begin_of(
+        &self,
+        mandate: ([u8; 32], [u8; 32]),
+        coordinator: NodeId,
+        limit: (u8, Time),
+    ) -> Result<(), Error> {
+        self.state().begin(mandate, coordinator, limit)
+    }
+
+    /// Does something that a mandate is charged for once: another attempt costs nothing more. Of several at the same time
+    /// one is charged, and the others wait for what comes of that.
+    ///
+    /// # Errors
+    /// That of `act`, and then nothing was charged; `Full`: another attempt takes too long.
+    pub fn charge<T>(
+        &self,
+        mandate: &CheckedMandate,
+        act: impl FnOnce(Charge) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.charge_of((mandate.key, mandate.id), act)
+    }
+
+    fn charge_of<T>(
+        &self,
+        (key, id): ([u8; 32], [u8; 32]),
+        act: impl FnOnce(Charge) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let waited =
+            self.charged.wait_timeout_while(self.state(), CHARGING, |state| state.charging.contains(&id));
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Err(Error::caller(
+                FaultCode::Full,
+                "another attempt at this mandate takes too long here",
+            ));
         }
-        let next = Turn { before: turn.before.saturating_add(1), ..turn };
-        if mandates.insert(id, next, REMEMBERED, now) {
-            return Ok(turn);
+        let turn = |state: &State| state.mandates.get(&key).and_then(|mandates| mandates.get(&id)).cloned();
+        if turn(&state).is_some_and(|turn| turn.charged) {
+            drop(state);
+            return act(Charge::Done);
+        }
+        state.charging.insert(id);
+        drop(state);
+        let _charging = Charging { begun: self, id };
+        let done = act(Charge::Now)?;
+        if let Some(turn) = self.state().mandates.get_mut(&key).and_then(|mandates| mandates.get_mut(&id)) {
+            turn.charged = true;
+        }
+        Ok(done)
+    }
+}
+
+impl State {
+    fn turn(&mut self, (key, id): ([u8; 32], [u8; 32]), now: Time) -> Option<&Turn> {
+        self.mandates.retain(|_, mandates| mandates.forget(now));
+        self.mandates.get(&key)?.get(&id)
+    }
+
+    fn begin(
+        &mut self,
+        (key, id): ([u8; 32], [u8; 32]),
+        coordinator: NodeId,
+        (most, now): (u8, Time),
+    ) -> Result<(), Error> {
+        let mut turn = self.turn((key, id), now).cloned().unwrap_or_default();
+        match turn.begun.iter_mut().find(|(node, _)| *node == coordinator) {
+            Some((_, times)) if *times >= most => return Err(refused("the mandate is used up".into())),
+            Some((_, times)) => *times = times.saturating_add(1),
+            None => turn.begun.push((coordinator, 1)),
+        }
+        self.remember((key, id), turn, now)
+    }
+
+    fn remember(&mut self, (key, id): ([u8; 32], [u8; 32]), turn: Turn, now: Time) -> Result<(), Error> {
+        if self.mandates.entry(key).or_default().insert(id, turn, REMEMBERED, now) {
+            return Ok(());
         }
         Err(Error::caller(FaultCode::Full, "too many mandates of this client lately: try again in a minute"))
     }
+}
 
-    /// It was charged to the key's limits: another attempt costs nothing more.
-    pub fn charged(&self, mandate: &CheckedMandate) {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = begun.get_mut(&mandate.key).and_then(|mandates| mandates.get_mut(&mandate.id)) {
-            turn.charged = true;
-        }
+/// A mandate that is being charged: whatever comes of it, those that wait go on afterwards.
+struct Charging<'a> {
+    begun: &'a Begun,
+    id: [u8; 32],
+}
+
+impl Drop for Charging<'_> {
+    fn drop(&mut self) {
+        self.begun.state().charging.remove(&self.id);
+        self.begun.charged.notify_all();
     }
 }
 
@@ -292,6 +398,8 @@ impl<P: Platform> Handle<AdmitClient> for Vault<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -302,14 +410,46 @@ mod tests {
             id[..8].copy_from_slice(&number.to_be_bytes());
             id
         };
+        let begin = |key, number, node, now| {
+            begun.begin_of(([key; 32], id(number)), NodeId([node; 32]), (ATTEMPTS, now))
+        };
         for number in 0..REMEMBERED {
-            assert_eq!(begun.begin_of([1; 32], id(number), 0).unwrap(), Turn::default());
+            begin(1, number, 1, 0).unwrap();
         }
-        assert!(begun.begin_of([1; 32], id(REMEMBERED), 1).is_err());
-        for before in 0..ATTEMPTS {
-            assert_eq!(begun.begin_of([2; 32], id(0), 1).unwrap().before, before);
+        assert!(begin(1, REMEMBERED, 1, 1).is_err());
+        for _ in 0..ATTEMPTS {
+            begin(2, 0, 1, 1).unwrap();
         }
-        assert!(begun.begin_of([2; 32], id(0), 1).is_err(), "used up");
-        assert!(begun.begin_of([1; 32], id(REMEMBERED), 180_000_000).is_ok(), "forgotten in time");
+        let used_up = begin(2, 0, 1, 1).unwrap_err();
+        assert!(used_up.to_string().contains("used up"), "{used_up}");
+        assert!(begin(2, 0, 2, 1).is_ok(), "what one coordinator has tried takes nothing from another");
+        assert!(begin(1, REMEMBERED, 1, 180_000_000).is_ok(), "forgotten in time");
+    }
+
+    #[test]
+    fn of_attempts_side_by_side_one_is_charged_and_none_before_that_one_is_allowed() {
+        let (begun, mandate) = (Begun::default(), ([1; 32], [2; 32]));
+        begun.begin_of(mandate, NodeId([1; 32]), (ATTEMPTS, 0)).unwrap();
+        let all_at_once = |allowed: bool| {
+            let charged = AtomicUsize::new(0);
+            let attempt = || {
+                begun.charge_of(mandate, |charge| {
+                    if charge == Charge::Done {
+                        return Ok(());
+                    }
+                    charged.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(5));
+                    if allowed { Ok(()) } else { Err(refused("the limit is reached".into())) }
+                })
+            };
+            let done = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(attempt)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).filter(Result::is_ok).count()
+            });
+            (charged.into_inner(), done)
+        };
+        assert_eq!(all_at_once(false), (8, 0), "what the policy refuses to one, no other has for nothing");
+        assert_eq!(all_at_once(true), (1, 8));
+        assert_eq!(all_at_once(false), (0, 8), "and never again");
     }
 }

@@ -140,6 +140,7 @@ impl<P: Platform> Vault<P> {
         let detail = match error {
             Error::Policy(refusal) => refusal.to_string(),
             Error::Caller(..)
+            | Error::Hindered(..)
             | Error::Crypto(_)
             | Error::Certificate(_)
             | Error::Store(_)
@@ -238,6 +239,10 @@ fn outcome(error: &Error) -> Outcome {
             | FaultCode::ConfigurationInvalid
             | FaultCode::IntegrityViolated => Outcome::Failed,
         },
-        Error::Crypto(_) | Error::Certificate(_) | Error::Store(_) | Error::Audit(_) => Outcome::Failed,
+        Error::Hindered(..)
+        | Error::Crypto(_)
+        | Error::Certificate(_)
+        | Error::Store(_)
+        | Error::Audit(_) => Outcome::Failed,
     }
 }

@@ -13,7 +13,11 @@ use super::{
         Context, Error, Vault,
         applications::short,
         records::encode,
-        shared::{Destruction, ceremony::ceremonies::Coordinator, words::Warrant},
+        shared::{
+            Destruction,
+            ceremony::ceremonies::Coordinator,
+            words::{Progress, Warrant},
+        },
     },
     Answer, Question,
     links::Incoming,
@@ -158,7 +162,10 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
             context.recorded |= !counts;
             self.record_failure(context, &error);
             // Sealed, so that no front can put words into a vault's mouth.
-            Answer::Refused(Fault::from(&error))
+            match Progress::hindered(error) {
+                Ok(progress) => Answer::Progress(progress),
+                Err(error) => Answer::Refused(Fault::from(&error)),
+            }
         });
         let sealed = session.seal(call.counter, &encode(&answer)).map_err(refused)?;
         Ok(SealedReply { sealed })

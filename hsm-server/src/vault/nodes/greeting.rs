@@ -44,8 +44,9 @@ impl<P: Platform> Vault<P> {
         if theirs == version {
             match self.consult(view, member, &Question::Vouch, PATIENCE)? {
                 Answer::Vouched { bans, version: _ } => {
-                    self.cluster.links.vouched(member.id);
                     self.hear_again(view, member, bans)?;
+                    // One that does not tell its bans signs with nobody.
+                    self.cluster.links.vouched(member.id);
                 }
                 other => return Err(other.strange()),
             }

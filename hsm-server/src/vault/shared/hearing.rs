@@ -36,6 +36,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How long it may take to say all of them.
 const DEADLINE: Time = 1_000_000;
+/// The same while a coordinator waits to sign, which must not hold the delay against the one that asks.
+const HURRY: Time = 350_000;
 /// How many pages one node's bans may have.
 const PAGES: usize = 1024;
 
@@ -137,20 +139,22 @@ impl<P: Platform> Vault<P> {
         if self.cluster.hearing.state().heard.get(&member.id) == Some(&number) {
             return Ok(());
         }
-        self.hear_bans(view, member)
+        self.hear_bans(view, member, DEADLINE)
     }
 
     /// Asks a node for its bans, and keeps those that are new here.
-    fn hear_bans(&self, view: &View, member: &Member) -> Result<(), NodeError> {
+    fn hear_bans(&self, view: &View, member: &Member, deadline: Time) -> Result<(), NodeError> {
         let malformed = |error: &dyn std::fmt::Display| NodeError::Malformed(error.to_string());
         let (mut after, mut number) = (None, 0);
-        let until = self.platform.uptime().saturating_add(DEADLINE);
+        let until = self.platform.uptime().saturating_add(deadline);
         for _ in 0..PAGES {
-            if self.platform.uptime() >= until {
+            let rest = until.saturating_sub(self.platform.uptime());
+            if rest == 0 {
                 return Err(malformed(&"it takes too long to tell its bans"));
             }
+            let patience = PATIENCE.min(Duration::from_micros(rest));
             let KnownBans { keys, more } =
-                match self.consult(view, member, &Question::Bans(after), PATIENCE)? {
+                match self.consult(view, member, &Question::Bans(after), patience)? {
                     Answer::Bans(known) => known,
                     other => return Err(other.strange()),
                 };
@@ -190,8 +194,7 @@ impl<P: Platform> Vault<P> {
     /// `parties`, or lets the shares become others. A coordinator tells its bans itself.
     ///
     /// # Errors
-    /// `QuorumMissing`: one of those with whom it is to sign has not said which bans it knows since this node was
-    /// started.
+    /// `Hindered`: one of those with whom it is to sign has not said which bans it knows since this node was started.
     pub(super) fn hear_before(
         &self,
         view: &View,
@@ -205,8 +208,11 @@ impl<P: Platform> Vault<P> {
         let signs = |member: &Member| parties.values().any(|party| party.id == member.id);
         let mut members: Vec<Member> = shared.members(view.document.membership()).into_values().collect();
         // Who only gets a share knows of no ban.
-        let needed: Vec<Member> =
-            members.iter().filter(|member| other(member) && signs(member)).cloned().collect();
+        let needed: Vec<(Party, Member)> = parties
+            .iter()
+            .filter(|(_, member)| other(member) && members.iter().any(|holder| holder.id == member.id))
+            .map(|(party, member)| (*party, member.clone()))
+            .collect();
         members.retain(|member| {
             let mut state = hearing.state();
             let due =
@@ -216,7 +222,7 @@ impl<P: Platform> Vault<P> {
         thread::scope(|scope| {
             for member in &members {
                 let hear = move || {
-                    if let Err(error) = self.hear_bans(view, member) {
+                    if let Err(error) = self.hear_bans(view, member, HURRY) {
                         tracing::warn!(node = member.name, %error, "it does not say which bans it knows");
                     }
                 };
@@ -226,10 +232,10 @@ impl<P: Platform> Vault<P> {
                 }
             }
         });
-        match needed.iter().find(|member| !hearing.has_heard(member.id)) {
+        match needed.iter().find(|(_, member)| !hearing.has_heard(member.id)) {
             None => Ok(()),
-            Some(silent) => Err(Error::caller(
-                FaultCode::QuorumMissing,
+            Some((party, silent)) => Err(Error::Hindered(
+                *party,
                 format!(
                     "node {} has not told since this node was started which pairs must not sign together",
                     silent.name

@@ -16,9 +16,10 @@ use strongroom_shared::{
 
 use super::{
     super::{Context, Error, Vault, cluster::View, mandates::CheckedMandate, partition::Partition},
+    bans::SignedBan,
     ceremony::{
         relay::{Lead, Relay},
-        setback::{Setback, Trouble},
+        setback::{Incident, Judgement, Setback, Trouble},
     },
     children::SigningKey,
     keys::SharedKey,
@@ -29,7 +30,7 @@ use crate::{
     cluster::Member,
     crypto::{
         self,
-        threshold::{Abort, Blame, Party, SchemeId, Setup, Signing, Step, combine},
+        threshold::{Party, SchemeId, Setup, Signing, Step, combine},
     },
     platform::{Platform, Time},
 };
@@ -53,9 +54,9 @@ struct Lessons {
 }
 
 impl Lessons {
-    fn learn(&mut self, setback: Setback) {
-        self.out.extend(setback.out);
-        self.apart.extend(setback.apart);
+    fn learn(&mut self, setback: Setback, judgement: Judgement) {
+        self.out.extend(judgement.out);
+        self.apart.extend(judgement.apart);
         self.reasons.extend(setback.reasons);
         self.refusals.extend(setback.refusals);
     }
@@ -111,7 +112,9 @@ impl<P: Platform> Vault<P> {
             }
             let Some(parties) = self.quorum(&view, &shared.family, &lessons) else { break };
             let asked = parties.clone();
-            match self.attempt(context, &view, (mandated, mandate, &input), &shared, parties, until) {
+            let told = shared.family.bans();
+            match self.attempt(context, &view, (mandated, mandate, &input), (&shared, &told), parties, until)
+            {
                 Ok(bytes) => {
                     asked.values().for_each(|member| self.cluster.links.trust(member.id));
                     return Ok(Signature { bytes });
@@ -122,13 +125,17 @@ impl<P: Platform> Vault<P> {
                 }
                 Err(Trouble::Others(setback)) => {
                     tracing::warn!(%key, reasons = setback.reasons.join("; "), "a shared signature did not come about");
-                    self.hear(context, &partition, &shared.family, &setback, &mut lessons)?;
-                    self.accuse(context, &shared.family, &view, &setback)?;
+                    let family = &shared.family;
+                    let mut believed =
+                        self.hear(context, &partition, (family, &told), &setback, &mut lessons)?;
+                    believed.extend(self.meet_epochs(context, &view, family, &setback, &mut lessons)?);
+                    let judgement = setback.judge(&believed);
                     let now = self.platform.uptime();
-                    let doubted = setback.doubted().into_iter().filter_map(|party| asked.get(&party));
+                    let doubted = judgement.doubted();
+                    let doubted = doubted.iter().filter_map(|party| asked.get(party));
                     doubted.for_each(|member| self.cluster.links.doubt(member.id, now));
-                    self.meet_epochs(context, &view, &shared.family, &setback, &mut lessons)?;
-                    lessons.learn(*setback);
+                    self.accuse(context, family, &view, (&judgement, &setback.reasons))?;
+                    lessons.learn(*setback, judgement);
                     shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
                 }
             }
@@ -143,7 +150,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         (mandated, mandate, input): (&Mandated, &CheckedMandate, &[u8]),
-        shared: &SigningKey,
+        (shared, told): (&SigningKey, &[SignedBan]),
         parties: BTreeMap<Party, Member>,
         until: Time,
     ) -> Result<Vec<u8>, Trouble> {
@@ -159,26 +166,29 @@ impl<P: Platform> Vault<P> {
         if !signers.contains(&me) {
             // Whoever has others sign checks and records the same as if it signed.
             let detail = |client: &str| format!("others sign, for client {client}");
-            self.allow(context, mandate, shared, detail).map_err(Trouble::Own)?;
+            let own = view.me().ok_or(FaultCode::Forbidden).map_err(|code| Trouble::Own(code.into()))?;
+            self.allow(context, (mandate, own.id), shared, detail).map_err(Trouble::Own)?;
         }
-        let task =
-            Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: shared.family.bans() };
+        let task = Task::Sign { mandated: mandated.clone(), signers: signers.clone(), bans: told.to_vec() };
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
         let signing = Signing { signers, input: input.to_vec() };
         let broken = |text: String| Trouble::Own(Error::caller(FaultCode::Internal, text));
         let combining = combine(shared.share(), &signing, &Setup { key, id, epoch, me });
         let combining = combining.map_err(|error| broken(error.to_string()))?;
+        let setback =
+            Setback::new(signing.signers.iter().copied(), signing.signers.contains(&me).then_some(me));
         match combining.step(relay.collected()) {
             Step::Done(signature, _) => Ok(signature),
-            Step::Abort(abort) => Err(blamed(abort, signing.signers).into()),
+            Step::Abort(abort) => Err(setback.with(abort.to_string(), Incident::Unfit(abort.blame)).into()),
             Step::Refused(_, rejected) => {
-                let out = BTreeSet::from([rejected.from]);
-                Err(Setback { reasons: vec![rejected.to_string()], out, ..Setback::default() }.into())
+                Err(setback.with(rejected.to_string(), Incident::Failed(rejected.from)).into())
             }
             Step::Continue(combining, _) => {
-                let reasons = vec!["not every signer gave its part".into()];
-                Err(Setback { reasons, out: combining.missing(), ..Setback::default() }.into())
+                let missing = combining.missing().into_iter();
+                let silent = |party| (format!("{party} did not give its part"), Incident::Failed(party));
+                let add = |setback: Setback, (reason, incident)| setback.with(reason, incident);
+                Err(missing.map(silent).fold(setback, add).into())
             }
         }
     }
@@ -208,21 +218,22 @@ impl<P: Platform> Vault<P> {
         Some(candidates.into_iter().filter(|(party, _)| chosen.contains(party)).collect())
     }
 
-    /// Keeps the bans that others told. Whoever told one that is none is not asked again.
+    /// Keeps the bans that others told: who told what this node had not told them, and was believed.
     fn hear(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,
-        shared: &SharedKey,
+        (shared, told): (&SharedKey, &[SignedBan]),
         setback: &Setback,
         lessons: &mut Lessons,
-    ) -> Result<(), Error> {
-        for (party, bans) in &setback.bans {
+    ) -> Result<BTreeSet<Party>, Error> {
+        let mut believed = BTreeSet::new();
+        for (party, bans) in setback.bans() {
             match self.learn(context, partition, shared, bans) {
-                Ok(()) => {}
+                Ok(()) if bans.iter().all(|ban| told.contains(ban)) => {}
+                Ok(()) => drop(believed.insert(party)),
                 Err(Error::Caller(FaultCode::Forbidden, text)) => {
                     lessons.reasons.push(format!("{party} tells {text}"));
-                    lessons.out.insert(*party);
                 }
                 Err(error) => {
                     context.recorded = false;
@@ -230,10 +241,11 @@ impl<P: Platform> Vault<P> {
                 }
             }
         }
-        Ok(())
+        Ok(believed)
     }
 
-    /// Whoever has shares of an earlier epoch takes up those that wait there: the others, or this node.
+    /// Whoever has shares of an earlier epoch takes up those that wait there: the others, or this node. With whom it came
+    /// about.
     fn meet_epochs(
         &self,
         context: &mut Context<'_>,
@@ -241,11 +253,13 @@ impl<P: Platform> Vault<P> {
         shared: &SharedKey,
         setback: &Setback,
         lessons: &mut Lessons,
-    ) -> Result<(), Error> {
+    ) -> Result<BTreeSet<Party>, Error> {
         let members = shared.members(view.document.membership());
-        for (party, epoch, warrant) in &setback.elsewhen {
+        let mut met = BTreeSet::new();
+        for incident in &setback.incidents {
+            let Incident::Elsewhen(party, epoch, warrant) = incident else { continue };
             let Some(member) = members.get(party) else { continue };
-            let met = if !lessons.met.insert(*party) {
+            let together = if !lessons.met.insert(*party) {
                 Err("it is of another epoch still".to_owned())
             } else if *epoch > shared.epoch() {
                 let peer = peer(member);
@@ -257,12 +271,12 @@ impl<P: Platform> Vault<P> {
                 let handed = self.consult(view, member, &Warrant::of(shared).question(), PATIENCE);
                 handed.map(drop).map_err(|error| error.to_string())
             };
-            if let Err(reason) = met {
-                lessons.reasons.push(format!("node {}: {reason}", member.name));
-                lessons.out.insert(*party);
+            match together {
+                Ok(()) => drop(met.insert(*party)),
+                Err(reason) => lessons.reasons.push(format!("node {}: {reason}", member.name)),
             }
         }
-        Ok(())
+        Ok(met)
     }
 
     /// Leaves out for an hour whoever has proved to be wrong, on record.
@@ -271,30 +285,16 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         shared: &SharedKey,
         view: &View,
-        setback: &Setback,
+        (judgement, reasons): (&Judgement, &[String]),
     ) -> Result<(), Error> {
         let members = shared.members(view.document.membership());
-        for member in setback.culprits.iter().filter_map(|party| members.get(party)) {
+        for member in judgement.culprits.iter().filter_map(|party| members.get(party)) {
             tracing::error!(node = member.name, "this node broke the protocol: it is left out for an hour");
             self.cluster.links.leave_out(member.id, self.platform.uptime());
-            context.detail =
-                format!("node {} broke the protocol: {}", member.name, setback.reasons.join("; "));
+            context.detail = format!("node {} broke the protocol: {}", member.name, reasons.join("; "));
             self.log.append(self.record_of(context, Outcome::Failed))?;
         }
         Ok(())
-    }
-}
-
-/// What follows from signature parts that do not fit together.
-fn blamed(abort: Abort, signers: BTreeSet<Party>) -> Setback {
-    let setback = Setback { reasons: vec![abort.to_string()], ..Setback::default() };
-    match abort.blame {
-        Blame::Culprits(parties) => Setback { out: parties.clone(), culprits: parties, ..setback },
-        // Where there is but one other, it is that one.
-        Blame::Suspect(parties) if parties.len() == 1 => {
-            Setback { out: parties.clone(), culprits: parties, ..setback }
-        }
-        Blame::Ban(_) | Blame::Recoverable | Blame::Suspect(_) => Setback { apart: vec![signers], ..setback },
     }
 }
 

@@ -10,7 +10,7 @@ use strongroom_shared::{
     shares::Signed,
 };
 
-use super::{bans::SignedBan, life::proof::Proof};
+use super::{super::Error, bans::SignedBan, life::proof::Proof};
 use crate::{
     cluster::order::SignedOrder,
     crypto::threshold::{CeremonyId, Epoch, KeyId, Party, SchemeId},
@@ -253,6 +253,18 @@ pub struct Progress {
     /// How the ceremony ended for it, if it did and everything was said.
     #[n(2)]
     pub end: Option<End>,
+}
+
+impl Progress {
+    /// What a party answers that another keeps from its part: it gives up, and says whose fault it is.
+    ///
+    /// # Errors
+    /// Every other error, as it was.
+    pub fn hindered(error: Error) -> Result<Self, Error> {
+        let Error::Hindered(party, text) = error else { return Err(error) };
+        let verdict = Verdict { suspects: BTreeSet::from([party]), ..Verdict::of(text) };
+        Ok(Self { parcels: Vec::new(), more: false, end: Some(End::Aborted(verdict)) })
+    }
 }
 
 /// How a ceremony ended at a party.

@@ -26,7 +26,9 @@ use strongroom_shared::{
     fault::Fault,
     secret::Secret,
     shares::Claim,
-    wire::{HEADER, Header, Kind as Frame, decode_body, decode_caller, encode_reply, encode_request},
+    wire::{
+        HEADER, Header, Kind as Frame, decode_body, decode_caller, encode_fault, encode_reply, encode_request,
+    },
 };
 
 pub use self::{asked::*, words::*};

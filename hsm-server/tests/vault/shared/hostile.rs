@@ -174,6 +174,10 @@ fn a_ceremony_is_begun_once_and_stepped_by_its_coordinator_alone() {
         let _ = talks[0].ask(&Question::Begin(begin(attempt, [1, 3])));
     }
     refused(&talks[0], begin(40, [1, 3]), "used up");
+    // What one coordinator has tried takes nothing from another.
+    scene.house.beat();
+    scene.house.cut_off(&["z"]);
+    scene.house.ask(1, &SignShared { mandated: mandated.clone() }).unwrap();
 }
 
 #[test]
@@ -352,6 +356,40 @@ fn one_that_is_done_without_a_word_stops_no_signature() {
 }
 
 #[test]
+fn one_that_is_done_without_a_word_in_the_second_round_stops_no_signature() {
+    they_sign_without_it(Kind::K1, SchemeId::EcdsaSecp256k1, (2, 3), Spoils::Rest);
+}
+
+#[test]
+fn one_that_does_not_begin_and_names_nobody_stops_no_signature() {
+    for spoils in [Spoils::Behind, Spoils::Elsewhen, Spoils::GivesUp, Spoils::Slanders] {
+        they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (2, 3), spoils);
+        they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (3, 5), spoils);
+    }
+}
+
+#[test]
+fn one_whose_letters_are_bound_to_another_signature_is_suspected() {
+    let (kind, scheme) = (Kind::K1, SchemeId::EcdsaSecp256k1);
+    they_sign_without_it(kind, scheme, (2, 3), Spoils::Binding);
+    let scene = Scene::new();
+    let (key, share) = scene.key(kind, scheme);
+    let (house, _signer) = bad_signer(scene, share, Spoils::Binding);
+    house.beat();
+    house.cut_off(&["b"]);
+    let fault = house.sign(0, kind, key, MESSAGE).unwrap_err();
+    assert!(fault.detail.contains("(suspects: 3)"), "{fault}");
+}
+
+#[test]
+fn one_that_behaves_towards_the_coordinator_only_is_suspected_and_not_those_that_it_hinders() {
+    for spoils in [Spoils::Sessions, Spoils::Bans] {
+        they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (3, 5), spoils);
+        they_sign_without_it(Kind::K1, SchemeId::EcdsaSecp256k1, (2, 3), spoils);
+    }
+}
+
+#[test]
 fn one_node_that_keeps_certificates_to_itself_takes_no_place_from_others() {
     let (scene, kind) = (Scene::new(), Kind::Ed25519);
     let body = minicbor::to_vec(kind.wish(2, 3)).unwrap();
@@ -526,7 +564,11 @@ fn a_node_that_was_put_back_to_an_old_copy_hears_of_its_own_bans_before_it_signs
     if let Task::Sign { bans, .. } = &mut begin.task {
         *bans = known;
     }
-    refused(&talk, begin, "node b has not told");
+    // It says whose silence it is.
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(begin)) else { panic!() };
+    let Some(End::Aborted(verdict)) = progress.end else { panic!("{:?}", progress.end) };
+    assert!(verdict.reason.contains("node b has not told"), "{}", verdict.reason);
+    assert_eq!((verdict.suspects, verdict.culprits), ([party(2)].into(), BTreeSet::new()));
 }
 
 /// Begins a renewal of a key whose certificate is not its own, in a partition of this name.

@@ -401,8 +401,9 @@ fn a_node_put_back_to_an_old_copy_hears_of_bans_before_it_lets_one_administrator
     scene.house.cut_off(&["a"]);
     let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);
     let both = told(&scene.begin(84, signed(&order, &[ANN, BOB])));
-    let fault = talk.ask(&Question::Begin(both.clone())).unwrap_err();
-    assert!(fault.detail.contains("node a has not told"), "{fault}");
+    let Ok(Reply::Progress(progress)) = talk.ask(&Question::Begin(both.clone())) else { panic!() };
+    let Some(End::Aborted(verdict)) = progress.end else { panic!("{:?}", progress.end) };
+    assert!(verdict.reason.contains("node a has not told"), "{}", verdict.reason);
     drop(talk);
     scene.house.clear_up();
     let talk = scene.double.meet(&scene.house.nodes[1], &scene.document);

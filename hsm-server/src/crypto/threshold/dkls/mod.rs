@@ -261,6 +261,10 @@ fn abort(abort: &LibraryAbort, all: impl IntoIterator<Item = Party>, me: Party) 
             | AbortReason::GammaUInconsistency { counterparty }
             | AbortReason::ZeroShareDecommitFailed { counterparty },
         ) => one(counterparty),
+        // Its envelope was of this ceremony, so it was not late: it says what it likes, or was led astray by others.
+        (AbortKind::Recoverable, AbortReason::SessionBindingMismatch { counterparty }) => {
+            Blame::suspects([party(*counterparty, me)], me)
+        }
         (
             AbortKind::Recoverable,
             AbortReason::ChainCodeCommitmentFailed { party } | AbortReason::MissingCommittedPoint { party },

@@ -94,8 +94,7 @@ impl<P: Platform> Vault<P> {
         }
         let letter = encode(&Letter { label: LABEL.into(), ceremony: id, from: going.me, to, text });
         let unsent = |error: &dyn std::fmt::Display| {
-            let text = format!("a letter to node {} could not be sealed: {error}", receiver.name);
-            Error::caller(FaultCode::QuorumMissing, text)
+            Error::Hindered(to, format!("a letter to node {} could not be sealed: {error}", receiver.name))
         };
         let (session, link) = self.session_to(view, receiver).map_err(|error| unsent(&error))?;
         let counter = link.number();

@@ -19,7 +19,7 @@ use strongroom_shared::{
 
 use crate::{
     authority::Act,
-    cluster::Member,
+    cluster::{Member, NodeId},
     crypto::{
         self,
         threshold::{self, CeremonyId, Committee, Outgoing, Party, Setup, Signing},
@@ -45,7 +45,7 @@ use crate::{
             meant,
             words::{Begin, End, Progress, Task, Warrant},
         },
-        sign::{Charge, Wish},
+        sign::Wish,
     },
 };
 
@@ -165,11 +165,11 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Everything that this node checks of a signature for itself, down to its policy and its record; what its share
-    /// then signs.
+    /// then signs. `by` is the node that coordinates.
     pub(in crate::vault::shared) fn allow(
         &self,
         context: &mut Context<'_>,
-        mandate: &CheckedMandate,
+        (mandate, by): (&CheckedMandate, NodeId),
         shared: &SigningKey,
         detail: impl FnOnce(&str) -> String,
     ) -> Result<(About, Vec<u8>), Error> {
@@ -189,11 +189,12 @@ impl<P: Platform> Vault<P> {
         if is_reserved(&input) {
             return Err(forbidden("what begins like a proof of shares is signed for no application"));
         }
-        let turn = self.cluster.begun.begin(mandate, self.platform.uptime())?;
-        let charge = if turn.charged { Charge::Done } else { Charge::Now };
+        self.cluster.begun.begin(mandate, by, self.platform.uptime())?;
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
-        let authorized = self.authorize_use(context, &about.partition, &object, wish, charge)?;
-        self.cluster.begun.charged(mandate);
+        let authorized = self
+            .cluster
+            .begun
+            .charge(mandate, |charge| self.authorize_use(context, &about.partition, &object, wish, charge))?;
         let intent = authorized.into_intent();
         let scheme = shared.share().public().scheme();
         let input = crypto::shared_input(scheme, intent.mechanism, &intent.input)
@@ -254,11 +255,12 @@ impl<P: Platform> Vault<P> {
             ));
         }
         let setup = setup(shared.share().party());
+        let by = coordinator.node;
         let detail = format!("ceremony {} of node {}", digits(setup.id), coordinator.name);
         let signing_parties = names(parties.values());
         self.launch(context, view, (coordinator, parties), &setup, Kind::Signature, |context| {
             let tell = |client: &str| format!("{detail} for client {client}: {signing_parties}");
-            let (about, input) = self.allow(context, mandate, shared, tell)?;
+            let (about, input) = self.allow(context, (mandate, by), shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
             let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
             let work = Work::Signing(ceremony, Arc::clone(&shared.family), Purpose::Message);
@@ -303,9 +305,7 @@ impl<P: Platform> Vault<P> {
         }
         let plan = self.plan(context, view, (&mandate, coordinator.node), (public, about.object))?;
         let now = self.platform.uptime();
-        if self.cluster.begun.begin(&mandate, now)?.before > 0 {
-            return Err(forbidden("the mandate was for one key"));
-        }
+        self.cluster.begun.begin_once(&mandate, now)?;
         self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |_| {
             let Draft { scheme, shares, .. } = &plan.draft;
             let begun = Committee::new(shares.threshold, shares.parties)

@@ -27,7 +27,7 @@ use crate::{
         shared::{
             ceremony::{
                 ceremonies::Coordinator,
-                setback::{Setback, Trouble},
+                setback::{Incident, Setback, Trouble},
             },
             words::{Begin, Content, End, Parcel, Progress, Verdict},
         },
@@ -142,12 +142,11 @@ impl<'a, P: Platform> Relay<'a, P> {
             if due.is_empty() {
                 return self.check_ended();
             }
-            let mut setback = Setback::default();
+            let mut setback = self.setback();
             if self.vault.platform.uptime() >= self.until {
                 for (party, member) in due.iter().filter_map(|party| Some((party, self.parties.get(party)?)))
                 {
-                    setback.add(member, "the time is over");
-                    setback.out.insert(*party);
+                    setback.add(member, "the time is over", Incident::Failed(*party));
                 }
                 return Err(setback.into());
             }
@@ -156,10 +155,14 @@ impl<'a, P: Platform> Relay<'a, P> {
             for (party, answer) in self.ask(context, questions)? {
                 self.absorb(party, answer, &mut setback);
             }
-            if !setback.reasons.is_empty() {
+            if !setback.incidents.is_empty() {
                 return Err(setback.into());
             }
         }
+    }
+
+    fn setback(&self) -> Setback {
+        Setback::new(self.parties.keys().copied(), self.own)
     }
 
     /// Who can do something now.
@@ -179,28 +182,13 @@ impl<'a, P: Platform> Relay<'a, P> {
 
     /// Nobody has anything more to say: whether that is so because everybody has ended.
     fn check_ended(&self) -> Result<(), Trouble> {
-        let waiting: Vec<&Member> = self
-            .parties
-            .iter()
-            .filter(|(party, _)| !self.ends.contains_key(party))
-            .map(|(_, who)| who)
-            .collect();
-        if waiting.is_empty() {
-            return Ok(());
+        let mut setback = self.setback();
+        for (_, member) in self.parties.iter().filter(|(party, _)| !self.ends.contains_key(party)) {
+            let reason = "it waits for what others do not say, or does not say what they wait for";
+            // It may be honest, and wait for one that has ended without a word.
+            setback.add(member, reason, Incident::Stuck);
         }
-        // Whoever waits may be honest, and wait for one that has ended without a word.
-        let others: BTreeSet<Party> =
-            self.parties.keys().copied().filter(|party| Some(*party) != self.own).collect();
-        let mut setback = Setback::default();
-        for member in waiting {
-            setback.add(member, "it waits for what others do not say, or does not say what they wait for");
-        }
-        match others.len() {
-            0 => return Err(Trouble::Own(FaultCode::Internal.into())),
-            1 => setback.out = others,
-            _ => setback.apart.push(others),
-        }
-        Err(setback.into())
+        if setback.incidents.is_empty() { Ok(()) } else { Err(setback.into()) }
     }
 
     /// What a party is asked next.
@@ -254,7 +242,8 @@ impl<'a, P: Platform> Relay<'a, P> {
                 }
             }
             for (party, question) in own {
-                let progress = self.own_part(context, question).map_err(Trouble::Own)?;
+                let progress = self.own_part(context, question).or_else(Progress::hindered);
+                let progress = progress.map_err(Trouble::Own)?;
                 answers.push((party, Ok(progress)));
             }
             for (party, thread) in asked {
@@ -326,16 +315,15 @@ impl<'a, P: Platform> Relay<'a, P> {
                 if let NodeError::Unreachable(_) = &error {
                     self.vault.cluster.links.ill(&member, &error, self.vault.platform.uptime());
                 }
-                setback.add(&member, &error);
-                match (&error, self.senders.get(&party)) {
-                    // A letter was wrong, or it says so: nobody knows which.
+                let incident = match (&error, self.senders.get(&party)) {
                     (NodeError::Refused(fault), Some(senders))
                         if fault.code == FaultCode::Malformed && !senders.is_empty() =>
                     {
-                        setback.apart.extend(senders.iter().map(|sender| BTreeSet::from([party, *sender])));
+                        Incident::Letters(party, senders.clone())
                     }
-                    _ => drop(setback.out.insert(party)),
-                }
+                    _ => Incident::Failed(party),
+                };
+                setback.add(&member, &error, incident);
                 if let NodeError::Refused(fault) = error
                     && matches!(
                         fault.code,
@@ -368,8 +356,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             }
         }
         if strange {
-            setback.add(&member, "it says what nobody asked for");
-            setback.out.insert(party);
+            setback.add(&member, "it says what nobody asked for", Incident::Failed(party));
         }
         if more {
             self.more.insert(party);
@@ -377,35 +364,8 @@ impl<'a, P: Platform> Relay<'a, P> {
             self.more.remove(&party);
         }
         if let Some(end) = end {
-            self.note(party, &member, &end, setback);
+            note(party, &member, &end, setback);
             self.ends.insert(party, end);
-        }
-    }
-
-    /// What follows from how the ceremony ended at a party.
-    fn note(&self, party: Party, member: &Member, end: &End, setback: &mut Setback) {
-        match end {
-            End::Signed | End::Proved(_) | End::Ready(_) | End::Dealt => {}
-            End::Elsewhen { epoch, warrant } => {
-                setback.add(member, format!("its share is of epoch {}", epoch.0));
-                setback.elsewhen.push((party, *epoch, warrant.clone()));
-            }
-            End::Behind(bans) => {
-                setback.add(member, "it knows of bans that this node did not");
-                setback.bans.push((party, bans.clone()));
-            }
-            End::Aborted(Verdict { reason, culprits, suspects, ban }) => {
-                setback.add(member, plain(reason));
-                setback.bans.extend(ban.clone().map(|ban| (party, vec![ban])));
-                if Some(party) == self.own {
-                    // Its own judgement is the only one that it can rely on.
-                    setback.culprits.extend(culprits);
-                    setback.out.extend(culprits.union(suspects));
-                } else {
-                    let pair = |other: &Party| BTreeSet::from([party, *other]);
-                    setback.apart.extend(culprits.union(suspects).map(pair));
-                }
-            }
         }
     }
 
@@ -418,5 +378,23 @@ impl<'a, P: Platform> Relay<'a, P> {
         let members = self.parties.iter().filter(waits).map(|(_, member)| member);
         // Those that do not hear it find out by themselves.
         self.vault.ask_all(self.view, members, &Question::Cancel(self.id), CANCEL);
+    }
+}
+
+/// What goes wrong if the ceremony ended so at a party.
+fn note(party: Party, member: &Member, end: &End, setback: &mut Setback) {
+    match end {
+        End::Signed | End::Proved(_) | End::Ready(_) | End::Dealt => {}
+        End::Elsewhen { epoch, warrant } => {
+            let reason = format!("its share is of epoch {}", epoch.0);
+            setback.add(member, reason, Incident::Elsewhen(party, *epoch, warrant.clone()));
+        }
+        End::Behind(bans) => {
+            let reason = "it knows of bans that this node did not";
+            setback.add(member, reason, Incident::Behind(party, bans.clone()));
+        }
+        End::Aborted(verdict) => {
+            setback.add(member, plain(&verdict.reason), Incident::GaveUp(party, verdict.clone()));
+        }
     }
 }

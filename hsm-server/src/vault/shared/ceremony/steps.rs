@@ -33,8 +33,12 @@ impl<P: Platform> Vault<P> {
         let mut going = ceremonies.take(id, coordinator, letters, self.platform.uptime())?;
         going.about.tell(context);
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
-            // What was refused changed nothing: the ceremony may go on without it until its time is over.
-            ceremonies.put(id, going);
+            match error {
+                // What it had to say is lost.
+                Error::Hindered(..) => ceremonies.end(id, coordinator.node),
+                // What was refused changed nothing: the ceremony may go on without it until its time is over.
+                _ => ceremonies.put(id, going),
+            }
             return Err(error);
         }
         Ok(self.report(id, going))

@@ -51,10 +51,7 @@ const GIVEN_UP: Time = 3600 * 1_000_000;
 impl<P: Platform> Vault<P> {
     /// A mandate is for one descendant, however often a coordinator shows it.
     fn use_up(&self, mandate: &CheckedMandate) -> Result<(), Error> {
-        match self.cluster.begun.begin(mandate, self.platform.uptime())?.before {
-            0 => Ok(()),
-            _ => Err(forbidden("the mandate was for one key")),
-        }
+        self.cluster.begun.begin_once(mandate, self.platform.uptime())
     }
 
     /// Stores a descendant, waiting, and says so.

@@ -134,7 +134,7 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         let now = self.platform.uptime();
         if let Some(order) = &renewal.order {
-            self.cluster.begun.begin_order(sha256(&order.text), now)?;
+            self.cluster.begun.begin_order(sha256(&order.text), coordinator.node, now)?;
         }
         let leaves = to.seat(&own.node).is_none();
         let making = self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |context| {

@@ -258,7 +258,7 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         let now = self.platform.uptime();
         let text = sha256(&import.order.text);
-        self.cluster.begun.begin_order(text, now)?;
+        self.cluster.begun.begin_order(text, coordinator.node, now)?;
         self.launch(context, view, (coordinator, parties), &setup, Kind::Shares, |_| {
             let importing = Importing {
                 scheme: import.scheme,

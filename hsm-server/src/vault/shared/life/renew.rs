@@ -308,10 +308,12 @@ impl<P: Platform> Vault<P> {
             Trouble::Own(error) => return error,
             Trouble::Others(setback) => setback,
         };
-        let heard: Vec<_> = setback.bans.iter().flat_map(|(_, bans)| bans.iter().cloned()).collect();
+        let heard: Vec<_> = setback.bans().flat_map(|(_, bans)| bans).cloned().collect();
         let kept = self.learn(context, partition, shared, &heard);
         let seated = to.seats == shared.seats;
-        let accused = if seated { self.accuse(context, shared, view, &setback) } else { Ok(()) };
+        let judgement = setback.judge(&BTreeSet::new());
+        let why = (&judgement, setback.reasons.as_slice());
+        let accused = if seated { self.accuse(context, shared, view, why) } else { Ok(()) };
         if let Err(error) = kept.and(accused) {
             return error;
         }

@@ -1,5 +1,7 @@
 //! The bad node where honest ones ask it: they have it greet them, sign, and say what it has.
 
+use std::collections::BTreeSet;
+
 use strongroom_shared::fault::FaultCode;
 
 use super::*;
@@ -111,6 +113,22 @@ pub enum Spoils {
     Letters,
     /// It is missing, and the bad node says that it is done.
     Everything,
+    /// The same in the second round.
+    Rest,
+    /// It says that it knows of bans, and tells none.
+    Behind,
+    /// It says that its share is of an earlier epoch, whatever it was handed.
+    Elsewhen,
+    /// It gives up, and accuses nobody.
+    GivesUp,
+    /// The same, and accuses one that has no part in it.
+    Slanders,
+    /// What its first letters are bound to, inside an envelope of this ceremony.
+    Binding,
+    /// It shakes hands with nobody but node a.
+    Sessions,
+    /// It tells nobody but node a which bans it knows.
+    Bans,
 }
 
 /// The bad node as a signer, who is asked by honest coordinators.
@@ -127,11 +145,21 @@ pub struct Signer {
 impl Signer {
     /// Answers a frame of an honest node.
     pub fn answer(&self, caller: &str, frame: &[u8]) -> Vec<u8> {
-        self.ear.answer(caller, frame, |question| self.consider(question))
+        let header = Header::decode(frame[..HEADER].try_into().unwrap(), u32::MAX).unwrap();
+        let shakes = header.call == CallId::ShakeHands as u16;
+        if self.spoils == Spoils::Sessions && shakes && caller != "a" {
+            let mut reply = Vec::new();
+            encode_fault(&mut reply, header.id, header.call, &unknown());
+            return reply;
+        }
+        self.ear.answer(caller, frame, |question| self.consider(caller, question))
     }
 
-    fn consider(&self, question: &Question) -> Reply {
+    fn consider(&self, caller: &str, question: &Question) -> Reply {
         if let Question::Bans(_) = question {
+            if self.spoils == Spoils::Bans && caller != "a" {
+                return Reply::Refused(unknown());
+            }
             return Reply::Bans(KnownBans { keys: Vec::new(), more: false });
         }
         if let Question::Certificate { .. } = question {
@@ -140,18 +168,53 @@ impl Signer {
         if let Question::MayAbandon(order) = question {
             return Reply::Promised(self.ear.double.promise(order));
         }
-        let Question::Begin(begin) = question else { return Reply::Done };
+        let says = |parcels, end| Reply::Progress(Progress { parcels, more: false, end });
+        let begin = match question {
+            Question::Begin(begin) => begin,
+            Question::Step { .. } if self.spoils == Spoils::Rest => {
+                return says(Vec::new(), Some(End::Signed));
+            }
+            Question::Step { .. } => return says(Vec::new(), None),
+            _ => return Reply::Done,
+        };
         self.asked.fetch_add(1, Ordering::Relaxed);
-        if self.spoils == Spoils::Everything {
-            return Reply::Progress(Progress { parcels: Vec::new(), more: false, end: Some(End::Signed) });
-        }
         let Task::Sign { signers, .. } = &begin.task else { panic!() };
-        let me = party(3);
-        let signing = Signing { signers: signers.clone(), input: MESSAGE.to_vec() };
+        let (me, epoch) = (self.share.party(), begin.epoch);
+        let ends = |end| says(Vec::new(), Some(end));
+        let gives_up = |suspects| {
+            let reason = "I have had enough".into();
+            ends(End::Aborted(Verdict { reason, culprits: BTreeSet::new(), suspects, ban: None }))
+        };
+        match self.spoils {
+            Spoils::Everything => return ends(End::Signed),
+            Spoils::Behind => return ends(End::Behind(Vec::new())),
+            Spoils::Elsewhen => {
+                let warrant = Warrant { certificate: Vec::new(), order: None };
+                return ends(End::Elsewhen { epoch: Epoch(epoch.0.saturating_sub(1)), warrant });
+            }
+            Spoils::GivesUp => return gives_up(BTreeSet::new()),
+            Spoils::Slanders => {
+                let absent = (1..).map(party).find(|party| !signers.contains(party));
+                return gives_up(absent.into_iter().collect());
+            }
+            Spoils::Sessions | Spoils::Bans => return says(Vec::new(), None),
+            Spoils::Part | Spoils::Letters | Spoils::Rest | Spoils::Binding => {}
+        }
+        let input = match self.share.public().scheme() {
+            SchemeId::EcdsaSecp256k1 | SchemeId::EcdsaP256 => openssl::sha::sha256(MESSAGE).to_vec(),
+            SchemeId::Ed25519 | SchemeId::Bip340 => MESSAGE.to_vec(),
+        };
+        let signing = Signing { signers: signers.clone(), input };
         let setup = Setup { key: begin.key, id: begin.id, epoch: begin.epoch, me };
-        let (ceremony, said) = sign(&self.share, &signing, &setup).unwrap();
+        let (ceremony, mut said) = sign(&self.share, &signing, &setup).unwrap();
         let others: Vec<Party> = signers.iter().copied().filter(|signer| *signer != me).collect();
+        if self.spoils == Spoils::Binding {
+            said.iter_mut().for_each(|message| unbind(&mut message.bytes));
+        }
         let mut parcels = parcels(me, &said, &others);
+        if matches!(self.spoils, Spoils::Rest | Spoils::Binding) {
+            return says(parcels, None);
+        }
         let heard = begin.parcels.iter().map(|parcel| match &parcel.content {
             Content::Plain(bytes) => Incoming { from: parcel.from, bytes: bytes.clone() },
             Content::Sealed(_) => panic!("sealed by the coordinator itself"),
@@ -160,13 +223,26 @@ impl Signer {
         let mut part = held.release().bytes.to_vec();
         // The signature share stands at the end, its highest byte last.
         let place = part.len() - 2;
-        match self.spoils {
-            Spoils::Part => part[place] ^= 1,
-            Spoils::Letters | Spoils::Everything => {
-                parcels.iter_mut().for_each(|parcel| parcel.content = Content::Plain(b"garbage".to_vec()));
-            }
+        if self.spoils == Spoils::Part {
+            part[place] ^= 1;
+        } else {
+            parcels.iter_mut().for_each(|parcel| parcel.content = Content::Plain(b"garbage".to_vec()));
         }
         parcels.push(Parcel { from: me, to: None, content: Content::Plain(part) });
-        Reply::Progress(Progress { parcels, more: false, end: Some(End::Signed) })
+        says(parcels, Some(End::Signed))
     }
+}
+
+fn unknown() -> Fault {
+    Fault::new(FaultCode::Forbidden, "I do not know you")
+}
+
+/// Binds a first letter of DKLs23 to another signature than its envelope: two numbers of parties stand before what it is
+/// bound to, and the letter stands at the end of the envelope.
+fn unbind(envelope: &mut [u8]) {
+    let mut decoder = minicbor::Decoder::new(envelope);
+    assert_eq!(decoder.array().unwrap(), Some(8));
+    (0..7).for_each(|_| decoder.skip().unwrap());
+    let place = envelope.len() - decoder.bytes().unwrap().len();
+    envelope[place + 2] ^= 1;
 }
