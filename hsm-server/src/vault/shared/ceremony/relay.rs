@@ -293,7 +293,7 @@ impl<'a, P: Platform> Relay<'a, P> {
                     whole.parcels.extend(parcels);
                     (whole.more, whole.end) = (more, end);
                 }
-                (Err(Error::Caller(FaultCode::Malformed | FaultCode::Forbidden, text)), Some(from)) => {
+                (Err(Error::Caller(FaultCode::Malformed, text)), Some(from)) => {
                     let suspects = BTreeSet::from([from]);
                     whole.end = Some(End::Aborted(Verdict { suspects, ..Verdict::of(text) }));
                 }
