@@ -118,18 +118,29 @@ impl Version {
         if found < needed { Err(Refusal::Approvals { found, needed }) } else { Ok(()) }
     }
 
-    /// Whether it may follow this one at once.
+    /// Whether it may follow the one in force at once.
     ///
     /// # Errors
     /// `Cluster`, `Version`, `Step` or `Approvals`.
     pub fn check_succeeds(&self, present: &Membership) -> Result<(), Refusal> {
+        let follows = self.check_follows(present);
+        if matches!(follows, Ok(()) | Err(Refusal::Approvals { .. })) {
+            self.membership.check_step(present.version)?;
+        }
+        follows
+    }
+
+    /// Whether it may follow an earlier one, however many lie between them that changed nothing about who signs.
+    ///
+    /// # Errors
+    /// `Cluster`, `Version` or `Approvals`.
+    pub fn check_follows(&self, present: &Membership) -> Result<(), Refusal> {
         if self.membership.cluster != present.cluster {
             return Err(Refusal::Cluster(present.cluster));
         }
         if self.membership.version <= present.version {
             return Err(Refusal::Version { found: self.membership.version, present: present.version });
         }
-        self.membership.check_step(present.version)?;
         self.check_approved_by(present, present.needed_for(&self.membership))
     }
 }
@@ -153,7 +164,7 @@ pub fn follow(last: &Version, mut pool: Vec<Version>) -> (Vec<Version>, bool) {
         let Some(at) = pool.iter().position(|one| one.digest == after) else { break false };
         let found = pool.remove(at);
         // Whether the last one may follow is for whoever takes it to ask.
-        if !chain.is_empty() && next.check_succeeds(&found.membership).is_err() {
+        if !chain.is_empty() && next.check_follows(&found.membership).is_err() {
             break false;
         }
         chain.push(found);

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use minicbor::bytes::ByteVec;
-use strongroom_shared::{fault::FaultCode, message::*, wire::Handle};
+use strongroom_shared::{fault::FaultCode, message::*, object::ObjectId, wire::Handle};
 
 use super::{
     Context, Error, Vault,
@@ -19,7 +19,9 @@ use super::{
     nodes::Links,
     record::Change,
     records::NodeRecord,
-    shared::{ceremony::ceremonies::Ceremonies, hearing::Hearing, life::orders::WaitingOrders},
+    shared::{
+        ceremony::ceremonies::Ceremonies, hearing::Hearing, lately::Lately, life::orders::WaitingOrders,
+    },
 };
 use crate::{
     cluster::{
@@ -74,6 +76,8 @@ pub struct Cluster {
     pub(super) ceremonies: Ceremonies,
     /// What administrators have ordered, and not all have signed.
     pub(super) orders: WaitingOrders,
+    /// The keys of which this node has said lately that it has nothing, as they were to be destroyed.
+    agreed: Mutex<Lately<ObjectId, ()>>,
     /// The mandates that were begun here.
     pub(super) begun: Begun,
     /// Whose bans it has heard.
@@ -81,6 +85,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The keys of which this node has said lately that it has nothing, as they were to be destroyed.
+    pub(super) fn agreed(&self) -> MutexGuard<'_, Lately<ObjectId, ()>> {
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The cluster as it was kept.
     ///
     /// # Errors
@@ -100,6 +109,7 @@ impl Cluster {
             told: AtomicU64::new(0),
             links: Links::default(),
             ceremonies: Ceremonies::default(),
+            agreed: Mutex::default(),
             orders: WaitingOrders::default(),
             begun: Begun::default(),
             hearing: Hearing::default(),

@@ -333,7 +333,7 @@ fn versions_go_on_in_steps() {
         let expected = if good { Ok(()) } else { refused };
         assert_eq!(read(version).check_succeeds(&present).map(drop), expected, "{version}");
     }
-    let refused = Err(Refusal::Step { found: u64::MAX, present: 0 });
+    let refused = Err(Refusal::Step { found: u64::MAX, present: u64::MAX / 2 });
     assert_eq!(read(u64::MAX).check_first(), refused);
     assert_eq!(membership(7, 1).next_version(), Ok(8));
     let end = membership(u64::MAX, 1).next_version().unwrap_err();

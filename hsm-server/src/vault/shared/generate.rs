@@ -94,7 +94,7 @@ impl<P: Platform> Vault<P> {
         }
         let seats = members.iter().map(|member| member.identity).collect();
         let text = mandate.id;
-        Ok(Plan { draft, publish: true, text, order: None, object: None, seats, public })
+        Ok(Plan { draft, publish: true, text, order: None, object: None, lifts: None, seats, public })
     }
 }
 

@@ -14,6 +14,7 @@ use super::{super::Error, bans::SignedBan, life::proof::Proof};
 use crate::{
     cluster::order::SignedOrder,
     crypto::threshold::{CeremonyId, Epoch, KeyId, Party, SchemeId},
+    platform::Time,
 };
 
 /// The coordinator asks a party to take part in a ceremony.
@@ -160,9 +161,10 @@ pub struct Account {
     /// The pairs that it knows to be banned.
     #[n(4)]
     pub bans: Vec<SignedBan>,
-    /// The nodes that may have something of the key left, as far as it knows: their Ed25519 keys.
+    /// The nodes that may have something of the key left, as far as it knows: their Ed25519 keys, and when shares were last
+    /// moved from or to them, in microseconds since 1970.
     #[cbor(n(5), default)]
-    pub traces: BTreeSet<[u8; 32]>,
+    pub traces: BTreeMap<[u8; 32], Time>,
     /// Where it stands, if it has the partition.
     #[n(6)]
     pub stand: Option<Stand>,

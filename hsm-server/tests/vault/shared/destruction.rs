@@ -128,6 +128,69 @@ fn left(house: &House, key: ObjectId) -> Vec<Vec<String>> {
     house.nodes.iter().map(of_node).collect()
 }
 
+/// A bad node beside four, and a key of the first two that was to move to the next two, of which one has its share and
+/// has said so.
+fn half_moved_beside_a_bad_node() -> (Scene, ObjectId) {
+    let begin = || {
+        let scene = Scene::of(4);
+        let (key, _) = scene.key_of(&ED.wish(2, 5), (SchemeId::Ed25519, 2));
+        reshare(&scene.house, 0, key, &[0, 1]).unwrap();
+        (scene, key)
+    };
+    let (scene, key) = begin();
+    let calls = scene.house.strike("a", usize::MAX, Mishap::None);
+    reshare(&scene.house, 0, key, &[2, 3]).unwrap();
+    let calls = calls.load(Ordering::Relaxed);
+    // The bad node is not among those that the last questions go to.
+    for back in 4..8 {
+        let (scene, key) = begin();
+        scene.house.strike("a", calls - back, Mishap::ReplyLost);
+        let moved = reshare(&scene.house, 0, key, &[2, 3]);
+        scene.house.clear_up();
+        if moved.is_err() && (2..4).all(|at| keeps(&scene.house, at, key)) {
+            return (scene, key);
+        }
+    }
+    panic!("no call of {calls} is the one that leaves shares waiting");
+}
+
+#[test]
+fn a_node_that_dealt_destroys_nothing_without_the_word_of_those_it_dealt_for() {
+    let (scene, key) = half_moved_beside_a_bad_node();
+    let house = &scene.house;
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    let mandate = house.mandate(CallId::DestroyObject, body);
+    let (admin, partition) = (house.nodes[2].admin(), String::from("trading"));
+    let freeze = Freeze { partition: partition.clone(), key: None };
+    house.nodes[2].world.ask(&house.nodes[2].vault, &admin, &freeze).unwrap();
+    for at in [0, 1] {
+        let fault = destroy(&scene, at, &mandate).unwrap_err();
+        assert!(fault.detail.contains("node c has not said"), "{fault}");
+    }
+    house.sign(0, ED, key, MESSAGE).unwrap();
+    house.nodes[2].world.ask(&house.nodes[2].vault, &admin, &Thaw { partition, key: None }).unwrap();
+    destroy(&scene, 0, &mandate).unwrap();
+}
+
+#[test]
+fn a_node_that_has_said_that_it_has_nothing_of_a_key_makes_no_share_of_it_for_a_while() {
+    let scene = Scene::of(3);
+    let (key, _) = scene.key_of(&ED.wish(2, 4), (SchemeId::Ed25519, 2));
+    let house = &scene.house;
+    reshare(house, 0, key, &[0, 1]).unwrap();
+    // Even to one whom it does not believe: there is nothing that it could destroy.
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    let stranger = Ed25519KeyPair::from_seed_unchecked(&[51; 32]).unwrap();
+    let mandated = signed(&house.mandate(CallId::DestroyObject, body), &stranger);
+    let agreements = scene.double.agreements(&scene.talks(), &mandated);
+    assert_eq!(agreements.len(), 2, "its own, and that of the one that has nothing");
+    let fault = reshare(house, 0, key, &[0, 1, 2]).unwrap_err();
+    assert!(fault.detail.contains("it has nothing of this key"), "{fault}");
+    house.nodes.iter().for_each(|node| node.world.platform.pass(200_000_000));
+    house.beat();
+    reshare(house, 0, key, &[0, 1, 2]).unwrap();
+}
+
 /// A key of the first two nodes, which was to move to the next two: one of those has its share and has said so, and
 /// whether somebody has the certificate nobody knows.
 fn half_moved(count: usize) -> (House, ObjectId, &'static str) {
@@ -232,10 +295,12 @@ fn administrators_lift_the_mark_of_a_key_that_was_never_there_and_no_other() {
     assert_eq!(left(house, key)[2], Vec::<String>::new(), "the third has left");
     // A bad node shows it the word of the application, which no other has carried out.
     let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
-    let mandate = house.mandate(CallId::DestroyObject, body);
-    destroy(&scene, 2, &mandate).unwrap();
+    let mandate = || house.mandate(CallId::DestroyObject, body.clone());
+    destroy(&scene, 2, &mandate()).unwrap();
     assert_eq!(left(house, key)[2], ["destroyed"]);
-    assert!(reshare(house, 0, key, &[0, 1, 2]).is_ok());
+    house.nodes.iter().for_each(|node| node.world.platform.pass(200_000_000));
+    house.beat();
+    reshare(house, 0, key, &[0, 1, 2]).unwrap();
     let records = house.nodes[2].records("RenewShares");
     let lifted = |record: &AuditRecord| {
         record.detail.contains("of which nothing was here") && record.detail.contains("ann")
@@ -243,7 +308,7 @@ fn administrators_lift_the_mark_of_a_key_that_was_never_there_and_no_other() {
     assert_eq!(records.iter().filter(|record| lifted(record)).count(), 1, "{records:?}");
     house.sign(2, ED, key, MESSAGE).unwrap();
     // What was there and was destroyed stays so.
-    destroy(&scene, 2, &mandate).unwrap();
+    destroy(&scene, 2, &mandate()).unwrap();
     let Seat(node) = house.seat(2);
     let fault = house.renew(0, key, OrderedAct::Repair { node }).unwrap_err();
     assert!(fault.detail.contains("was destroyed at this node"), "{fault}");

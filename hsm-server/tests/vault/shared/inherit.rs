@@ -161,8 +161,9 @@ fn a_bad_node_brings_nothing_back_that_was_destroyed_however_new_the_share_of_it
         scene.talks()[at].ask(&Question::Inherit { attributes, certificate }).map(drop)
     };
     let talks = scene.talks();
-    assert!(scene.double.destroy(&talks, 0, &other).unwrap_err().detail.contains("another key"));
-    scene.double.destroy(&talks, 1, &other).unwrap();
+    let destroy = Question::Destroy { mandated: other, agreements: Vec::new() };
+    assert!(talks[0].ask(&destroy).unwrap_err().detail.contains("another key"));
+    talks[1].ask(&destroy).unwrap();
     drop(talks);
     bring(&scene, 1).unwrap();
     assert_eq!((keys(&scene.house, 0).len(), keys(&scene.house, 1).len()), (2, 2));

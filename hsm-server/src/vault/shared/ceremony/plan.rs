@@ -46,6 +46,8 @@ pub struct Plan {
     pub order: Option<SignedOrder>,
     /// SHA-256 of what the private key's object is like, if it is not the mandate that says so.
     pub object: Option<[u8; 32]>,
+    /// What administrators ordered that lifts the mark of a key of which nothing was here, in words; if they did.
+    pub lifts: Option<String>,
     /// The nodes that are to hold the shares, in the order of their seats: their Ed25519 keys.
     pub seats: Vec<[u8; 32]>,
     /// The public key's object.
@@ -120,10 +122,14 @@ impl<P: Platform> Vault<P> {
             order: plan.order,
             coordinator: Some(coordinator),
         };
+        if let Some(order) = &plan.lifts {
+            self.lift_mark(context, &about.partition, about.object, (&claim.key, order))?;
+        }
         context.detail = format!("{}; its share waits for the others", about.detail);
         let _turn = about.partition.object_turn();
         // It may have been destroyed since this began.
         about.partition.shared.destroyed.check(about.object, &claim.key)?;
+        self.check_not_agreed(about.object)?;
         if epoch == FIRST {
             about.partition.shared.promises.check_new(about.object)?;
         }

@@ -69,6 +69,7 @@ impl<P: Platform> Vault<P> {
         }
         let public = attributes.bytes(CKA_PUBLIC_KEY_INFO).unwrap_or_default();
         partition.shared.destroyed.check(id, public)?;
+        self.check_not_agreed(id)?;
         let master = said.descent.master;
         let family = partition.shared.key(master).ok_or_else(|| {
             forbidden(format!("no share of key {master} here, from which this one descends"))

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
 use strongroom_shared::{
-    mandate::Mandated,
+    fault::FaultCode,
+    mandate::{Mandate, Mandated},
+    message::DestroyObject,
     object::ObjectId,
-    shares::{Claim, Signed},
+    shares::Signed,
+    wire::decode_body,
 };
 
 use crate::{
@@ -21,12 +24,13 @@ use crate::{
         mandates::CheckedMandate,
         nodes::{Answer, Question},
         partition::Partition,
-        records::{decode, encode},
+        records::encode,
         shared::{
             ceremony::party::forbidden,
-            certificate::Certified,
+            certificate::sha256,
             children::ChildRecord,
             end::{Destruction, PATIENCE},
+            life::traces::traces_of,
             words::Agreement,
         },
     },
@@ -34,6 +38,9 @@ use crate::{
 
 /// What a node's signature under an [`Agreement`] begins with.
 const LABEL: &[u8] = b"strongroom destroy 1\0";
+
+/// The most keys of which a node remembers to have said that it has nothing.
+const AGREED: usize = 1 << 16;
 
 /// What is signed: the mandate says which key of which partition it is for, and until when.
 #[derive(Encode, Decode)]
@@ -45,31 +52,68 @@ struct Agreed {
 }
 
 impl Agreed {
-    fn text(view: &View, mandate: &CheckedMandate) -> Vec<u8> {
+    fn text(view: &View, mandate: [u8; 32]) -> Vec<u8> {
         let cluster = view.document.membership().cluster;
-        [LABEL, &encode(&Self { cluster, mandate: mandate.id })].concat()
+        [LABEL, &encode(&Self { cluster, mandate })].concat()
     }
 }
 
 impl Agreement {
-    fn new(view: &View, mandate: &CheckedMandate, identity: &Identity) -> Self {
+    fn new(view: &View, mandate: [u8; 32], identity: &Identity) -> Self {
         let signature = Signed(identity.sign(&Agreed::text(view, mandate)));
         Self { node: identity.public(), signature }
     }
 }
 
 impl<P: Platform> Vault<P> {
-    /// Says that this node would destroy what it has of a key.
+    /// Says that this node would destroy what it has of a key. One that has nothing of it says so to whoever asks, be it
+    /// that it lacks the partition or does not know the client, and makes no share of the key for a while.
     pub(in crate::vault) fn agree_to_destroy(
         &self,
         context: &mut Context<'_>,
         mandated: &Mandated,
     ) -> Result<Agreement, Error> {
-        let mandate = self.destroy_share(context, mandated, Destruction::Ask)?;
         let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
             return Err(forbidden("this server is in no cluster"));
         };
-        Ok(Agreement::new(&view, &mandate, &identity))
+        let mandate: Mandate = decode_body(&mandated.text)
+            .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
+        let DestroyObject { object: id } = decode_body(&mandate.body)
+            .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
+        let is_here = {
+            let partition = self.partition_named(&mandate.partition);
+            let _turn = partition.as_ref().map(|partition| partition.object_turn());
+            let is_here = partition.as_ref().is_some_and(|partition| {
+                let shared = &partition.shared;
+                shared.holds(id) || shared.children.record(id).is_some() || partition.keyring.has(id)
+            });
+            // No share of it comes from now on, or it was there before.
+            if !is_here && !self.cluster.agreed().insert(id, (), AGREED, self.platform.uptime()) {
+                let text = "too many keys to destroy at once: try again in a minute";
+                return Err(Error::caller(FaultCode::Full, text));
+            }
+            is_here
+        };
+        if is_here {
+            self.destroy_share(context, mandated, Destruction::Ask)?;
+        }
+        Ok(Agreement::new(&view, sha256(&mandated.text), &identity))
+    }
+
+    /// Whether this node has not said lately that it has nothing of a key that was to be destroyed.
+    ///
+    /// # Errors
+    /// `Forbidden`: it makes no share of it now.
+    pub(in crate::vault::shared) fn check_not_agreed(&self, id: ObjectId) -> Result<(), Error> {
+        let mut agreed = self.cluster.agreed();
+        agreed.forget(self.platform.uptime());
+        match agreed.get(&id) {
+            None => Ok(()),
+            Some(()) => Err(forbidden(
+                "this node has said within the last three minutes that it has nothing of this key, which was to be destroyed: try \
+                 again after that",
+            )),
+        }
     }
 
     /// Has these nodes say that they would destroy what they have of a key: what each says, or what is wrong with it.
@@ -96,7 +140,7 @@ impl<P: Platform> Vault<P> {
         agreements: &[Agreement],
     ) -> Result<(), Error> {
         let view = self.cluster.view().ok_or_else(|| forbidden("this server is in no cluster"))?;
-        let text = Agreed::text(&view, mandate);
+        let text = Agreed::text(&view, mandate.id);
         let own = view.me().map(|member| member.identity);
         let membership = view.document.membership();
         if agreements.len() > membership.members.len() {
@@ -120,7 +164,7 @@ impl<P: Platform> Vault<P> {
     }
 }
 
-/// Who holds a share of a key: the Ed25519 keys of the nodes. Nobody, if there is nothing of it here.
+/// Who holds a share of a key, or may have something of it: the Ed25519 keys of the nodes.
 fn holders(partition: &Partition, id: ObjectId) -> Result<BTreeSet<[u8; 32]>, Error> {
     let shared = &partition.shared;
     if let Some(record) = shared.children.record(id) {
@@ -128,15 +172,6 @@ fn holders(partition: &Partition, id: ObjectId) -> Result<BTreeSet<[u8; 32]>, Er
         let master = shared.key(descent.master);
         return Ok(master.map(|master| master.seats.iter().copied().collect()).unwrap_or_default());
     }
-    if let Some(key) = shared.key(id) {
-        return Ok(key.seats.iter().copied().collect());
-    }
-    let mut holders = BTreeSet::new();
-    if let Some(former) = shared.former(id) {
-        holders.extend(Certified::read(&former.successor)?.claim.seats);
-    }
-    for (_, waits) in shared.pending().range((id, 0)..=(id, u64::MAX)) {
-        holders.extend(decode::<Claim>(&waits.claim)?.seats);
-    }
-    Ok(holders)
+    let seats = shared.key(id).map(|key| key.seats.clone()).unwrap_or_default();
+    Ok(traces_of(shared, id)?.into_keys().chain(seats).collect())
 }

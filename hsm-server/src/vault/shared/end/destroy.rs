@@ -247,11 +247,9 @@ impl<P: Platform> Vault<P> {
             Ok(traces) => traces,
             Err(troubles) => return failed(undone, troubles),
         };
-        let (clean, unclean): (Vec<_>, Vec<_>) = traces.into_iter().partition(|trace| trace.is_clean);
-        let others: Vec<&Member> =
-            holders.iter().chain(unclean.into_iter().map(|trace| trace.member)).collect();
+        let all: Vec<&Member> = holders.iter().chain(traces.iter().map(|trace| trace.member)).collect();
         let mut troubles = Vec::new();
-        for answer in self.gather_agreements(&view, &others, mandated) {
+        for answer in self.gather_agreements(&view, &all, mandated) {
             match answer {
                 Ok(agreement) => agreements.push(agreement),
                 Err(trouble) => troubles.push(trouble),
@@ -260,9 +258,8 @@ impl<P: Platform> Vault<P> {
         if !troubles.is_empty() {
             return failed(undone, troubles);
         }
-        // One that has nothing left may still be named by a share that waits elsewhere.
-        let clean: Vec<&Member> = clean.into_iter().map(|trace| trace.member).collect();
-        agreements.extend(self.gather_agreements(&view, &clean, mandated).into_iter().flatten());
+        let unclean = traces.iter().filter(|trace| !trace.is_clean).map(|trace| trace.member);
+        let others: Vec<&Member> = holders.iter().chain(unclean).collect();
         let question = Question::Destroy { mandated: mandated.clone(), agreements: agreements.clone() };
         let troubles = self.ask_all(&view, others.iter().copied(), &question, PATIENCE);
         if !troubles.is_empty() {

@@ -40,10 +40,11 @@ use crate::{
         nodes::{Answer, Question},
         partition::Partition,
         record::Change,
-        records::encode,
+        records::{decode, encode},
         shared::{
             ceremony::party::forbidden,
             certificate::sha256,
+            generate::FIRST,
             words::{Promised, Stand},
         },
     },
@@ -172,6 +173,11 @@ impl Promises {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
+    /// The keys of which something was promised.
+    pub fn keys(&self) -> Vec<ObjectId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// This is promised; the store says so.
     pub fn put(&self, id: ObjectId, record: PromiseRecord) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id, record);
@@ -223,10 +229,13 @@ impl<P: Platform> Vault<P> {
         if !promise.is_over(self.platform.now()) {
             return Ok(());
         }
-        let Some(new) = partition.shared.new_key(id)? else { return Ok(()) };
+        // Where nothing waits that could be given up or taken there is nobody to ask.
+        let waits = partition.shared.pending().get(&(id, FIRST.0)).cloned();
+        let claim = waits.map(|waits| decode::<Claim>(&waits.claim)).transpose()?;
+        let holders = claim.map(|claim| holders(&claim, view.document.membership())).unwrap_or_default();
         let own = self.own_peer(view)?;
         let question = Question::Certificate { partition: name.into(), key: id };
-        for member in holders(&new.claim, view.document.membership()) {
+        for member in holders {
             if member.id.0 == own.fingerprint {
                 continue;
             }
@@ -234,7 +243,8 @@ impl<P: Platform> Vault<P> {
             let trouble = match answer {
                 Ok(Answer::Certificate(account)) => match account.stand {
                     Some(Stand { given_up: true, .. }) => {
-                        "has given it up: `hsmctl key abandon` at this node, once more, gives it up here too".into()
+                        "has given it up, or says so: `hsmctl key abandon` at this node, once more, gives it up here too; if that finds the \
+                         key in use elsewhere, the node does not tell the truth: `hsmctl cluster remove` it".into()
                     }
                     Some(Stand { time, .. }) if time < promise.until => {
                         format!("is at {time} by its clock: are the clocks set alike?")

@@ -37,6 +37,7 @@ use crate::{
                 consent::own_object,
                 import::Whole,
                 proof::{self, Proof},
+                traces::traces_of,
             },
             words::{Account, Warrant},
         },
@@ -310,7 +311,11 @@ impl<P: Platform> Vault<P> {
     pub(in crate::vault) fn account_of(&self, partition: &str, key: ObjectId) -> Account {
         let Some(partition) = self.partition_named(partition) else { return Account::default() };
         let highest = partition.shared.highest(key);
-        let traces = partition.shared.traces.of(key).nodes.into_keys().collect();
+        let traces = traces_of(&partition.shared, key);
+        let traces = traces.unwrap_or_else(|error| {
+            tracing::error!(%key, %error, "what is kept of this key's shares cannot be read");
+            partition.shared.traces.of(key).nodes
+        });
         if let Some(shared) = partition.shared.key(key) {
             return Account {
                 certificate: Some(shared.certificate.clone().into()),

@@ -361,6 +361,7 @@ impl Own<'_> {
             text: renewal.order.as_ref().map(|order| sha256(&order.text)).unwrap_or_default(),
             order: renewal.order.clone(),
             object: Some(likeness(&draft.private)),
+            lifts: None,
             seats: to.seats.clone(),
             public: old.claim.public,
             draft,

@@ -243,7 +243,9 @@ impl<P: Platform> Vault<P> {
             check_given(&partition, &import.objects, *id, import.public)?;
             None
         };
-        let plan = plan(&partition, &sharing, &import);
+        // Of a key that is whole elsewhere nothing was here that could have been destroyed.
+        let lifts = (setup.me != dealing).then(|| format!("{act} ordered by {by}"));
+        let plan = Plan { lifts, ..plan(&partition, &sharing, &import) };
         let about = About {
             partition: Arc::clone(&partition),
             object: *id,
@@ -335,6 +337,7 @@ fn plan(partition: &Partition, sharing: &Sharing, import: &Import) -> Plan {
         text: sha256(&import.order.text),
         order: Some(import.order.clone()),
         object: Some(likeness(&private)),
+        lifts: None,
         seats: sharing.seats.clone(),
         public: import.public,
         draft: Draft {

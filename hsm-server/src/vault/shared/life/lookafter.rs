@@ -54,13 +54,16 @@ impl<P: Platform> Vault<P> {
         }
         for (name, partition) in partitions {
             for ((id, epoch), pending) in partition.shared.pending() {
-                let promised = epoch == FIRST.0 && partition.shared.promises.of(id).is_some();
-                let looked = match promised {
-                    true => self.look_after_promise(view, &name, &partition, id),
-                    false => self.look_after_pending(view, &name, (id, epoch), pending.made),
-                };
-                if let Err(error) = looked {
+                if epoch == FIRST.0 && partition.shared.promises.of(id).is_some() {
+                    continue;
+                }
+                if let Err(error) = self.look_after_pending(view, &name, (id, epoch), pending.made) {
                     tracing::warn!(key = %id, epoch, %error, "a share still waits for its certificate");
+                }
+            }
+            for id in partition.shared.promises.keys() {
+                if let Err(error) = self.look_after_promise(view, &name, &partition, id) {
+                    tracing::warn!(key = %id, %error, "a share still waits for its certificate");
                 }
             }
             for id in partition.shared.unproven() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use minicbor::{Decode, Encode};
-use strongroom_shared::object::ObjectId;
+use strongroom_shared::{object::ObjectId, shares::Claim};
 
 use crate::{
     cluster::{Member, Membership},
@@ -24,7 +24,8 @@ use crate::{
         nodes::{Answer, Question},
         partition::Partition,
         record::Change,
-        shared::words::Account,
+        records::decode,
+        shared::{certificate::Certified, keys::SharedKeys, words::Account},
     },
 };
 
@@ -39,6 +40,15 @@ pub struct TracesRecord {
     /// Their Ed25519 keys, and when it was last written down that shares moved from or to them.
     #[n(0)]
     pub nodes: BTreeMap<[u8; 32], Time>,
+    /// Those that have nothing left from before a time: who heard of their share at that time tells nothing new.
+    #[cbor(n(1), default)]
+    pub clean: BTreeMap<[u8; 32], Time>,
+}
+
+impl TracesRecord {
+    fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.clean.is_empty()
+    }
 }
 
 /// The same of all keys of a partition.
@@ -64,7 +74,7 @@ impl Traces {
     /// Others; the store holds them.
     pub fn put(&self, key: ObjectId, record: TracesRecord) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        drop(if record.nodes.is_empty() { all.remove(&key) } else { all.insert(key, record) });
+        drop(if record.is_empty() { all.remove(&key) } else { all.insert(key, record) });
     }
 
     /// A key is gone from the store, and that with it.
@@ -91,6 +101,28 @@ pub(in crate::vault::shared) struct Trace<'v> {
     pub is_clean: bool,
 }
 
+/// The nodes that may have something of a key, as far as what is here of it says, whoever holds the shares in use: those
+/// that were written down, those that are to hold what waits here, and those that hold what came after a share kept here.
+pub(in crate::vault::shared) fn traces_of(
+    shared: &SharedKeys,
+    key: ObjectId,
+) -> Result<BTreeMap<[u8; 32], Time>, Error> {
+    let mut traces = shared.traces.of(key).nodes;
+    if let Some(former) = shared.former(key) {
+        let seats = Certified::read(&former.successor)?.claim.seats;
+        for seat in seats {
+            traces.entry(seat).or_insert(0);
+        }
+    }
+    for (_, waits) in shared.pending().range((key, 0)..=(key, u64::MAX)) {
+        let seats = decode::<Claim>(&waits.claim)?.seats;
+        for seat in seats {
+            traces.entry(seat).or_insert(waits.made);
+        }
+    }
+    Ok(traces)
+}
+
 impl<P: Platform> Vault<P> {
     /// Writes down that shares of a key move between these nodes.
     pub(in crate::vault::shared) fn note_traces<'n>(
@@ -110,8 +142,7 @@ impl<P: Platform> Vault<P> {
     fn keep_traces(&self, partition: &Partition, key: ObjectId, record: TracesRecord) -> Result<(), Error> {
         let path = Path::Traces(partition.id, key);
         let change = Change::new();
-        let change =
-            if record.nodes.is_empty() { change.delete_if_there(path) } else { change.put(path, &record) };
+        let change = if record.is_empty() { change.delete_if_there(path) } else { change.put(path, &record) };
         self.change_silently(change)?;
         partition.shared.traces.put(key, record);
         Ok(())
@@ -130,12 +161,14 @@ impl<P: Platform> Vault<P> {
         let Some(since) = before.nodes.get(&member.identity) else { return Ok(()) };
         let (now, mut record) = (self.platform.now(), before.clone());
         // What it knows is known here from now on.
-        let told = account.traces.iter().filter(|node| membership.member(node).is_some());
-        for node in told {
-            record.nodes.entry(*node).or_insert(now);
+        for (node, moved) in account.traces.iter().filter(|(node, _)| membership.member(node).is_some()) {
+            if record.clean.get(node).is_none_or(|clean| clean < moved) {
+                record.nodes.entry(*node).or_insert(now.min(*moved));
+            }
         }
         if account.is_empty() && now >= since.saturating_add(RIPE) {
             record.nodes.remove(&member.identity);
+            record.clean.insert(member.identity, now.saturating_sub(RIPE));
         }
         if record == before { Ok(()) } else { self.keep_traces(partition, key, record) }
     }
@@ -170,7 +203,7 @@ impl<P: Platform> Vault<P> {
                 match answer {
                     Ok(account) => {
                         let is_clean = account.is_empty();
-                        known.extend(account.traces);
+                        known.extend(account.traces.into_keys());
                         if !holders.contains(&member.identity) {
                             found.push(Trace { member, is_clean });
                         }

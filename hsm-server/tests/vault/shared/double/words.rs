@@ -234,7 +234,7 @@ pub struct Account {
     #[n(4)]
     pub bans: Vec<SignedBan>,
     #[n(5)]
-    pub traces: BTreeSet<[u8; 32]>,
+    pub traces: BTreeMap<[u8; 32], u64>,
     #[n(6)]
     pub stand: Option<Stand>,
 }
