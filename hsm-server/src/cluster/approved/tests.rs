@@ -340,3 +340,16 @@ fn versions_go_on_in_steps() {
     assert!(end.to_string().contains("18446744073709551615 is the last"), "{end}");
     assert_eq!(read(u64::MAX - 1).check_succeeds(&membership(u64::MAX - 9, 1)).map(drop), Ok(()));
 }
+
+#[test]
+fn a_long_step_ends_nothing_that_comes_after_it() {
+    let (ann, bob) = (administrator(1), administrator(2));
+    let mut last = Document::read(&membership(1, 1).sign(&[&ann]).unwrap()).unwrap();
+    for version in [1 + MAX_STEP, 2 + MAX_STEP, 2 + 2 * MAX_STEP] {
+        let next = membership(version, 1).sign_after(&last, &[&bob]).unwrap();
+        let next = Document::read(&next).unwrap();
+        assert_eq!(next.check_succeeds(last.membership()).map(drop), Ok(()), "{version}");
+        assert_eq!(next.check_first(), Ok(()), "a server that is new takes it, by administrators of its own");
+        last = next;
+    }
+}

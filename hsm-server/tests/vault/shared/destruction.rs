@@ -356,3 +356,25 @@ fn a_node_destroys_its_share_when_all_have_agreed_who_hold_one_and_not_before() 
     ask(scene.double.agreements(&talks, &one)).unwrap();
     assert_eq!(left(house, key)[0], ["destroyed"]);
 }
+
+#[test]
+fn administrators_lift_the_mark_of_a_key_of_which_they_have_shares_made() {
+    let scene = Scene::new();
+    let house = &scene.house;
+    let mut wish = ED.wish(2, 3);
+    wish.private
+        .0
+        .retain(|attribute| ![CKA_STRONGROOM_THRESHOLD, CKA_STRONGROOM_PARTIES].contains(&attribute.kind));
+    let key = house.ask(0, &wish).unwrap().private.id;
+    // The client's word, which nobody has carried out, is shown to a node that has nothing of the key.
+    let body = minicbor::to_vec(DestroyObject { object: key }).unwrap();
+    let mandated = house.mandated(CallId::DestroyObject, body);
+    scene.talks()[1].ask(&Question::Destroy { mandated, agreements: Vec::new() }).unwrap();
+    assert_eq!(left(house, key)[1], ["destroyed"]);
+    let seats = (0..2).map(|at| house.seat(at)).collect();
+    let order = house.order_of(key, 0, OrderedAct::Share { threshold: 2, seats });
+    house.approve(0, &house.admin(0, life::ANN), &order, life::ANN).unwrap();
+    let lifted = |record: &AuditRecord| record.detail.contains("of which nothing was here");
+    assert_eq!(house.nodes[1].records("RenewShares").iter().filter(|record| lifted(record)).count(), 1);
+    house.sign(1, ED, key, MESSAGE).unwrap();
+}
