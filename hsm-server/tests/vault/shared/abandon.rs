@@ -9,8 +9,9 @@ use strongroom_shared::fault::FaultCode;
 
 use super::{
     double::{Begin, Promised, Question, Reply, Signer, Spoils, Stand, Task},
-    hostile::{Scene, bad_signer},
+    hostile::Scene,
     life::ANN,
+    spoilt::bad_signer,
     *,
 };
 

@@ -17,6 +17,7 @@ mod proofs;
 mod renewals;
 mod signers;
 mod signing;
+mod spoilt;
 mod weather;
 
 use std::sync::{
