@@ -62,10 +62,14 @@ fn a_shared_key_is_the_same_at_every_node_and_looks_like_any_other() {
     }
     for node in &house.nodes {
         let records = node.records("GenerateShared");
-        assert_eq!(records.len(), 2, "{records:?}");
-        assert!(records[0].detail.contains("for client desk: a, b, c; its share waits"), "{records:?}");
-        assert_eq!(records[0].object, Some(made.private.id));
-        assert!(records[1].detail.contains("every node has its share"), "{records:?}");
+        assert_eq!(records.len(), 3, "{records:?}");
+        assert!(
+            records[0].detail.contains("for client desk: a, b, c; this node begins to deal"),
+            "{records:?}"
+        );
+        assert!(records[1].detail.contains("for client desk: a, b, c; its share waits"), "{records:?}");
+        assert_eq!(records[1].object, Some(made.private.id));
+        assert!(records[2].detail.contains("every node has its share"), "{records:?}");
         assert!(
             records.iter().all(|record| record.outcome == Outcome::Done && record.partition == "trading")
         );
