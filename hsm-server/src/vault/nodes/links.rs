@@ -254,8 +254,12 @@ impl Links {
         good.then(|| Arc::clone(&link.session))
     }
 
-    /// Takes a new session; the numbers of those that have ended for it.
+    /// Takes a new session; the numbers of those that have ended for it. One that begins a session may have been started
+    /// anew, and its sessions with it: it is greeted at once, however long it was away.
     pub fn admit(&self, number: u64, link: Incoming) -> Vec<u64> {
+        if let Some(health) = lock(&self.health).get_mut(&link.from) {
+            health.due = 0;
+        }
         let mut incoming = lock(&self.incoming);
         let now = link.made;
         incoming.retain(|_, old| now < old.made.saturating_add(LIFE));

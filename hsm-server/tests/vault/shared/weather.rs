@@ -195,3 +195,21 @@ fn a_front_cannot_refuse_in_its_vaults_name() {
     assert_eq!(fault.code, FaultCode::QuorumMissing, "{fault}");
     assert!(fault.detail.contains("unsealed"), "{fault}");
 }
+
+#[test]
+fn a_node_that_is_back_is_greeted_at_once_however_long_it_was_away() {
+    use strongroom_server::door::Door;
+    let mut house = House::new(3);
+    let kind = Kind::Ed25519;
+    let key = house.generate(0, &kind.wish(3, 3)).unwrap().private.id;
+    house.sign(0, kind, key, MESSAGE).unwrap();
+    house.cut_off(&["c"]);
+    (0..6).for_each(|_| house.beat());
+    house.clear_up();
+    house.restart(2);
+    // It greets the others, and each of those asks again in what time it asks one that is there.
+    for node in [&house.nodes[2], &house.nodes[0], &house.nodes[1]] {
+        node.vault.beat();
+    }
+    house.sign(0, kind, key, MESSAGE).unwrap();
+}
