@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use minicbor::{Decode, Encode};
+use minicbor::Encode;
 use strongroom_shared::{
     fault::FaultCode,
     mandate::{Mandate, Mandated},
@@ -43,7 +43,7 @@ const LABEL: &[u8] = b"strongroom destroy 1\0";
 const AGREED: usize = 1 << 16;
 
 /// What is signed: the mandate says which key of which partition it is for, and until when.
-#[derive(Encode, Decode)]
+#[derive(Encode)]
 struct Agreed {
     #[n(0)]
     cluster: ClusterId,
@@ -128,8 +128,9 @@ impl<P: Platform> Vault<P> {
         self.ask_each(view, members.iter().copied(), &question, PATIENCE, said)
     }
 
-    /// Whether everybody has agreed who holds a share of a key, as far as this node can tell: by the certificate of its
-    /// own share, of the one after it, or of those that wait. Only for whoever has the object turn.
+    /// Whether everybody has agreed who holds a share of a key or may have something of it, as far as this node can tell: by
+    /// the certificate of its own share, of the one after it, of those that wait, and by what it wrote down of moves. Only
+    /// for whoever has the object turn.
     ///
     /// # Errors
     /// `Forbidden`: a node has not; nothing is destroyed.

@@ -187,7 +187,8 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Vec<Trace<'v>>, Vec<String>> {
         let question = Question::Certificate { partition: name.into(), key };
         let account = |answer| if let Answer::Certificate(account) = answer { Some(account) } else { None };
-        let own = partition.shared.traces.of(key).nodes;
+        // Whoever's word this node itself wants to see before it destroys its own is asked too.
+        let own = traces_of(&partition.shared, key).map_err(|error| vec![error.to_string()])?;
         let mut known: BTreeSet<[u8; 32]> = own.into_keys().chain(holders.iter().copied()).collect();
         let (mut asked, mut found, mut troubles) = (BTreeSet::new(), Vec::new(), Vec::new());
         loop {
