@@ -538,6 +538,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn tend(&self) {
+        self.look_after_orders();
         self.look_after_shares();
     }
 

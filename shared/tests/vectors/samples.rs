@@ -425,7 +425,13 @@ fn shares() -> Vec<Sample> {
     };
     let ask = ReadShares { partition: "trading".into(), key: ObjectId([1; 16]), challenge: vec![5; 32] };
     let renew = RenewShares { order: b"order".to_vec(), key: vec![0xed; 32], signature: vec![9; 64] };
-    let waiting = WaitingOrder { order: b"order".to_vec(), signed_by: vec!["ann".into()], needed: 2 };
+    let waiting = |trouble| WaitingOrder {
+        order: b"order".to_vec(),
+        signed_by: vec!["ann".into()],
+        needed: 2,
+        trouble,
+    };
+    let tried = Some("node c is away".into());
     let state = |epoch, note: &str| OrderState { approvals: 1, needed: 2, epoch, note: note.into() };
     vec![
         public("request", &ask),
@@ -436,7 +442,8 @@ fn shares() -> Vec<Sample> {
         reply::<RenewShares>("reply", &state(None, "")),
         reply::<RenewShares>("reply-done", &state(Some(4), "node c is away")),
         public("request", &ListOrders {}),
-        reply::<ListOrders>("reply", &Orders { orders: vec![waiting] }),
+        reply::<ListOrders>("reply", &Orders { orders: vec![waiting(None)] }),
+        reply::<ListOrders>("reply-of-one-tried", &Orders { orders: vec![waiting(tried)] }),
         public("request", &ListWaiting { partition: "trading".into() }),
         reply::<ListWaiting>("reply", &WaitingShares { shares: vec![share] }),
     ]

@@ -18,6 +18,7 @@ mod renewals;
 mod signers;
 mod signing;
 mod spoilt;
+mod waiting;
 mod weather;
 
 use std::sync::{
