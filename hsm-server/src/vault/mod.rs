@@ -28,6 +28,7 @@ mod server;
 mod shared;
 mod sign;
 mod start;
+mod status;
 mod tickets;
 
 use std::{

@@ -269,7 +269,7 @@ fn certificate() -> Certificate {
 fn operations() -> Vec<Sample> {
     let refused = AuditRecord { sequence: 8, outcome: Outcome::Refused, ..AuditRecord::default() };
     let failed = AuditRecord { sequence: 9, outcome: Outcome::Failed, ..AuditRecord::default() };
-    let status = |waiting_shares| Status {
+    let status = |waiting_shares, cluster| Status {
         server: "strongroom 0.1.0".into(),
         started: 1_700_000_000,
         partitions: 1,
@@ -279,6 +279,29 @@ fn operations() -> Vec<Sample> {
         isolation: "process".into(),
         commit: "power".into(),
         waiting_shares,
+        cluster,
+    };
+    let ill = MemberState {
+        name: "c".into(),
+        reachable: false,
+        sealed: false,
+        version: Some(3),
+        seen: Some(1_700_000_000),
+        trouble: "no answer".into(),
+        digest: None,
+    };
+    let cluster = ClusterStatus {
+        cluster: vec![7; 16],
+        version: 3,
+        node: "a".into(),
+        nodes: 3,
+        ill: vec![ill],
+        shared_keys: 6,
+        unproven: 2,
+        lost: 1,
+        banned: 4,
+        given_up: 5,
+        orders: 8,
     };
     vec![
         public("request", &TailAudit { count: 10, after: Some(7) }),
@@ -287,8 +310,9 @@ fn operations() -> Vec<Sample> {
         public("request", &VerifyAudit {}),
         reply::<VerifyAudit>("reply", &AuditVerified { records: 9, head: vec![0xaa; 32] }),
         public("request", &ReadStatus {}),
-        reply::<ReadStatus>("reply", &status(None)),
-        reply::<ReadStatus>("reply-of-a-node", &status(Some(5))),
+        reply::<ReadStatus>("reply", &status(None, None)),
+        reply::<ReadStatus>("reply-of-a-node", &status(Some(5), None)),
+        reply::<ReadStatus>("reply-of-a-member", &status(Some(0), Some(cluster))),
         public("request", &RenewServer { days: Some(90) }),
         public("request-as-the-present-one", &RenewServer { days: None }),
         reply::<RenewServer>(

@@ -18,6 +18,7 @@ mod renewals;
 mod signers;
 mod signing;
 mod spoilt;
+mod status;
 mod waiting;
 mod weather;
 

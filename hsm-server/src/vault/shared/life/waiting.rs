@@ -220,7 +220,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The orders that wait, in the order of their ends.
-    pub(super) fn waiting_orders(&self) -> Result<Vec<Waiting>, Error> {
+    pub(in crate::vault) fn waiting_orders(&self) -> Result<Vec<Waiting>, Error> {
         let mut orders = self.cluster.orders.lock();
         self.clear_up(&mut orders)?;
         let mut waiting: Vec<Waiting> = orders.values().cloned().collect();
