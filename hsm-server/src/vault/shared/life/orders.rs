@@ -13,10 +13,18 @@ use crate::{
         Context, Error, Vault,
         cluster::View,
         identity::Identity,
+        partition::Partition,
         shared::{
+            ceremony::party::refusal,
+            certificate::Certified,
             end::abandon::new_here,
             generate::FIRST,
-            life::{import::Whole, renew::Subject, waiting::Waiting},
+            life::{
+                import::{Sharing, Whole},
+                moves::Move,
+                renew::Subject,
+                waiting::Waiting,
+            },
         },
     },
 };
@@ -31,6 +39,38 @@ impl<P: Platform> Vault<P> {
         view.ok_or_else(|| {
             Error::caller(FaultCode::Forbidden, "this server is in no cluster: see `hsmctl cluster`")
         })
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Whether an order is about what there is here, and can come about: what cannot is refused before anybody else is
+    /// asked to sign it.
+    ///
+    /// # Errors
+    /// Saying why it cannot.
+    fn check_possible(&self, view: &View, partition: &Partition, order: &Order) -> Result<(), Error> {
+        let forbidden = |text: String| Err(Error::caller(FaultCode::Forbidden, text));
+        let (epoch, public_key) = match &order.act {
+            OrderedAct::Share { .. } => {
+                Sharing::check(order, view)?;
+                (0, Whole::of(partition, order.key)?.public_key)
+            }
+            OrderedAct::Abandon => (FIRST.0, new_here(partition, order.key)?.public_key),
+            act @ (OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. }) => {
+                let shared = self.shared_here(partition, order.key)?;
+                Move::check(act, &Certified::read(&shared.certificate)?, view.document.membership())?;
+                let public_key = shared.share.public().public_key().map_err(|error| refusal(&error))?;
+                (shared.epoch().0, public_key)
+            }
+        };
+        if epoch != order.epoch {
+            let from = order.epoch;
+            return forbidden(format!("the order starts from epoch {from}, and the key is at epoch {epoch}"));
+        }
+        if public_key != order.public_key.as_slice() {
+            return forbidden("the order is about another public key than the one here".into());
+        }
+        Ok(())
     }
 }
 
@@ -52,19 +92,7 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             signature: call.signature.try_into().map_err(malformed)?,
         };
         let name = approval.judge(&call.order, membership).map_err(|refusal| refused(&refusal))?.to_owned();
-        let epoch = match order.act {
-            OrderedAct::Share { .. } => Whole::of(&partition, order.key).map(|_| 0)?,
-            OrderedAct::Abandon => new_here(&partition, order.key).map(|_| FIRST.0)?,
-            OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
-                self.shared_here(&partition, order.key)?.epoch().0
-            }
-        };
-        if epoch != order.epoch {
-            return Err(Error::caller(
-                FaultCode::Forbidden,
-                format!("the order starts from epoch {}, and the key is at epoch {}", order.epoch, epoch),
-            ));
-        }
+        self.check_possible(&view, &partition, &order)?;
         let kept = self.keep_approval(context, (&view, &name), &order, call.order, approval)?;
         let needed = self.needed(&view, &order);
         let signed = match kept {
