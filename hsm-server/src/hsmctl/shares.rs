@@ -5,6 +5,7 @@
 //! ([`super::known`]).
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -30,6 +31,7 @@ use crate::{
         Membership,
         order::{Order, OrderRefusal, OrderedAct, Seat},
     },
+    crypto::threshold::Committee,
 };
 
 /// For how long an order may be carried out, in seconds: as long as other administrators may take to sign it.
@@ -74,6 +76,10 @@ pub struct Reshare {
 impl Reshare {
     /// The seats, of these nodes first.
     fn seats(&self, known: &Known, first: &[Seat]) -> Result<Vec<Seat>, CtlError> {
+        Committee::new(self.threshold, self.parties).map_err(|refusal| {
+            let asked = format!("--threshold {} --parties {}", self.threshold, self.parties);
+            CtlError::new(format!("{asked}: {refusal}"))
+        })?;
         let seats: Vec<Seat> = if self.nodes.is_empty() {
             let members: Vec<Seat> =
                 known.membership.members.iter().map(|member| Seat(member.identity)).collect();
@@ -89,6 +95,9 @@ impl Reshare {
                 self.parties,
                 seats.len()
             )));
+        }
+        if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
+            return Err(CtlError::new("a node is named twice"));
         }
         Ok(seats)
     }
@@ -142,6 +151,7 @@ const WAITING: &[(&str, For)] = &[
     ("signed_by", For::All),
     ("needed", For::All),
     ("expires", For::All),
+    ("trouble", For::All),
 ];
 
 /// What the vault has proved of its cluster and of a key.
@@ -441,6 +451,7 @@ impl Approve {
                     Cell::text(one.signed_by.join(", ")),
                     Cell::Number(one.needed.into()),
                     Cell::seconds(order.expires),
+                    one.trouble.map_or(Cell::Empty, Cell::text),
                 ]
             });
             return told(Table::new(WAITING).rows(rows).print(format));

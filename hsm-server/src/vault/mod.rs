@@ -28,6 +28,7 @@ mod server;
 mod shared;
 mod sign;
 mod start;
+mod status;
 mod tickets;
 
 use std::{
@@ -133,6 +134,8 @@ pub struct Context<'a> {
     mechanism: Option<u64>,
     message_hash: Vec<u8>,
     detail: String,
+    /// The ceremonies that this node has coordinated for it, for the record of a failure.
+    tried: Vec<String>,
     /// Whether it is on record already.
     recorded: bool,
 }
@@ -154,6 +157,7 @@ impl<'a> Context<'a> {
             mechanism: None,
             message_hash: Vec::new(),
             detail: String::new(),
+            tried: Vec::new(),
             recorded: false,
         }
     }
@@ -541,6 +545,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn tend(&self) {
+        self.look_after_orders();
         self.look_after_shares();
     }
 

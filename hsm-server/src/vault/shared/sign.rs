@@ -69,7 +69,8 @@ impl Lessons {
     fn fault(&self) -> Error {
         match self.refusals.first() {
             Some(refusal) if self.refusals.len() == self.reasons.len() => {
-                Error::caller(refusal.code, refusal.detail.clone())
+                let said: BTreeSet<&str> = self.refusals.iter().map(|said| said.detail.as_str()).collect();
+                Error::caller(refusal.code, said.into_iter().collect::<Vec<_>>().join("; "))
             }
             Some(_) | None => Error::caller(
                 FaultCode::QuorumMissing,

@@ -27,6 +27,7 @@ use crate::{
         shared::{
             ceremony::{
                 ceremonies::Coordinator,
+                party::digits,
                 setback::{Incident, Setback, Trouble},
             },
             words::{Begin, Content, End, Parcel, Progress, Verdict},
@@ -129,6 +130,7 @@ impl<'a, P: Platform> Relay<'a, P> {
 
     /// Runs the ceremony to its end.
     pub fn run(&mut self, context: &mut Context<'_>, begin: &Begin) -> Result<(), Trouble> {
+        context.tried.push(digits(self.id));
         let result = self.rounds(context, begin);
         if result.is_err() {
             self.cancel();

@@ -12,3 +12,4 @@ mod proving;
 pub mod renew;
 mod schedule;
 pub mod traces;
+pub mod waiting;
