@@ -99,7 +99,7 @@ impl SharedKey {
     /// The library cannot write its state.
     pub fn record(&self) -> Result<ShareRecord, Error> {
         let secret = self.share.to_secret_bytes();
-        let secret = secret.map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+        let secret = secret.map_err(Error::internal)?;
         Ok(ShareRecord {
             share: SecretBytes(secret),
             certificate: self.certificate.clone(),
@@ -137,14 +137,11 @@ impl SharedKey {
     pub fn check_current(&self) -> Result<(), Error> {
         match self.standing().missed {
             None => Ok(()),
-            Some(Epoch(missed)) => Err(Error::caller(
-                FaultCode::Forbidden,
-                format!(
-                    "the share here is of epoch {}, and this node has lost the one of epoch {missed}, which the others \
+            Some(Epoch(missed)) => Err(Error::forbidden(format!(
+                "the share here is of epoch {}, and this node has lost the one of epoch {missed}, which the others \
                      have: `hsmctl key repair` gives it one again",
-                    self.epoch().0
-                ),
-            )),
+                self.epoch().0
+            ))),
         }
     }
 

@@ -29,7 +29,6 @@ use crate::{
         record::Change,
         records::{ObjectRecord, decode, encode},
         shared::{
-            ceremony::party::forbidden,
             certificate::{is_whole_as, state_as},
             children::{
                 ChildRecord,
@@ -111,7 +110,7 @@ impl<P: Platform> Vault<P> {
                 self.adopt_child(context, &partition, &whole, said, attributes, detail)
             }
             Some(ChildRecord::Waiting { .. }) | None => {
-                Err(forbidden("no descendant waits here for this certificate"))
+                Err(Error::forbidden("no descendant waits here for this certificate"))
             }
         }
     }
@@ -127,11 +126,11 @@ impl<P: Platform> Vault<P> {
         detail: String,
     ) -> Result<(), Error> {
         if !is_whole_as(LABEL, whole, &said.seats) {
-            return Err(forbidden("not all nodes have signed the descendant that waits here"));
+            return Err(Error::forbidden("not all nodes have signed the descendant that waits here"));
         }
         let (id, lineage) = (said.id(), lineage(&said.descent));
         let family = partition.shared.key(said.descent.master);
-        let family = family.ok_or_else(|| forbidden("its master has been destroyed meanwhile"))?;
+        let family = family.ok_or_else(|| Error::forbidden("its master has been destroyed meanwhile"))?;
         // They may have moved since it was signed.
         let attributes = attributes::with_shares(attributes.clone(), family.shares());
         let object = ObjectRecord { attributes: attributes.clone(), lineage };
@@ -167,7 +166,7 @@ impl<P: Platform> Vault<P> {
         let others: Vec<_> = members.into_values().filter(|member| member.id != own).collect();
         let failed = |troubles: Vec<String>| {
             let text = "no descendant was made, because not every node that holds a share would";
-            Err(Error::caller(FaultCode::QuorumMissing, format!("{text}: {}", troubles.join("; "))))
+            Err(Error::quorum_missing(format!("{text}: {}", troubles.join("; "))))
         };
         // So that nothing waits anywhere for a node that is down.
         let there = |answer| matches!(answer, Answer::Vouched { .. }).then_some(());
@@ -192,7 +191,7 @@ impl<P: Platform> Vault<P> {
         statements.push(state_as(LABEL, claim.clone(), &identity));
         let whole = certificate(claim, &statements, &plan.claim.seats).ok_or_else(|| {
             let text = "the nodes do not say the same of the descendant; none of them uses it";
-            Error::caller(FaultCode::QuorumMissing, text)
+            Error::quorum_missing(text)
         })?;
         {
             let _turn = partition.object_turn();

@@ -28,9 +28,7 @@ use crate::{
         login::Role,
         mandates::CheckedMandate,
         object::{check_initialized, check_label},
-        shared::{
-            ceremony::party::forbidden, ceremony::plan::likeness, certificate::sha256, keys::SharedKey, meant,
-        },
+        shared::{ceremony::plan::likeness, certificate::sha256, keys::SharedKey, meant},
     },
 };
 
@@ -86,7 +84,7 @@ pub(in crate::vault::shared) fn lineage(descent: &Descent) -> ObjectId {
 /// The share has no key or chain code, or the curve is another.
 pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
     let public = share.public();
-    let point = public.public_key().map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+    let point = public.public_key().map_err(Error::internal)?;
     let params = like.bytes(CKA_EC_PARAMS).unwrap_or_default();
     let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(params));
     let values = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?.private;
@@ -181,7 +179,7 @@ impl<P: Platform> Vault<P> {
         }
         let id = object_id(&mandate.id);
         if partition.keyring.has(id) || partition.shared.holds(id) {
-            return Err(forbidden("the mandate was for one key"));
+            return Err(Error::forbidden("the mandate was for one key"));
         }
         self.check_free(id)?;
         if partition.shared.children.waiting().len() >= WAITING {

@@ -64,7 +64,7 @@ fn unused(shared: &SharedKeys, id: ObjectId) -> Result<Vec<Object>, Error> {
     if let Some(former) = shared.former(id) {
         let kept = former.object.as_ref().ok_or_else(|| {
             let text = "a share that was replaced is kept here without its object: it goes when those after it have signed";
-            Error::caller(FaultCode::Forbidden, text)
+            Error::forbidden(text)
         })?;
         objects.push(object(&kept.attributes, kept.lineage));
     }
@@ -232,7 +232,7 @@ impl<P: Platform> Vault<P> {
         let members = shared.members(view.document.membership());
         let holders = members.into_values().filter(|member| member.id != own).collect::<Vec<_>>();
         let failed = |what: &str, troubles: Vec<String>| {
-            Err(Error::caller(FaultCode::QuorumMissing, format!("{what}: {}", troubles.join("; "))))
+            Err(Error::quorum_missing(format!("{what}: {}", troubles.join("; "))))
         };
         let undone =
             "nothing was destroyed, because not every node would that has something of the key or may have";

@@ -42,7 +42,6 @@ use crate::{
         record::Change,
         records::{decode, encode},
         shared::{
-            ceremony::party::forbidden,
             certificate::sha256,
             generate::FIRST,
             words::{Promised, Stand},
@@ -97,7 +96,10 @@ pub fn check_promised<'m>(
     holders: impl IntoIterator<Item = &'m Member>,
 ) -> Result<(), Error> {
     if promises.len() > MAX_MEMBERS {
-        return Err(forbidden(format!("{} promises: a cluster has {MAX_MEMBERS} nodes", promises.len())));
+        return Err(Error::forbidden(format!(
+            "{} promises: a cluster has {MAX_MEMBERS} nodes",
+            promises.len()
+        )));
     }
     let text = to_sign(order, signed);
     let has_promised = |member: &Member| {
@@ -108,7 +110,7 @@ pub fn check_promised<'m>(
     };
     match holders.into_iter().find(|member| !has_promised(member)) {
         None => Ok(()),
-        Some(Member { name, .. }) => Err(forbidden(format!(
+        Some(Member { name, .. }) => Err(Error::forbidden(format!(
             "node {name} has not promised by this order to take no certificate of the key, and is to hold a share of it: \
              nothing is given up before all have"
         ))),
@@ -151,7 +153,7 @@ impl PromiseRecord {
         if next.until > self.until {
             return Ok(());
         }
-        Err(forbidden(format!(
+        Err(Error::forbidden(format!(
             "this node has promised by another order, which ends at {}, and this one ends no later: order it anew",
             self.until
         )))
@@ -195,7 +197,7 @@ impl Promises {
     pub fn check_new(&self, id: ObjectId) -> Result<(), Error> {
         match self.of(id) {
             None => Ok(()),
-            Some(PromiseRecord { until, .. }) => Err(forbidden(format!(
+            Some(PromiseRecord { until, .. }) => Err(Error::forbidden(format!(
                 "this node has promised to take no certificate of key {id}, which administrators have abandoned by an order \
                  that ends at {until} (seconds since 1970): it takes one after that, once every node that is to hold a \
                  share has said that it has not given the key up"
@@ -260,7 +262,7 @@ impl<P: Platform> Vault<P> {
                  the key nor gives it up: node {} {trouble}",
                 promise.until, member.name
             );
-            return Err(forbidden(text));
+            return Err(Error::forbidden(text));
         }
         let _turn = partition.object_turn();
         if partition.shared.promises.of(id) != Some(promise) {

@@ -30,7 +30,7 @@ use crate::{
             ceremony::{
                 ceremonies::{Chore, Coordinator, Going, Kind, Work},
                 draft::Draft,
-                party::{About, digits, forbidden, names, refusal},
+                party::{About, digits, names},
                 plan::{Plan, likeness},
             },
             certificate::{Certified, sha256},
@@ -85,7 +85,9 @@ impl<P: Platform> Vault<P> {
         (context.subject, context.object) = (old.claim.partition.clone(), Some(id));
         let name = &old.claim.partition;
         let partition = self.partition_named(name).ok_or_else(|| {
-            forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
+            Error::forbidden(format!(
+                "no partition {name} at this node: run `hsmctl partition create` here too"
+            ))
         })?;
         let membership = view.document.membership();
         let own = Own { shared: partition.shared.key(id), partition: &partition, node: identity.public() };
@@ -99,7 +101,7 @@ impl<P: Platform> Vault<P> {
         let marked = own.check_mark(&to, &old, &act)?;
         own.check_old(&to, &old)?;
         if to.is_refresh(&old) != renewal.dealers.is_empty() {
-            return Err(forbidden("the coordinator means another act than the one that was ordered"));
+            return Err(Error::forbidden("the coordinator means another act than the one that was ordered"));
         }
         let parties = to.parties(&old, &renewal.dealers, membership)?;
         if let Some(shared) = own.shared_of(&old) {
@@ -111,9 +113,9 @@ impl<P: Platform> Vault<P> {
             }
         }
         let me = parties.iter().find(|(_, member)| member.identity == own.node).map(|(party, _)| *party);
-        let setup = setup(me.ok_or_else(|| forbidden("this node has no part in it"))?);
+        let setup = setup(me.ok_or_else(|| Error::forbidden("this node has no part in it"))?);
         if setup.key != old.public.key() {
-            return Err(forbidden("the certificate is another key's"));
+            return Err(Error::forbidden("the certificate is another key's"));
         }
         let share = own.share(&to, &old, setup.me, &renewal.dealers)?;
         own.check_epoch(&to, &old, id, &setup)?;
@@ -155,7 +157,7 @@ impl<P: Platform> Vault<P> {
                     threshold::reshare(&Resharing { old: &old.public, share, dealers, committee }, &setup)
                 }
             };
-            let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+            let (ceremony, outgoing) = begun?;
             Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
         });
         making.map(Renewing::Begun)
@@ -167,7 +169,7 @@ impl<P: Platform> Vault<P> {
         let _turn = partition.object_turn();
         let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
         if partition.shared.highest(id) >= Some(epoch.0) {
-            return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
+            return Err(Error::forbidden("another ceremony has made shares of this epoch meanwhile"));
         }
         let standing = StandingRecord { dealt: Some(epoch), ..shared.standing() };
         self.change_silently(Change::new().put(Path::Standing(partition.id, id), &standing))?;
@@ -203,27 +205,26 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(OrderedAct, String), Error> {
         let membership = view.document.membership();
         if old.claim.cluster != membership.cluster.0 {
-            return Err(forbidden("the shares are another cluster's"));
+            return Err(Error::forbidden("the shares are another cluster's"));
         }
         let Some(signed) = &renewal.order else {
-            let shared = own.shared.as_deref().ok_or_else(|| forbidden("no share of this key here"))?;
+            let shared =
+                own.shared.as_deref().ok_or_else(|| Error::forbidden("no share of this key here"))?;
             self.check_schedule(shared, banned)?;
             return Ok((OrderedAct::Refresh, "by the schedule".into()));
         };
         let judged = signed.judge(membership, least(banned));
-        let (order, names) = judged.map_err(|refusal| forbidden(refusal.to_string()))?;
-        order
-            .check_time(self.platform.now() / 1_000_000)
-            .map_err(|refusal| forbidden(refusal.to_string()))?;
-        if old.public.public_key().map_err(|error| refusal(&error))? != order.public_key.as_slice() {
-            return Err(forbidden(
+        let (order, names) = judged.map_err(Error::forbidden)?;
+        order.check_time(self.platform.now() / 1_000_000).map_err(Error::forbidden)?;
+        if old.public.public_key()? != order.public_key.as_slice() {
+            return Err(Error::forbidden(
                 "the order is about another public key than the certificate of the shares",
             ));
         }
         let Order { partition, key, epoch, act, .. } = order;
         let of_it = partition == old.claim.partition && key.0 == old.public.key().0;
         if !of_it || epoch != old.epoch().0 {
-            return Err(forbidden("the order is about other shares than those of the certificate"));
+            return Err(Error::forbidden("the order is about other shares than those of the certificate"));
         }
         Ok((act, format!("ordered by {}", names.into_iter().collect::<Vec<_>>().join(", "))))
     }
@@ -234,14 +235,14 @@ impl<P: Platform> Vault<P> {
     fn check_turn(&self, own: &Own<'_>, id: ObjectId, setup: &Setup) -> Result<(), Error> {
         let highest = own.partition.shared.highest(id).unwrap_or_default();
         if setup.epoch.0 > highest.saturating_add(SCHEDULED_SPAN) {
-            return Err(forbidden(format!(
+            return Err(Error::forbidden(format!(
                 "epoch {} is too far for the schedule: this node has seen {highest}",
                 setup.epoch.0
             )));
         }
         match self.cluster.ceremonies.is_turn(Chore::Scheduled, id, self.platform.uptime()) {
             true => Ok(()),
-            false => Err(forbidden("a refresh by the schedule was begun within the last hour")),
+            false => Err(Error::forbidden("a refresh by the schedule was begun within the last hour")),
         }
     }
 }
@@ -294,7 +295,7 @@ impl Own<'_> {
         if old.is_own(shared)? || (lost && old.claim.seats.contains(&self.node)) {
             return Ok(());
         }
-        Err(forbidden(format!(
+        Err(Error::forbidden(format!(
             "the order starts from the shares of epoch {}, and the one here is of epoch {}",
             old.epoch().0,
             shared.epoch().0
@@ -313,11 +314,13 @@ impl Own<'_> {
             return Ok(None);
         }
         let shared = self.shared.clone().ok_or_else(|| {
-            forbidden("this node has lost its share of the key: `hsmctl key repair` gives it one again")
+            Error::forbidden(
+                "this node has lost its share of the key: `hsmctl key repair` gives it one again",
+            )
         })?;
         shared.check_current()?;
         if !old.is_own(&shared)? {
-            return Err(forbidden("a node whose share is lost deals none"));
+            return Err(Error::forbidden("a node whose share is lost deals none"));
         }
         Ok(Some(shared))
     }
@@ -327,13 +330,15 @@ impl Own<'_> {
         let (from, new) = (old.epoch().0, setup.epoch.0);
         let later = self.shared.as_ref().is_some_and(|shared| shared.epoch().0 > from);
         if later && to.lost != Some(self.node) {
-            return Err(forbidden(format!(
+            return Err(Error::forbidden(format!(
                 "the order starts from epoch {from}, and this node is further: ask for the state of the key again"
             )));
         }
         let highest = self.partition.shared.highest(id).unwrap_or_default();
         if new <= highest.max(from) || new > from.max(highest).saturating_add(SPAN) {
-            return Err(forbidden(format!("epoch {new} cannot follow here: this node has seen {highest}")));
+            return Err(Error::forbidden(format!(
+                "epoch {new} cannot follow here: this node has seen {highest}"
+            )));
         }
         Ok(())
     }
@@ -416,7 +421,7 @@ pub(in crate::vault::shared) fn check_given(
     public: ObjectId,
 ) -> Result<(), Error> {
     if partition.keyring.has(id) || partition.shared.key(public).is_some() || public == id {
-        return Err(forbidden("an object here has the id of the key"));
+        return Err(Error::forbidden("an object here has the id of the key"));
     }
     if partition.rules().record.label.is_none() {
         return Err(FaultCode::TokenNotInitialized.into());
@@ -430,5 +435,5 @@ pub(in crate::vault::shared) fn check_given(
         public.ulong(CKA_CLASS) == Some(pkcs11_sys::CKO_PUBLIC_KEY)
             && public.ulong(CKA_KEY_TYPE) == private.ulong(CKA_KEY_TYPE)
     });
-    if shared && public { Ok(()) } else { Err(forbidden("these are no objects of a shared key")) }
+    if shared && public { Ok(()) } else { Err(Error::forbidden("these are no objects of a shared key")) }
 }

@@ -45,10 +45,6 @@ struct Waiting {
     by: Vec<ClientId>,
 }
 
-fn refused(refusal: &OrderRefusal) -> Error {
-    Error::caller(FaultCode::Forbidden, refusal.to_string())
-}
-
 impl WaitingOrders {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -77,9 +73,7 @@ impl WaitingOrders {
 impl<P: Platform> Vault<P> {
     fn own_view(&self) -> Result<std::sync::Arc<View>, Error> {
         let view = self.cluster.view().filter(|view| view.own.is_some());
-        view.ok_or_else(|| {
-            Error::caller(FaultCode::Forbidden, "this server is in no cluster: see `hsmctl cluster`")
-        })
+        view.ok_or_else(|| Error::forbidden("this server is in no cluster: see `hsmctl cluster`"))
     }
 
     /// The orders that may still be carried out.
@@ -131,8 +125,7 @@ impl<P: Platform> Vault<P> {
         match before {
             Some((before, _)) if *before == approval => {}
             Some(_) => {
-                return Err(Error::caller(
-                    FaultCode::Forbidden,
+                return Err(Error::forbidden(
                     "another signature under this order came with the same certificate: each administrator comes \
                      with one of their own",
                 ));
@@ -151,20 +144,20 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: RenewShares) -> Result<OrderState, Error> {
         let view = self.own_view()?;
         let membership = view.document.membership();
-        let order = Order::from_bytes(&call.order).map_err(|refusal| refused(&refusal))?;
+        let order = Order::from_bytes(&call.order).map_err(Error::forbidden)?;
         let partition = self.named(context, &order.partition)?;
         context.object = Some(order.key);
         context.detail = order.act.to_string();
-        order.check_time(self.platform.now() / 1_000_000).map_err(|refusal| refused(&refusal))?;
+        order.check_time(self.platform.now() / 1_000_000).map_err(Error::forbidden)?;
         if order.cluster != membership.cluster {
-            return Err(refused(&OrderRefusal::Cluster(membership.cluster)));
+            return Err(Error::forbidden(OrderRefusal::Cluster(membership.cluster)));
         }
         let malformed = |_| Error::caller(FaultCode::ArgumentsBad, "not an Ed25519 key and signature");
         let approval = OrderApproval {
             key: call.key.try_into().map_err(malformed)?,
             signature: call.signature.try_into().map_err(malformed)?,
         };
-        let name = approval.judge(&call.order, membership).map_err(|refusal| refused(&refusal))?.to_owned();
+        let name = approval.judge(&call.order, membership).map_err(Error::forbidden)?.to_owned();
         let epoch = match order.act {
             OrderedAct::Share { .. } => Whole::of(&partition, order.key).map(|_| 0)?,
             OrderedAct::Abandon => new_here(&partition, order.key).map(|_| FIRST.0)?,
@@ -173,10 +166,10 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             }
         };
         if epoch != order.epoch {
-            return Err(Error::caller(
-                FaultCode::Forbidden,
-                format!("the order starts from epoch {}, and the key is at epoch {}", order.epoch, epoch),
-            ));
+            return Err(Error::forbidden(format!(
+                "the order starts from epoch {}, and the key is at epoch {}",
+                order.epoch, epoch
+            )));
         }
         let digest = sha256(&call.order);
         let signed = self.keep_approval(context, &order, call.order, approval)?;
@@ -187,7 +180,7 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
                 context.detail = format!("{}, signed by {name}: {found} of {needed} signatures", order.act);
                 return Ok(OrderState { approvals: found, needed, epoch: None, note: String::new() });
             }
-            Err(refusal) => return Err(refused(&refusal)),
+            Err(refusal) => return Err(Error::forbidden(refusal)),
         }
         let subject = Subject { name: &order.partition, partition: &partition, id: order.key };
         let renewed = match order.act {
@@ -247,7 +240,6 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
             };
             return prove(said, call.challenge, &identity);
         }
-        let broken = |error: &dyn std::fmt::Display| Error::caller(FaultCode::Internal, error.to_string());
         let seats = shared.iter().flat_map(|shared| &shared.seats);
         let bans = shared.as_ref().map_or(0, |shared| shared.bans().len());
         let said = SharesRead {
@@ -255,7 +247,7 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
             partition: call.partition,
             key: call.key,
             public_key: match &shared {
-                Some(shared) => shared.share.public().public_key().map_err(|error| broken(&error))?,
+                Some(shared) => shared.share.public().public_key().map_err(Error::internal)?,
                 None => Whole::of(&partition, call.key)?.public_key,
             },
             epoch: shared.as_ref().map(|shared| shared.epoch().0),

@@ -21,10 +21,7 @@ use crate::{
     vault::{
         Error,
         identity::Identity,
-        shared::{
-            ceremony::party::forbidden,
-            certificate::{Certified, sha256},
-        },
+        shared::certificate::{Certified, sha256},
     },
 };
 
@@ -168,7 +165,7 @@ pub fn check_later(later: &Certified, own: &Certified, membership: &Membership) 
     let (known, needed) =
         (later.claim.seats.iter().filter(holds).count(), own.public.committee().threshold());
     if known < usize::from(needed) {
-        return Err(forbidden(format!(
+        return Err(Error::forbidden(format!(
             "{known} of the nodes that say that they hold the shares of epoch {} are members by the document here \
              (version {}) and held those of epoch {}, and without the order that moved the shares it takes {needed}: \
              if the document here is old, install the newest one; if administrators have moved the shares, a \
@@ -191,10 +188,10 @@ pub fn check_same(later: &Certified, own: &Certified, membership: &Membership) -
         && later.id() == own.id()
         && matches!(keys, (Ok(later), Ok(own)) if later == own);
     if !same {
-        return Err(forbidden("the certificate is of another public key than the share here"));
+        return Err(Error::forbidden("the certificate is of another public key than the share here"));
     }
     if later.claim.cluster != membership.cluster.0 {
-        return Err(forbidden("these shares are another cluster's"));
+        return Err(Error::forbidden("these shares are another cluster's"));
     }
     Ok(())
 }

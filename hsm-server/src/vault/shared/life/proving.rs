@@ -23,7 +23,7 @@ use crate::{
         shared::{
             ceremony::{
                 ceremonies::{Chore, Coordinator, Going, Kind, Purpose, Work},
-                party::{About, digits, forbidden, names, refusal},
+                party::{About, digits, names},
                 relay::{Lead, Relay},
                 setback::Trouble,
             },
@@ -60,43 +60,51 @@ impl<P: Platform> Vault<P> {
         context.call = CallId::RenewShares;
         let id = ObjectId(key.0);
         let (partition, shared) =
-            self.holder_of(id).ok_or_else(|| forbidden(format!("no share of key {id} here")))?;
+            self.holder_of(id).ok_or_else(|| Error::forbidden(format!("no share of key {id} here")))?;
         context.subject.clone_from(&partition.rules().record.name);
         context.object = Some(id);
         shared.check_current()?;
         let subject = Subject::of(&shared.certificate)?;
         let setup = setup(shared.share.party());
         if subject.claim != claim || setup.epoch != subject.public.epoch() {
-            return Err(forbidden("the coordinator means other shares than those that are active here"));
+            return Err(Error::forbidden(
+                "the coordinator means other shares than those that are active here",
+            ));
         }
         // Whoever has erased what these shares replace knows that they sign, and the first of a key replace nothing.
         if !shared.standing().proofs.is_empty() {
-            return Err(forbidden("these shares have shown that they sign"));
+            return Err(Error::forbidden("these shares have shown that they sign"));
         }
         if setup.epoch == FIRST {
-            return Err(forbidden("these are the first shares of their key: they have nothing to show"));
+            return Err(Error::forbidden(
+                "these are the first shares of their key: they have nothing to show",
+            ));
         }
         if !shared.may_sign(&signers) {
-            return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
+            return Err(Error::forbidden(
+                "two of the signers must not sign together any more: refresh the key",
+            ));
         }
         let members = shared.members(view.document.membership());
         if members.values().all(|member| member.id != coordinator.node) {
-            return Err(forbidden("the coordinator holds no share of this key"));
+            return Err(Error::forbidden("the coordinator holds no share of this key"));
         }
         let parties: BTreeMap<Party, Member> =
             members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
         if parties.len() != signers.len() {
-            return Err(forbidden("one of the signers is no member of the cluster"));
+            return Err(Error::forbidden("one of the signers is no member of the cluster"));
         }
         self.hear_before(view, &shared, &parties, &coordinator)?;
         if !shared.may_sign(&signers) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "another node knows that two of the signers must not sign together any more",
             ));
         }
         let now = self.platform.uptime();
         if !self.cluster.ceremonies.may_prove(coordinator.node, (id, setup.epoch), now) {
-            return Err(forbidden("this node has had these shares show often enough lately that they sign"));
+            return Err(Error::forbidden(
+                "this node has had these shares show often enough lately that they sign",
+            ));
         }
         let about = About {
             partition,
@@ -115,7 +123,7 @@ impl<P: Platform> Vault<P> {
             self.record_done(context)?;
             let text = subject.text(&signers);
             let signing = Signing { input: subject.input(&signers)?, signers };
-            let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
+            let begun = threshold::sign(&shared.share, &signing, &setup).map_err(Error::from);
             let (ceremony, outgoing) = begun?;
             Ok((about, Work::Signing(ceremony, Arc::clone(&shared), Purpose::Proof(text)), outgoing))
         })
@@ -189,19 +197,20 @@ impl<P: Platform> Vault<P> {
         let text = subject.text(&signers);
         let word = |(party, member): (&Party, &Member)| match relay.ends().get(party) {
             Some(End::Proved(word)) if subject.has_said(*party, &text, word) => Ok((*party, *word)),
-            _ => {
-                Err(missing(format!("node {} does not say that it gave its part of the proof", member.name)))
-            }
+            _ => Err(Error::quorum_missing(format!(
+                "node {} does not say that it gave its part of the proof",
+                member.name
+            ))),
         };
         let words = members.iter().map(word).collect::<Result<BTreeMap<_, _>, _>>()?;
         let signing = Signing { input: subject.input(&signers)?, signers };
         let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
-        let combining = combining.map_err(|error| refusal(&error))?;
+        let combining = combining?;
         match combining.step(relay.collected()) {
             Step::Done(signature, _) => Ok(Proof { signers: signing.signers, signature, words }),
-            Step::Abort(abort) => Err(missing(abort.to_string())),
-            Step::Refused(_, rejected) => Err(missing(rejected.to_string())),
-            Step::Continue(..) => Err(missing("not every signer gave its part".into())),
+            Step::Abort(abort) => Err(Error::quorum_missing(abort)),
+            Step::Refused(_, rejected) => Err(Error::quorum_missing(rejected)),
+            Step::Continue(..) => Err(Error::quorum_missing("not every signer gave its part")),
         }
     }
 
@@ -253,10 +262,10 @@ impl<P: Platform> Vault<P> {
             None => own.into(),
         };
         if active.as_ref().is_some_and(|active| !active.is_same_key(&subject.public)) {
-            return Err(forbidden("the certificate is of another public key than the share here"));
+            return Err(Error::forbidden("the certificate is of another public key than the share here"));
         }
         if !subject.is_proven(proofs) {
-            return Err(forbidden("these signatures do not show that every share signs"));
+            return Err(Error::forbidden("these signatures do not show that every share signs"));
         }
         let mut change = Change::new();
         let standing = active.map(|active| {
@@ -338,14 +347,10 @@ impl<P: Platform> Vault<P> {
     }
 }
 
-fn missing(text: String) -> Error {
-    Error::caller(FaultCode::QuorumMissing, text)
-}
-
 /// Why the shares could not show that they sign.
 fn unproven(trouble: Trouble) -> Error {
     match trouble {
         Trouble::Own(error) => error,
-        Trouble::Others(setback) => missing(setback.reasons.join("; ")),
+        Trouble::Others(setback) => Error::quorum_missing(setback.reasons.join("; ")),
     }
 }

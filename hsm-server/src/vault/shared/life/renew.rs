@@ -67,10 +67,6 @@ struct Stock {
     troubles: BTreeMap<[u8; 32], String>,
 }
 
-fn refused(text: impl Into<String>) -> Error {
-    Error::caller(FaultCode::QuorumMissing, text)
-}
-
 impl<P: Platform> Vault<P> {
     /// Makes other shares of a key, together with everybody who is to hold one.
     pub(in crate::vault::shared) fn renew_shares(
@@ -91,7 +87,9 @@ impl<P: Platform> Vault<P> {
         self.spread_proofs(view, subject, &shared, &stock);
         for (node, trouble) in &stock.troubles {
             if to.seats.contains(node) {
-                return Err(refused(format!("every node that is to hold a share takes part: {trouble}")));
+                return Err(Error::quorum_missing(format!(
+                    "every node that is to hold a share takes part: {trouble}"
+                )));
             }
         }
         let dealers = match to.is_refresh(&old) {
@@ -220,7 +218,7 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(node = member.name, %error, "it shows later shares that are not believed here");
                     continue;
                 }
-                return Err(refused(format!(
+                return Err(Error::quorum_missing(format!(
                     "node {} had later shares, of epoch {}, and this node has taken its own into use: order it again",
                     member.name, epoch.0
                 )));
@@ -235,7 +233,7 @@ impl<P: Platform> Vault<P> {
                     Some(_) | None if to.is_refresh(old) => {
                         let handed = self.consult(view, member, &Warrant::of(shared).question(), ACTIVATION);
                         handed.map_err(|error| {
-                            refused(format!(
+                            Error::quorum_missing(format!(
                                 "node {} has not its share of epoch {}: {error}; `hsmctl key repair {name} {id} --node \
                                  {}` gives it one again",
                                 member.name,
@@ -317,7 +315,7 @@ impl<P: Platform> Vault<P> {
         if let Err(error) = kept.and(accused) {
             return error;
         }
-        refused(format!(
+        Error::quorum_missing(format!(
             "every node that is to hold a share takes part, and the shares are as they were: {}",
             setback.reasons.join("; ")
         ))
@@ -391,7 +389,7 @@ fn dealers(
     let needed = usize::from(old.public.committee().threshold());
     if candidates.len() < needed {
         let names: Vec<_> = stock.troubles.values().map(String::as_str).collect();
-        return Err(refused(format!(
+        return Err(Error::quorum_missing(format!(
             "{} of the {needed} nodes whose shares it takes are there: {}",
             candidates.len(),
             names.join("; ")

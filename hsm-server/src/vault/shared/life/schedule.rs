@@ -12,10 +12,7 @@ use crate::{
         Error, Vault,
         cluster::View,
         partition::Partition,
-        shared::{
-            ceremony::ceremonies::Chore, ceremony::party::forbidden, certificate::sha256, keys::SharedKey,
-            life::renew::Subject,
-        },
+        shared::{ceremony::ceremonies::Chore, certificate::sha256, keys::SharedKey, life::renew::Subject},
     },
 };
 
@@ -43,18 +40,20 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let hours = self.settings.refresh_hours;
         if hours == 0 {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "no refresh by the schedule is set at this node: set `refresh_hours` under [cluster] in server.toml \
                  alike at all nodes",
             ));
         }
         if banned {
-            return Err(forbidden("a refresh that ends a ban is ordered by two administrators"));
+            return Err(Error::forbidden("a refresh that ends a ban is ordered by two administrators"));
         }
         // The clocks and the settings of nodes may differ a little.
         let young = HOUR.saturating_mul(hours) / 4 * 3;
         if self.platform.now() < shared.made.saturating_add(young) {
-            return Err(forbidden("the share here is younger than the schedule of this node asks for"));
+            return Err(Error::forbidden(
+                "the share here is younger than the schedule of this node asks for",
+            ));
         }
         Ok(())
     }
