@@ -20,7 +20,7 @@ use super::{
         },
     },
     Answer, Question,
-    links::Incoming,
+    links::SessionFrom,
 };
 use crate::{
     cluster::{Member, noise},
@@ -129,7 +129,7 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
         self.platform.fill(&mut number);
         let number = u64::from_be_bytes(number);
         let session = Arc::new(session);
-        let link = Incoming { from: member.id, session, made: self.platform.uptime(), document };
+        let link = SessionFrom { from: member.id, session, made: self.platform.uptime(), document };
         let ended = self.cluster.links.admit(number, link);
         self.cluster.ceremonies.end_sessions(&ended);
         Ok(HandsShaken { session: number, message })

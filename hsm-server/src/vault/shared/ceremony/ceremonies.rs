@@ -133,13 +133,13 @@ pub struct Going {
 /// The state of a ceremony.
 pub enum Work {
     /// A signature, the shares that sign: those of its key, or of the master that it descends from; and what for.
-    Signing(Ceremony<Held>, Arc<SharedKey>, Purpose),
+    Signing(Ceremony<Held>, Arc<SharedKey>, SignatureOf),
     /// New shares, and what becomes of them.
     Making(Ceremony<Outcome>, Box<Plan>),
 }
 
 /// What a signature is for.
-pub enum Purpose {
+pub enum SignatureOf {
     /// An application has a message signed.
     Message,
     /// The shares show that they sign: the text of the proof.

@@ -34,7 +34,7 @@ use crate::{
         shared::{
             bans::SignedBan,
             ceremony::{
-                ceremonies::{Coordinator, Going, Kind, Purpose, Work},
+                ceremonies::{Coordinator, Going, Kind, SignatureOf, Work},
                 draft::Draft,
             },
             certificate::key_id,
@@ -261,7 +261,7 @@ impl<P: Platform> Vault<P> {
             let (about, input) = self.allow(context, (mandate, by), shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
             let (ceremony, outgoing) = begun?;
-            let work = Work::Signing(ceremony, Arc::clone(&shared.family), Purpose::Message);
+            let work = Work::Signing(ceremony, Arc::clone(&shared.family), SignatureOf::Message);
             Ok((about, work, outgoing))
         })
     }

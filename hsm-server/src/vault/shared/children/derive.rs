@@ -32,7 +32,7 @@ use crate::{
             certificate::{is_whole_as, state_as},
             children::{
                 ChildRecord,
-                descendant::{Claim, lineage, object_id},
+                descendant::{ChildClaim, lineage, object_id},
             },
             life::lookafter::peer,
             words::Statement,
@@ -96,7 +96,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         context.call = CallId::DeriveShared;
         let whole: Certificate = decode(certificate)?;
-        let said: Claim = decode(&whole.claim)?;
+        let said: ChildClaim = decode(&whole.claim)?;
         let id = said.id();
         let partition = self.partition_named(&said.partition).ok_or(FaultCode::Forbidden)?;
         context.subject.clone_from(&said.partition);
@@ -121,7 +121,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         partition: &Partition,
         whole: &Certificate,
-        said: Claim,
+        said: ChildClaim,
         attributes: &Template,
         detail: String,
     ) -> Result<(), Error> {

@@ -39,7 +39,7 @@ const WAITING: usize = 64;
 
 /// What a node says of a descendant that it has stored: the same bytes at every honest node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(in crate::vault::shared) struct Claim {
+pub(in crate::vault::shared) struct ChildClaim {
     /// The cluster.
     #[n(0)]
     pub cluster: ClusterId,
@@ -60,7 +60,7 @@ pub(in crate::vault::shared) struct Claim {
     pub seats: Vec<[u8; 32]>,
 }
 
-impl Claim {
+impl ChildClaim {
     /// The coordinator does not choose it, so it cannot take another object's place.
     pub fn id(&self) -> ObjectId {
         object_id(&self.mandate)
@@ -93,13 +93,13 @@ pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Res
 }
 
 /// What a descendant is to be like.
-pub(in crate::vault::shared) struct Plan {
+pub(in crate::vault::shared) struct ChildPlan {
     /// Its object.
     pub id: ObjectId,
     /// The object's attributes.
     pub attributes: Template,
     /// What this node says of it.
-    pub claim: Claim,
+    pub claim: ChildClaim,
     /// The key that it descends from.
     pub family: Arc<SharedKey>,
     /// What it is and who wants it, for the record.
@@ -161,7 +161,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         mandate: &CheckedMandate,
-    ) -> Result<Plan, Error> {
+    ) -> Result<ChildPlan, Error> {
         let partition = &mandate.partition;
         let DeriveKey { mechanism, params, base, template } = meant(mandate)?;
         (context.object, context.mechanism) = (Some(base), Some(mechanism));
@@ -200,7 +200,7 @@ impl<P: Platform> Vault<P> {
         let share = family.descendant(id, &descent.path)?;
         let values = values_of(&share, &base.attributes)?;
         values.0.into_iter().for_each(|Attribute { kind, value }| attributes.set(kind, value));
-        let claim = Claim {
+        let claim = ChildClaim {
             cluster: view.document.membership().cluster,
             partition: partition.rules().record.name.clone(),
             mandate: mandate.id,
@@ -210,6 +210,6 @@ impl<P: Platform> Vault<P> {
         };
         context.object = Some(id);
         let detail = format!("{} for client {}", claim.descent, mandate.client);
-        Ok(Plan { id, attributes, claim, family, detail })
+        Ok(ChildPlan { id, attributes, claim, family, detail })
     }
 }

@@ -33,7 +33,7 @@ use crate::{
             ceremony::plan::likeness,
             children::{
                 ChildRecord,
-                descendant::{Claim, values_of},
+                descendant::{ChildClaim, values_of},
             },
         },
     },
@@ -56,7 +56,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         context.call = CallId::DeriveShared;
         let whole: Certificate = decode(certificate)?;
-        let said: Claim = decode(&whole.claim)?;
+        let said: ChildClaim = decode(&whole.claim)?;
         let id = said.id();
         let partition = self.partition_named(&said.partition).ok_or(FaultCode::Forbidden)?;
         context.subject.clone_from(&said.partition);

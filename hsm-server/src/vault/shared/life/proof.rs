@@ -67,7 +67,7 @@ pub fn word(text: &[u8], identity: &Identity) -> Signed {
 }
 
 /// Shares that are to show that they sign.
-pub struct Subject {
+pub struct Provable {
     /// SHA-256 of the claim that everybody has signed who holds one.
     pub claim: [u8; 32],
     /// Their public shares.
@@ -76,7 +76,7 @@ pub struct Subject {
     seats: Vec<[u8; 32]>,
 }
 
-impl Subject {
+impl Provable {
     /// The shares of a certificate.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Subject {
     }
 }
 
-impl From<Certified> for Subject {
+impl From<Certified> for Provable {
     fn from(Certified { whole, claim, public }: Certified) -> Self {
         Self { claim: sha256(&whole.claim), public, seats: claim.seats }
     }
@@ -145,7 +145,7 @@ impl From<Certified> for Subject {
 /// # Errors
 /// It is no certificate.
 pub fn is_proven(certificate: &[u8], proofs: &[Proof]) -> Result<bool, Error> {
-    Subject::of(certificate).map(|subject| subject.is_proven(proofs))
+    Provable::of(certificate).map(|provable| provable.is_proven(proofs))
 }
 
 /// Whether a certificate of a later epoch that shows no order is one of shares of the same key as `own`, which this node

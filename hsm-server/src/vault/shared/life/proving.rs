@@ -22,7 +22,7 @@ use crate::{
         record::Change,
         shared::{
             ceremony::{
-                ceremonies::{Chore, Coordinator, Going, Kind, Purpose, Work},
+                ceremonies::{Chore, Coordinator, Going, Kind, SignatureOf, Work},
                 party::{About, digits, names},
                 relay::{Lead, Relay},
                 setback::Trouble,
@@ -32,7 +32,7 @@ use crate::{
             keys::SharedKey,
             life::{
                 lookafter::PATIENCE,
-                proof::{self, Proof, Subject, quorums},
+                proof::{self, Proof, Provable, quorums},
             },
             words::{Begin, End, Task, Warrant},
         },
@@ -64,9 +64,9 @@ impl<P: Platform> Vault<P> {
         context.subject.clone_from(&partition.rules().record.name);
         context.object = Some(id);
         shared.check_current()?;
-        let subject = Subject::of(&shared.certificate)?;
+        let provable = Provable::of(&shared.certificate)?;
         let setup = setup(shared.share.party());
-        if subject.claim != claim || setup.epoch != subject.public.epoch() {
+        if provable.claim != claim || setup.epoch != provable.public.epoch() {
             return Err(Error::forbidden(
                 "the coordinator means other shares than those that are active here",
             ));
@@ -121,19 +121,19 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         self.launch(context, view, (coordinator, parties), &setup, Kind::Signature, |context| {
             self.record_done(context)?;
-            let text = subject.text(&signers);
-            let signing = Signing { input: subject.input(&signers)?, signers };
+            let text = provable.text(&signers);
+            let signing = Signing { input: provable.input(&signers)?, signers };
             let begun = threshold::sign(&shared.share, &signing, &setup).map_err(Error::from);
             let (ceremony, outgoing) = begun?;
-            Ok((about, Work::Signing(ceremony, Arc::clone(&shared), Purpose::Proof(text)), outgoing))
+            Ok((about, Work::Signing(ceremony, Arc::clone(&shared), SignatureOf::Proof(text)), outgoing))
         })
     }
 
     /// How a signature ends at a node that gives its part of it.
-    pub(in crate::vault::shared) fn end_of_signing(&self, purpose: &Purpose) -> Result<End, Error> {
-        match purpose {
-            Purpose::Message => Ok(End::Signed),
-            Purpose::Proof(text) => {
+    pub(in crate::vault::shared) fn end_of_signing(&self, signature: &SignatureOf) -> Result<End, Error> {
+        match signature {
+            SignatureOf::Message => Ok(End::Signed),
+            SignatureOf::Proof(text) => {
                 let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?;
                 Ok(End::Proved(proof::word(text, &identity)))
             }
@@ -158,11 +158,11 @@ impl<P: Platform> Vault<P> {
         id: ObjectId,
     ) -> Result<(), Error> {
         let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
-        let subject = Subject::of(&shared.certificate)?;
+        let provable = Provable::of(&shared.certificate)?;
         let mut proofs = shared.standing().proofs;
         if proofs.is_empty() {
-            for signers in quorums(subject.public.committee()) {
-                let proof = self.proof(context, view, &subject, &shared, signers);
+            for signers in quorums(provable.public.committee()) {
+                let proof = self.proof(context, view, &provable, &shared, signers);
                 proofs.push(proof.inspect_err(|_| context.recorded = false)?);
             }
         }
@@ -180,7 +180,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        subject: &Subject,
+        provable: &Provable,
         shared: &SharedKey,
         signers: BTreeSet<Party>,
     ) -> Result<Proof, Error> {
@@ -190,20 +190,20 @@ impl<P: Platform> Vault<P> {
         let members = parties.clone();
         let until = self.platform.uptime().saturating_add(BUDGET);
         let mut relay = Relay::new(self, view, parties, (until, ROUND), Lead::Together)?;
-        let public = &subject.public;
+        let public = &provable.public;
         let (id, key, epoch, me) = (relay.id, public.key(), public.epoch(), shared.share.party());
-        let task = Task::Prove { signers: signers.clone(), claim: subject.claim };
+        let task = Task::Prove { signers: signers.clone(), claim: provable.claim };
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() }).map_err(unproven)?;
-        let text = subject.text(&signers);
+        let text = provable.text(&signers);
         let word = |(party, member): (&Party, &Member)| match relay.ends().get(party) {
-            Some(End::Proved(word)) if subject.has_said(*party, &text, word) => Ok((*party, *word)),
+            Some(End::Proved(word)) if provable.has_said(*party, &text, word) => Ok((*party, *word)),
             _ => Err(Error::quorum_missing(format!(
                 "node {} does not say that it gave its part of the proof",
                 member.name
             ))),
         };
         let words = members.iter().map(word).collect::<Result<BTreeMap<_, _>, _>>()?;
-        let signing = Signing { input: subject.input(&signers)?, signers };
+        let signing = Signing { input: provable.input(&signers)?, signers };
         let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
         let combining = combining?;
         match combining.step(relay.collected()) {
@@ -249,7 +249,7 @@ impl<P: Platform> Vault<P> {
         let own = Certified::read(certificate.ok_or(FaultCode::Internal)?)?;
         let read = later.filter(|_| active.is_none()).map(|later| Certified::read(&later.certificate));
         let read = read.transpose()?.filter(|read| read.epoch() > own.epoch());
-        let subject: Subject = match later.zip(read) {
+        let provable: Provable = match later.zip(read) {
             Some((warrant, later)) => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
                 let membership = view.document.membership();
@@ -261,10 +261,10 @@ impl<P: Platform> Vault<P> {
             }
             None => own.into(),
         };
-        if active.as_ref().is_some_and(|active| !active.is_same_key(&subject.public)) {
+        if active.as_ref().is_some_and(|active| !active.is_same_key(&provable.public)) {
             return Err(Error::forbidden("the certificate is of another public key than the share here"));
         }
-        if !subject.is_proven(proofs) {
+        if !provable.is_proven(proofs) {
             return Err(Error::forbidden("these signatures do not show that every share signs"));
         }
         let mut change = Change::new();
@@ -276,7 +276,7 @@ impl<P: Platform> Vault<P> {
         if let Some((_, standing)) = &standing {
             change = change.put(Path::Standing(partition.id, id), standing);
         }
-        context.detail = format!("every share of epoch {} has signed", subject.public.epoch().0);
+        context.detail = format!("every share of epoch {} has signed", provable.public.epoch().0);
         if former.is_some() {
             change = change.delete(Path::Former(partition.id, id));
             context.detail += "; the one before it is erased";
