@@ -41,7 +41,7 @@ use crate::{
             children::SigningKey,
             generate::FIRST,
             keys::SharedKey,
-            life::{consent::Renewing, proof::is_reserved},
+            life::{consent::Consent, proof::is_reserved},
             meant,
             words::{Begin, End, Progress, Task, Warrant},
         },
@@ -116,8 +116,8 @@ impl<P: Platform> Vault<P> {
             }
             Task::Renew(renewal) => {
                 match self.begin_renewing(context, &view, coordinator, renewal, &setup)? {
-                    Renewing::Begun(going) => Ok(going),
-                    Renewing::Behind(untold) => {
+                    Consent::Begun(going) => Ok(going),
+                    Consent::Behind(untold) => {
                         let end = Some(End::Behind(untold));
                         return Ok(Progress { parcels: Vec::new(), more: false, end });
                     }

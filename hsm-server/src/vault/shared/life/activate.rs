@@ -34,7 +34,6 @@ use crate::{
             kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
             keys::{SharedKey, erase_active},
             life::{
-                consent::own_object,
                 import::Whole,
                 proof::{self, Proof},
                 traces::traces_of,
@@ -242,7 +241,7 @@ impl<P: Platform> Vault<P> {
             proof::check_later(read, &own, view.document.membership())?;
         }
         let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
-        let attributes = own_object(&partition.keyring, id)?;
+        let attributes = partition.keyring.token_attributes(id)?;
         let object = ObjectRecord { attributes, lineage: partition.keyring.lineage(id) };
         let former = FormerRecord { object: Some(object), ..former.ok_or(FaultCode::Internal)? };
         let change = partition.shared.erase(Change::new(), partition.id, id);

@@ -41,7 +41,8 @@ use crate::{
             certificate::sha256,
             generate::{ACTIVATION, GENERATION, gathered},
             life::{
-                consent::{SPAN, check_given, check_waiting, own_object},
+                case::{SPAN, check_given},
+                consent::check_waiting,
                 moves::committee_of,
                 renew::{Renewed, Subject, is_unwritten},
             },
@@ -67,7 +68,7 @@ impl Whole {
     /// # Errors
     /// Saying why it cannot.
     pub fn of(partition: &Partition, id: ObjectId) -> Result<Self, Error> {
-        let attributes = own_object(&partition.keyring, id)?;
+        let attributes = partition.keyring.token_attributes(id)?;
         if attributes::shares(&attributes).is_some() || attributes.ulong(CKA_CLASS) != Some(CKO_PRIVATE_KEY) {
             return Err(Error::caller(
                 FaultCode::KeyTypeInconsistent,

@@ -31,7 +31,7 @@ use crate::{
             keys::SharedKey,
             life::{
                 activate::reached,
-                consent::{SPAN, own_object},
+                case::SPAN,
                 lookafter::{PATIENCE, peer},
                 moves::Move,
             },
@@ -116,7 +116,7 @@ impl<P: Platform> Vault<P> {
             bans: shared.bans(),
             objects: Objects {
                 public: public.map(|object| object.attributes.clone()),
-                private: own_object(&partition.keyring, id)?,
+                private: partition.keyring.token_attributes(id)?,
             },
         };
         let task = Task::Renew(renewal);
