@@ -250,8 +250,7 @@ impl<P: Platform> Vault<P> {
     }
 
     fn partition_of(&self, peer: &Peer) -> Option<Arc<Partition>> {
-        let name = peer.partition.as_ref()?;
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.partition_named(peer.partition.as_ref()?)
     }
 
     /// What the caller's certificate makes of it; none if it was revoked or has expired under an open connection.

@@ -13,7 +13,7 @@ use strongroom_shared::{
 };
 
 use super::{
-    super::{Error, record::Change, records::decode},
+    super::{Error, nodes::Question, partition::Partition, record::Change, records::decode},
     bans::SignedBan,
     children::Children,
     end::{destroyed::Destroyed, promise::Promises},
@@ -27,6 +27,24 @@ use crate::{
     platform::Time,
     store::{PartitionId, Path},
 };
+
+/// A key of several nodes, and where it is at this one.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHere<'a> {
+    /// The partition's name, which it has at all nodes.
+    pub name: &'a str,
+    /// The partition.
+    pub partition: &'a Partition,
+    /// The private key.
+    pub id: ObjectId,
+}
+
+impl KeyHere<'_> {
+    /// What another node is asked that is to say what it has of the key.
+    pub fn question(self) -> Question {
+        Question::Certificate { partition: self.name.into(), key: self.id }
+    }
+}
 
 /// A key of which this node holds a share.
 pub struct SharedKey {

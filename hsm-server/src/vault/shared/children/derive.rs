@@ -5,7 +5,7 @@
 //! the master have said the same, their signatures are the certificate, and each node that holds it makes the object
 //! visible. A node that did not hear of it asks the others once a second.
 
-use std::{sync::Arc, sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use strongroom_shared::{
     fault::FaultCode,
@@ -34,6 +34,7 @@ use crate::{
                 ChildRecord,
                 descendant::{ChildClaim, lineage, object_id},
             },
+            keys::KeyHere,
             life::lookafter::peer,
             words::Statement,
         },
@@ -217,14 +218,13 @@ impl<P: Platform> Vault<P> {
 
     /// Asks the others for the certificates of the descendants that wait here, and gives up those that nobody can have.
     pub(in crate::vault) fn look_after_children(&self, view: &View) {
-        let partitions: Vec<_> = {
-            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
-        };
+        let partitions = self.all_partitions();
         for (name, partition) in partitions {
             for (id, record) in partition.shared.children.waiting() {
                 let ChildRecord::Waiting { made, .. } = *record else { continue };
-                if let Err(error) = self.look_after_child(view, &name, &partition, id, made) {
+                if let Err(error) =
+                    self.look_after_child(view, KeyHere { name: &name, partition: &partition, id }, made)
+                {
                     tracing::warn!(key = %id, %error, "a descendant still waits for its certificate");
                 }
             }
@@ -234,9 +234,7 @@ impl<P: Platform> Vault<P> {
     fn look_after_child(
         &self,
         view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
+        KeyHere { name, partition, id }: KeyHere<'_>,
         made: Time,
     ) -> Result<(), Error> {
         let question = Question::Descendant { partition: name.into(), key: id };

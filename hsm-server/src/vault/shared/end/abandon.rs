@@ -40,11 +40,8 @@ use crate::{
             },
             generate::{ACTIVATION, FIRST},
             kept::PendingRecord,
-            keys::SharedKeys,
-            life::{
-                activate::reached,
-                renew::{Renewed, Subject},
-            },
+            keys::{KeyHere, SharedKeys},
+            life::{activate::reached, renew::Renewed},
             words::{Account, Promised},
         },
     },
@@ -110,12 +107,7 @@ impl<P: Platform> Vault<P> {
         if order.act != OrderedAct::Abandon {
             return Err(Error::forbidden("the coordinator means another act than the one that was ordered"));
         }
-        let partition = self.partition_named(&order.partition).ok_or_else(|| {
-            let name = &order.partition;
-            Error::forbidden(format!(
-                "no partition {name} at this node: run `hsmctl partition create` here too"
-            ))
-        })?;
+        let partition = self.partition_here(&order.partition)?;
         let by = names.into_iter().collect::<Vec<_>>().join(", ");
         Ok((partition, order, by))
     }
@@ -219,23 +211,23 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        subject: Subject<'_>,
+        key: KeyHere<'_>,
         signed: &SignedOrder,
     ) -> Result<Renewed, Error> {
         let own = view.me().ok_or(FaultCode::Forbidden)?.id;
-        self.end_promise(view, subject.name, subject.partition, subject.id).unwrap_or_else(|error| {
-            tracing::warn!(key = %subject.id, %error, "a promise stands");
+        self.end_promise(view, key).unwrap_or_else(|error| {
+            tracing::warn!(key = %key.id, %error, "a promise stands");
         });
-        let new = new_here(subject.partition, subject.id)?;
+        let new = new_here(key.partition, key.id)?;
         let all = holders(&new.claim, view.document.membership());
         let others: Vec<&Member> = all.iter().copied().filter(|member| member.id != own).collect();
-        let standing = subject.partition.shared.promises.check_new(subject.id).err();
+        let standing = key.partition.shared.promises.check_new(key.id).err();
         let silent = |mut troubles: Vec<String>| {
             troubles.extend(standing.as_ref().map(Error::to_string));
             let text = "nothing was abandoned, because not every node that may hold a share would";
             Err(Error::quorum_missing(format!("{text}: {}", troubles.join("; "))))
         };
-        let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
+        let question = key.question();
         let account = |answer| if let Answer::Certificate(account) = answer { Some(account) } else { None };
         let (mut accounts, mut troubles) = (Vec::new(), Vec::new());
         for answer in self.ask_each(view, others.iter().copied(), &question, PATIENCE, account) {

@@ -26,7 +26,7 @@ use crate::{
             children::ChildRecord,
             children::descendant::lineage,
             end::{PATIENCE, destroyed::DestroyedRecord},
-            keys::SharedKeys,
+            keys::{KeyHere, SharedKeys},
             meant,
             words::Agreement,
         },
@@ -239,7 +239,10 @@ impl<P: Platform> Vault<P> {
         let holding = holders.iter().map(|member| member.identity).collect();
         let name = mandate.partition.rules().record.name.clone();
         let traces = match mandate.partition.shared.key(id) {
-            Some(_) => self.find_traces(&view, (&name, &mandate.partition), id, &holding),
+            Some(_) => {
+                let key = KeyHere { name: &name, partition: &mandate.partition, id };
+                self.find_traces(&view, key, &holding)
+            }
             // A descendant has no shares of its own.
             None => Ok(Vec::new()),
         };

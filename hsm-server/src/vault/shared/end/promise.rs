@@ -37,13 +37,14 @@ use crate::{
         Error, Vault,
         cluster::View,
         identity::Identity,
-        nodes::{Answer, Question},
+        nodes::Answer,
         partition::Partition,
         record::Change,
         records::{decode, encode},
         shared::{
             certificate::sha256,
             generate::FIRST,
+            keys::KeyHere,
             words::{Promised, Stand},
         },
     },
@@ -220,13 +221,8 @@ impl<P: Platform> Vault<P> {
     ///
     /// # Errors
     /// `Forbidden` if somebody does; what is kept cannot be read or written.
-    pub(in crate::vault::shared) fn end_promise(
-        &self,
-        view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
-    ) -> Result<(), Error> {
+    pub(in crate::vault::shared) fn end_promise(&self, view: &View, key: KeyHere<'_>) -> Result<(), Error> {
+        let KeyHere { name, partition, id } = key;
         let Some(promise) = partition.shared.promises.of(id) else { return Ok(()) };
         if !promise.is_over(self.platform.now()) {
             return Ok(());
@@ -236,7 +232,7 @@ impl<P: Platform> Vault<P> {
         let claim = waits.map(|waits| decode::<Claim>(&waits.claim)).transpose()?;
         let holders = claim.map(|claim| holders(&claim, view.document.membership())).unwrap_or_default();
         let own = self.own_peer(view)?;
-        let question = Question::Certificate { partition: name.into(), key: id };
+        let question = key.question();
         for member in holders {
             if member.id.0 == own.fingerprint {
                 continue;

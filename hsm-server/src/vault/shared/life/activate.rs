@@ -5,7 +5,7 @@
 //! *former* one, which nothing uses, until the new ones have signed (`proof.rs`). A node that did not hear of it
 //! asks the others, once a second while its own share waits (`lookafter.rs`).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use pkcs11_sys::CKA_PUBLIC_KEY_INFO;
 use strongroom_shared::{
@@ -294,11 +294,6 @@ impl<P: Platform> Vault<P> {
             // They have left since.
             Err(_) => "; ordered by administrators of an earlier membership document".into(),
         }
-    }
-
-    /// The partition of this name.
-    pub(in crate::vault::shared) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// What this node has of a key's shares. One that holds none any more, and has not seen yet that those after its own

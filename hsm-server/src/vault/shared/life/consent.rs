@@ -124,11 +124,7 @@ impl<P: Platform> Vault<P> {
         let old = Certified::read(certificate)?;
         let (id, name) = (old.id(), &old.claim.partition);
         (context.subject, context.object) = (name.clone(), Some(id));
-        let partition = self.partition_named(name).ok_or_else(|| {
-            Error::forbidden(format!(
-                "no partition {name} at this node: run `hsmctl partition create` here too"
-            ))
-        })?;
+        let partition = self.partition_here(name)?;
         Ok(Case { shared: partition.shared.key(id), old, id, partition, node })
     }
 

@@ -40,11 +40,12 @@ use crate::{
             },
             certificate::sha256,
             generate::{ACTIVATION, GENERATION, gathered},
+            keys::KeyHere,
             life::{
                 case::{SPAN, check_given},
                 consent::check_waiting,
                 moves::committee_of,
-                renew::{Renewed, Subject, is_unwritten},
+                renew::{Renewed, is_unwritten},
             },
             words::{Begin, Import, Objects, Task, Warrant},
         },
@@ -211,11 +212,7 @@ impl<P: Platform> Vault<P> {
         let by = by.into_iter().collect::<Vec<_>>().join(", ");
         let Order { partition: name, key: id, act, .. } = &order;
         (context.subject, context.object) = (name.clone(), Some(*id));
-        let partition = self.partition_named(name).ok_or_else(|| {
-            Error::forbidden(format!(
-                "no partition {name} at this node: run `hsmctl partition create` here too"
-            ))
-        })?;
+        let partition = self.partition_here(name)?;
         let sharing = Sharing::of(&order)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?;
         let dealer = membership.members.iter().find(|member| member.id == coordinator.node);
@@ -280,9 +277,10 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { name, partition, id }: Subject<'_>,
+        key: KeyHere<'_>,
         (signed, order): (&SignedOrder, &Order),
     ) -> Result<Renewed, Error> {
+        let KeyHere { partition, id, .. } = key;
         let sharing = Sharing::of(order)?;
         let whole = Whole::of(partition, id)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?;
@@ -314,7 +312,7 @@ impl<P: Platform> Vault<P> {
             notes = self.ask_all(view, &others, &warrant.question(), ACTIVATION);
         }
         if activated.is_ok()
-            && let Err(error) = self.prove_shares(context, view, (name, partition), id)
+            && let Err(error) = self.prove_shares(context, view, key)
         {
             notes.push(format!("the shares have not all signed yet: {error}"));
         }

@@ -21,8 +21,8 @@ use crate::{
         cluster::View,
         identity::Identity,
         shared::{
-            certificate::sha256, end::abandon::new_here, generate::FIRST, life::consent::least,
-            life::import::Whole, life::renew::Subject,
+            certificate::sha256, end::abandon::new_here, generate::FIRST, keys::KeyHere,
+            life::consent::least, life::import::Whole,
         },
     },
 };
@@ -182,12 +182,12 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             }
             Err(refusal) => return Err(Error::forbidden(refusal)),
         }
-        let subject = Subject { name: &order.partition, partition: &partition, id: order.key };
+        let key = KeyHere { name: &order.partition, partition: &partition, id: order.key };
         let renewed = match order.act {
-            OrderedAct::Share { .. } => self.share_key(context, &view, subject, (&signed, &order))?,
-            OrderedAct::Abandon => self.abandon_key(context, &view, subject, &signed)?,
+            OrderedAct::Share { .. } => self.share_key(context, &view, key, (&signed, &order))?,
+            OrderedAct::Abandon => self.abandon_key(context, &view, key, &signed)?,
             OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
-                self.renew_shares(context, &view, subject, Some(&signed), &order.act)?
+                self.renew_shares(context, &view, key, Some(&signed), &order.act)?
             }
         };
         self.cluster.orders.lock().remove(&digest);

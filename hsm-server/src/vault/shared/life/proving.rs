@@ -29,7 +29,7 @@ use crate::{
             },
             certificate::Certified,
             generate::{ACTIVATION, FIRST},
-            keys::SharedKey,
+            keys::{KeyHere, SharedKey},
             life::{
                 lookafter::PATIENCE,
                 proof::{self, Proof, Provable, quorums},
@@ -154,8 +154,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        (name, partition): (&str, &Partition),
-        id: ObjectId,
+        KeyHere { name, partition, id }: KeyHere<'_>,
     ) -> Result<(), Error> {
         let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
         let provable = Provable::of(&shared.certificate)?;
@@ -293,16 +292,15 @@ impl<P: Platform> Vault<P> {
     pub(in crate::vault::shared) fn look_after_unproven(
         &self,
         view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
+        key: KeyHere<'_>,
     ) -> Result<(), Error> {
+        let KeyHere { name, partition, id } = key;
         let now = self.platform.uptime();
         if !self.cluster.ceremonies.is_turn(Chore::Former, id, now) {
             return Ok(());
         }
         let peer = self.own_peer(view)?;
-        let question = Question::Certificate { partition: name.into(), key: id };
+        let question = key.question();
         for member in view.others() {
             if let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE)
                 && !account.proofs.is_empty()
@@ -333,7 +331,7 @@ impl<P: Platform> Vault<P> {
         }
         let mut context = self.about_shares(&peer, CallId::RenewShares);
         (context.subject, context.object) = (name.into(), Some(id));
-        let proven = self.prove_shares(&mut context, view, (name, partition), id);
+        let proven = self.prove_shares(&mut context, view, key);
         self.cluster.ceremonies.rest(Chore::Prove, id, self.platform.uptime());
         proven.inspect_err(|error| self.record_failure(&mut context, error))
     }

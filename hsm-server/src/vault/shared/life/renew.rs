@@ -28,7 +28,7 @@ use crate::{
             },
             certificate::Certified,
             generate::{ACTIVATION, GENERATION, ROUND, gathered},
-            keys::SharedKey,
+            keys::{KeyHere, SharedKey},
             life::{
                 activate::reached,
                 case::SPAN,
@@ -39,17 +39,6 @@ use crate::{
         },
     },
 };
-
-/// A key whose shares are to become others.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The partition's name.
-    pub name: &'a str,
-    /// The partition.
-    pub partition: &'a Partition,
-    /// The private key.
-    pub id: ObjectId,
-}
 
 /// What came of it.
 #[derive(Debug)]
@@ -73,18 +62,18 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        subject: Subject<'_>,
+        key: KeyHere<'_>,
         order: Option<&SignedOrder>,
         act: &OrderedAct,
     ) -> Result<Renewed, Error> {
-        let Subject { partition, id, .. } = subject;
+        let KeyHere { partition, id, .. } = key;
         let shared = self.shared_here(partition, id)?;
         let old = Certified::read(&shared.certificate)?;
         let to = Move::of(act, &old)?;
         let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?.public();
-        let stock = self.take_stock(view, subject, &old, &to);
-        self.meet(context, view, subject, &shared, (&old, &to), &stock)?;
-        self.spread_proofs(view, subject, &shared, &stock);
+        let stock = self.take_stock(view, key, &old, &to);
+        self.meet(context, view, key, &shared, (&old, &to), &stock)?;
+        self.spread_proofs(view, key, &shared, &stock);
         for (node, trouble) in &stock.troubles {
             if to.seats.contains(node) {
                 return Err(Error::quorum_missing(format!(
@@ -122,7 +111,7 @@ impl<P: Platform> Vault<P> {
         let task = Task::Renew(renewal);
         let begin = Begin { id: relay.id, key: old.public.key(), epoch, task, parcels: Vec::new() };
         let ran = relay.run(context, &begin);
-        let ran = ran.map_err(|trouble| self.undone_renewal(context, view, subject, (&shared, &to), trouble));
+        let ran = ran.map_err(|trouble| self.undone_renewal(context, view, key, (&shared, &to), trouble));
         let text = "the nodes do not say the same of the new shares; none of them uses its own";
         let whole = gathered(context, ran, relay.ends(), (&to.seats, text))?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
@@ -135,7 +124,7 @@ impl<P: Platform> Vault<P> {
             notes = self.hand_on(view, (&old, &to), (&warrant, &children));
         }
         if activated.is_ok() {
-            notes.extend(self.prove_new(context, view, subject));
+            notes.extend(self.prove_new(context, view, key));
         }
         for note in &notes {
             tracing::warn!(key = %id, note, "new shares");
@@ -160,10 +149,10 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks everybody who is or was to hold a share what they have.
-    fn take_stock(&self, view: &View, subject: Subject<'_>, old: &Certified, to: &Move) -> Stock {
+    fn take_stock(&self, view: &View, key: KeyHere<'_>, old: &Certified, to: &Move) -> Stock {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let members: Vec<&Member> = view.others().filter(|member| nodes.contains(&member.identity)).collect();
-        let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
+        let question = key.question();
         let ask = |member: &Member| match self.consult(view, member, &question, PATIENCE)? {
             Answer::Certificate(account) => Ok(account),
             other => Err(other.strange()),
@@ -202,7 +191,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { name, partition, id }: Subject<'_>,
+        KeyHere { name, partition, id }: KeyHere<'_>,
         shared: &SharedKey,
         (old, to): (&Certified, &Move),
         stock: &Stock,
@@ -261,7 +250,7 @@ impl<P: Platform> Vault<P> {
     fn spread_proofs(
         &self,
         view: &View,
-        Subject { name, id, .. }: Subject<'_>,
+        KeyHere { name, id, .. }: KeyHere<'_>,
         shared: &SharedKey,
         stock: &Stock,
     ) {
@@ -298,7 +287,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { partition, .. }: Subject<'_>,
+        KeyHere { partition, .. }: KeyHere<'_>,
         (shared, to): (&SharedKey, &Move),
         trouble: Trouble,
     ) -> Error {
@@ -346,16 +335,11 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Has the new shares show that they sign: what is still to be done.
-    fn prove_new(
-        &self,
-        context: &mut Context<'_>,
-        view: &View,
-        Subject { name, partition, id }: Subject<'_>,
-    ) -> Option<String> {
-        if partition.shared.key(id).is_none() {
+    fn prove_new(&self, context: &mut Context<'_>, view: &View, key: KeyHere<'_>) -> Option<String> {
+        if key.partition.shared.key(key.id).is_none() {
             return Some("this node holds no share of the key any more".into());
         }
-        let proven = self.prove_shares(context, view, (name, partition), id);
+        let proven = self.prove_shares(context, view, key);
         proven.err().map(|error| {
             format!(
                 "the shares before are kept until every new one has signed, which the nodes go on trying: {error}"
