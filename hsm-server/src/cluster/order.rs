@@ -197,6 +197,14 @@ impl OrderedAct {
     pub const fn is_share(&self) -> bool {
         matches!(self, Self::Share { .. })
     }
+
+    /// The nodes that are to hold the shares, in the order of their seats; none if those do who hold them now.
+    pub fn seats(&self) -> &[Seat] {
+        match self {
+            Self::Reshare { seats, .. } | Self::Share { seats, .. } => seats,
+            Self::Refresh | Self::Repair { .. } | Self::Abandon => &[],
+        }
+    }
 }
 
 impl fmt::Display for OrderedAct {

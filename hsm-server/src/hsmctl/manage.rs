@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, Subcommand};
 use strongroom_shared::{
     message::{
-        CreatePartition, DeletePartition, Freeze, ListPartitions, PartitionInfo, ReadPolicy, ReadStatus,
-        RenewServer, SetPolicy, Thaw,
+        CreatePartition, DeletePartition, Freeze, ListPartitions, PartitionInfo, ReadPolicy, RenewServer,
+        SetPolicy, Thaw,
     },
     object::ObjectId,
 };
@@ -227,40 +227,6 @@ impl Server {
         let row = [Cell::seconds(renewed.not_after), Cell::bytes(fingerprint)];
         told(Table::new(RENEWED).row(row).print_one(format))
     }
-}
-
-const STATUS: &[(&str, For)] = &[
-    ("server", For::All),
-    ("started", For::All),
-    ("partitions", For::All),
-    ("objects", For::All),
-    ("session_objects", For::All),
-    ("audit_records", For::All),
-    ("isolation", For::All),
-    ("commit", For::All),
-    ("waiting_shares", For::All),
-    ("certificate_not_after", For::All),
-];
-
-/// `hsmctl status`
-///
-/// # Errors
-/// The server refused or cannot be reached.
-pub fn status(server: &mut Connection, format: Format) -> Result<(), CtlError> {
-    let status = server.call(&ReadStatus {})?;
-    let row = [
-        Cell::text(status.server),
-        Cell::seconds(status.started),
-        Cell::Number(status.partitions),
-        Cell::Number(status.objects),
-        Cell::Number(status.session_objects),
-        Cell::Number(status.audit_records),
-        Cell::text(status.isolation),
-        Cell::text(status.commit),
-        Cell::Number(status.waiting_shares.unwrap_or_default()),
-        Cell::seconds(server.certificate_end()),
-    ];
-    told(Table::new(STATUS).row(row).print_one(format))
 }
 
 /// What it means that standard output is closed.

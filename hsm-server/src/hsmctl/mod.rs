@@ -17,6 +17,7 @@ mod manage;
 mod output;
 mod shares;
 mod signers;
+mod status;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -77,7 +78,7 @@ enum Command {
     /// Renews the server's own certificate.
     #[command(subcommand)]
     Server(manage::Server),
-    /// Tells how the server is.
+    /// Tells how the server is, and its cluster as far as it knows.
     Status,
 }
 
@@ -127,6 +128,6 @@ fn run(arguments: &Arguments, initialise: Initialise) -> Result<(), CtlError> {
         Command::Cluster(command) => command.run(folder, server, format),
         Command::Audit(command) => command.run(server, format),
         Command::Server(command) => command.run(server, format),
-        Command::Status => manage::status(server, format),
+        Command::Status => status::tell(server, format),
     }
 }

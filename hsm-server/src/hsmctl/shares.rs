@@ -142,6 +142,7 @@ const WAITING: &[(&str, For)] = &[
     ("signed_by", For::All),
     ("needed", For::All),
     ("expires", For::All),
+    ("trouble", For::All),
 ];
 
 /// What the vault has proved of its cluster and of a key.
@@ -441,6 +442,7 @@ impl Approve {
                     Cell::text(one.signed_by.join(", ")),
                     Cell::Number(one.needed.into()),
                     Cell::seconds(order.expires),
+                    one.trouble.map_or(Cell::Empty, Cell::text),
                 ]
             });
             return told(Table::new(WAITING).rows(rows).print(format));

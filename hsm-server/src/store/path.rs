@@ -29,6 +29,8 @@ pub enum Path {
     Node,
     /// The membership document of its cluster.
     Membership,
+    /// An order of administrators that waits, by the SHA-256 of its text.
+    Order([u8; 32]),
     /// A client, by the SHA-256 of its certificate.
     Client([u8; 32]),
     /// A partition: its name, its label, its switches.
@@ -65,7 +67,7 @@ impl Path {
     /// The partition that it belongs to.
     pub const fn partition(&self) -> Option<PartitionId> {
         match self {
-            Self::Authority | Self::Node | Self::Membership | Self::Client(_) => None,
+            Self::Authority | Self::Node | Self::Membership | Self::Order(_) | Self::Client(_) => None,
             Self::Partition(id)
             | Self::Roles(id)
             | Self::Policy(id)
@@ -90,6 +92,10 @@ impl fmt::Display for Path {
             Self::Authority => f.write_str("authority"),
             Self::Node => f.write_str("node"),
             Self::Membership => f.write_str("membership"),
+            Self::Order(digest) => {
+                f.write_str("order/")?;
+                digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
             Self::Client(fingerprint) => {
                 f.write_str("client/")?;
                 fingerprint.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -151,6 +157,7 @@ impl Name {
             ("authority", None, None, None) => Self::Record(Path::Authority),
             ("node", None, None, None) => Self::Record(Path::Node),
             ("membership", None, None, None) => Self::Record(Path::Membership),
+            ("order", Some(digest), None, None) => Self::Record(Path::Order(hex(digest)?)),
             ("client", Some(id), None, None) => Self::Record(Path::Client(hex(id)?)),
             ("admission", Some(id), Some(key), None) => {
                 Self::Record(Path::Admission(PartitionId(hex(id)?), hex(key)?))
@@ -223,6 +230,7 @@ mod tests {
             Path::Authority,
             Path::Node,
             Path::Membership,
+            Path::Order([0x0a; 32]),
             Path::Client([0x0c; 32]),
             Path::Partition(id),
             Path::Roles(id),
@@ -271,6 +279,7 @@ mod tests {
             "partition/000102030405feff/object/abab",
             "partition/000102030405feff/pending/abababababababababababababababab",
             "partition/000102030405feff/pending/abababababababababababababababab/+1",
+            "order/abab",
             "client/+1",
         ] {
             assert_eq!(Name::parse(wrong), None, "{wrong}");

@@ -1,4 +1,4 @@
-//! Administration: partitions, clients, policy, freezing, the audit log, status. `hsmctl` asks; only
+//! Administration: partitions, clients, policy, freezing, the audit log. `hsmctl` asks; only
 //! administrators' certificates may.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use strongroom_shared::{
 };
 
 use super::{
-    Context, Error, SERVER, Vault, attributes,
+    Context, Error, Vault, attributes,
     partition::{Partition, Rules},
     record::Change,
     records::{ClientRecord, RolesRecord},
@@ -22,7 +22,6 @@ use super::{
     start::{client_record, new_client},
 };
 use crate::{
-    audit::Durability,
     certificates,
     platform::Platform,
     policy::Policy,
@@ -357,29 +356,5 @@ impl<P: Platform> Handle<VerifyAudit> for Vault<P> {
         let summary = self.log.verify()?;
         context.detail = format!("{} records, whole", summary.records);
         Ok(AuditVerified { records: summary.records, head: summary.head.to_vec() })
-    }
-}
-
-impl<P: Platform> Handle<ReadStatus> for Vault<P> {
-    fn handle(&self, _: &mut Context<'_>, _: ReadStatus) -> Result<Status, Error> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        let counts = partitions.values().map(|partition| partition.keyring.count());
-        let (objects, session_objects) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
-        let waiting_shares: usize =
-            partitions.values().map(|partition| partition.shared.pending().len()).sum();
-        Ok(Status {
-            server: SERVER.into(),
-            started: self.started / 1_000_000,
-            partitions: partitions.len() as u64,
-            objects,
-            session_objects,
-            audit_records: self.log.last()?.0,
-            waiting_shares: Some(waiting_shares as u64),
-            isolation: self.settings.isolation.clone(),
-            commit: match self.settings.durability {
-                Durability::Process => "process".into(),
-                Durability::Power => "power".into(),
-            },
-        })
     }
 }

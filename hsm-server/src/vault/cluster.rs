@@ -20,7 +20,7 @@ use super::{
     record::Change,
     records::NodeRecord,
     shared::{
-        ceremony::ceremonies::Ceremonies, hearing::Hearing, lately::Lately, life::orders::WaitingOrders,
+        ceremony::ceremonies::Ceremonies, hearing::Hearing, lately::Lately, life::waiting::WaitingOrders,
     },
 };
 use crate::{
@@ -74,7 +74,7 @@ pub struct Cluster {
     pub(super) links: Links,
     /// What this node takes part in.
     pub(super) ceremonies: Ceremonies,
-    /// What administrators have ordered, and not all have signed.
+    /// What administrators have ordered, and not all have signed or not every node was there for.
     pub(super) orders: WaitingOrders,
     /// The keys of which this node has said lately that it has nothing, as they were to be destroyed.
     agreed: Mutex<Lately<ObjectId, ()>>,
@@ -94,7 +94,11 @@ impl Cluster {
     ///
     /// # Errors
     /// `IntegrityViolated` if the node's keys and the document do not fit.
-    pub fn open(node: Option<NodeRecord>, document: Option<Document>) -> Result<Self, Error> {
+    pub fn open(
+        node: Option<NodeRecord>,
+        document: Option<Document>,
+        orders: WaitingOrders,
+    ) -> Result<Self, Error> {
         let identity = node.map(Identity::open).transpose()?;
         let view = match (&identity, document) {
             (Some(identity), Some(document)) => Some(View::new(document, identity).map_err(unfit)?),
@@ -110,7 +114,7 @@ impl Cluster {
             links: Links::default(),
             ceremonies: Ceremonies::default(),
             agreed: Mutex::default(),
-            orders: WaitingOrders::default(),
+            orders,
             begun: Begun::default(),
             hearing: Hearing::default(),
         })
@@ -255,7 +259,7 @@ impl<P: Platform> Vault<P> {
         *self.cluster.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
         let view = Arc::new(view);
         *self.cluster.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&view));
-        self.cluster.orders.keep_signed_by(view.document.membership());
+        self.look_after_orders();
         self.cluster.links.renew();
         self.cluster.ceremonies.clear();
         self.cluster.hearing.clear();

@@ -28,6 +28,7 @@ mod server;
 mod shared;
 mod sign;
 mod start;
+mod status;
 mod tickets;
 
 use std::{
@@ -537,6 +538,7 @@ impl<P: Platform> Door for Vault<P> {
     }
 
     fn tend(&self) {
+        self.look_after_orders();
         self.look_after_shares();
     }
 

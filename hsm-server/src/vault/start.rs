@@ -36,7 +36,10 @@ use super::{
         end::{destroyed::DestroyedRecord, promise::PromiseRecord},
         kept::{FormerRecord, ShareRecord, StandingRecord},
         keys::{Pending, SharedKey, SharedKeys},
-        life::traces::TracesRecord,
+        life::{
+            traces::TracesRecord,
+            waiting::{OrderRecord, WaitingOrders},
+        },
     },
     tickets::Tickets,
 };
@@ -189,6 +192,7 @@ struct Contents {
     authority: Option<AuthorityRecord>,
     node: Option<NodeRecord>,
     membership: Option<Document>,
+    orders: BTreeMap<[u8; 32], OrderRecord>,
     clients: HashMap<[u8; 32], ClientRecord>,
     partitions: BTreeMap<PartitionId, Parts>,
 }
@@ -220,6 +224,7 @@ impl Contents {
                 Path::Authority => contents.authority = Some(decode(&bytes)?),
                 Path::Node => contents.node = Some(decode(&bytes)?),
                 Path::Membership => contents.membership = Some(kept(&bytes)?),
+                Path::Order(digest) => drop(contents.orders.insert(digest, decode(&bytes)?)),
                 Path::Client(fingerprint) => drop(contents.clients.insert(fingerprint, decode(&bytes)?)),
                 Path::Partition(id) => partitions.entry(id).or_default().record = Some(decode(&bytes)?),
                 Path::Roles(id) => partitions.entry(id).or_default().roles = decode(&bytes)?,
@@ -323,7 +328,11 @@ impl<P: Platform> Vault<P> {
         let now = platform.now();
         let vault = Self {
             authority: Authority::load(&authority.certificate, &authority.key.0)?,
-            cluster: Cluster::open(contents.node, contents.membership)?,
+            cluster: Cluster::open(
+                contents.node,
+                contents.membership,
+                WaitingOrders::load(contents.orders)?,
+            )?,
             tickets: Tickets::new(&store.subkey("tickets")),
             changes: Mutex::default(),
             administration: Mutex::default(),

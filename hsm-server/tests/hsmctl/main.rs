@@ -229,7 +229,12 @@ fn an_administrators_day() {
     assert_eq!(house.ask_json(&["audit", "verify"])["records"], 5);
     assert!(house.ask(&["status"]).contains("certificate not after"));
     assert_eq!(house.ask_json(&["status"])["audit_records"], 5);
-    assert_eq!(house.ask_json(&["status"])["waiting_shares"], 5);
+    let status = house.ask_json(&["status"]);
+    assert_eq!((&status["waiting_shares"], &status["cluster_version"]), (&5.into(), &3.into()));
+    assert_eq!((&status["nodes"], &status["nodes_well"]), (&3.into(), &1.into()));
+    assert_eq!(status["nodes_not_well"], "node b: no answer; node c: it has not been heard of yet");
+    assert_eq!((&status["shared_keys"], &status["former_shares_kept"]), (&6.into(), &2.into()));
+    assert_eq!((&status["shares_lost"], &status["waiting_orders"]), (&1.into(), &4.into()));
 
     assert!(not_done(&house.run(&["partition", "delete", "payments"])).contains("--yes"));
     house.ask(&["partition", "delete", "payments", "--yes"]);

@@ -232,12 +232,37 @@ impl Toy {
                     isolation: "thread".into(),
                     commit: "process".into(),
                     waiting_shares: Some(5),
+                    cluster: Some(ClusterStatus {
+                        cluster: vec![7; 16],
+                        version: 3,
+                        node: "a".into(),
+                        nodes: 3,
+                        ill: vec![ill("b", "no answer"), ill("c", "")],
+                        shared_keys: 6,
+                        unproven: 2,
+                        lost: 1,
+                        banned: 0,
+                        given_up: 0,
+                        orders: 4,
+                    }),
                 };
                 encode_reply::<ReadStatus>(out, header.id, &status);
             }
             _ => return Err(Fault::new(FaultCode::Internal, "")),
         }
         Ok(())
+    }
+}
+
+fn ill(name: &str, trouble: &str) -> MemberState {
+    MemberState {
+        name: name.into(),
+        reachable: false,
+        sealed: false,
+        version: None,
+        seen: None,
+        trouble: trouble.into(),
+        digest: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::InstanceId;
+use super::{InstanceId, MemberState};
 use crate::object::{Descent, ObjectId, ObjectInfo};
 
 messages! {
@@ -208,6 +208,33 @@ messages! {
         7 commit: String,
         /// How many shares of keys wait until every node has said that it holds its own.
         8 waiting_shares: Option<u64>,
+        /// What it knows as a node; absent if it is none of any cluster.
+        9 cluster: Option<ClusterStatus>,
+    }
+    /// How a cluster is, and the keys that its nodes share, as one of them knows it.
+    ClusterStatus {
+        /// The cluster's id, 16 bytes.
+        0 cluster: Vec<u8> as "minicbor::bytes",
+        /// The version of the membership document in force here.
+        1 version: u64,
+        /// The node's own name.
+        2 node: String,
+        /// How many nodes there are, itself among them.
+        3 nodes: u64,
+        /// Those that are not well: that did not answer lately, or whose vault has not proved who it is.
+        4 ill: Vec<MemberState>,
+        /// Of how many keys it uses a share.
+        5 shared_keys: u64,
+        /// Of how many it keeps what was before, a share or the whole key, until those after it have shown that they sign.
+        6 unproven: u64,
+        /// Of how many its share is of a former epoch, and it has lost the one that the others use.
+        7 lost: u64,
+        /// Of how many a pair of nodes must not sign together any more.
+        8 banned: u64,
+        /// How many new keys it has promised to give up.
+        9 given_up: u64,
+        /// How many orders wait here, for more signatures or to be tried again.
+        10 orders: u64,
     }
 }
 

@@ -61,14 +61,14 @@ messages! {
         /// What is still to be done, by the nodes themselves or by somebody.
         3 note: String,
     }
-    /// `hsmctl key approve`: asks which orders wait at this node for more signatures.
+    /// `hsmctl key approve`: asks which orders wait at this node, for more signatures or to be tried again.
     ListOrders {}
     /// The orders that wait.
     Orders {
         /// In the order of their ends.
         0 orders: Vec<WaitingOrder>,
     }
-    /// An order that waits for more signatures.
+    /// An order that waits for more signatures, or to be tried again.
     WaitingOrder {
         /// The order, encoded.
         0 order: Vec<u8> as "minicbor::bytes",
@@ -76,6 +76,8 @@ messages! {
         1 signed_by: Vec<String>,
         /// How many it takes.
         2 needed: u32,
+        /// Why nothing came of it when it was last tried; absent if it was not.
+        3 trouble: Option<String>,
     }
     /// `hsmctl key list --waiting`: asks which shares wait at this node.
     ListWaiting {

@@ -269,7 +269,7 @@ fn certificate() -> Certificate {
 fn operations() -> Vec<Sample> {
     let refused = AuditRecord { sequence: 8, outcome: Outcome::Refused, ..AuditRecord::default() };
     let failed = AuditRecord { sequence: 9, outcome: Outcome::Failed, ..AuditRecord::default() };
-    let status = |waiting_shares| Status {
+    let status = |waiting_shares, cluster| Status {
         server: "strongroom 0.1.0".into(),
         started: 1_700_000_000,
         partitions: 1,
@@ -279,6 +279,29 @@ fn operations() -> Vec<Sample> {
         isolation: "process".into(),
         commit: "power".into(),
         waiting_shares,
+        cluster,
+    };
+    let ill = MemberState {
+        name: "c".into(),
+        reachable: false,
+        sealed: false,
+        version: Some(3),
+        seen: Some(1_700_000_000),
+        trouble: "no answer".into(),
+        digest: None,
+    };
+    let cluster = ClusterStatus {
+        cluster: vec![7; 16],
+        version: 3,
+        node: "a".into(),
+        nodes: 3,
+        ill: vec![ill],
+        shared_keys: 6,
+        unproven: 2,
+        lost: 1,
+        banned: 4,
+        given_up: 5,
+        orders: 8,
     };
     vec![
         public("request", &TailAudit { count: 10, after: Some(7) }),
@@ -287,8 +310,9 @@ fn operations() -> Vec<Sample> {
         public("request", &VerifyAudit {}),
         reply::<VerifyAudit>("reply", &AuditVerified { records: 9, head: vec![0xaa; 32] }),
         public("request", &ReadStatus {}),
-        reply::<ReadStatus>("reply", &status(None)),
-        reply::<ReadStatus>("reply-of-a-node", &status(Some(5))),
+        reply::<ReadStatus>("reply", &status(None, None)),
+        reply::<ReadStatus>("reply-of-a-node", &status(Some(5), None)),
+        reply::<ReadStatus>("reply-of-a-member", &status(Some(0), Some(cluster))),
         public("request", &RenewServer { days: Some(90) }),
         public("request-as-the-present-one", &RenewServer { days: None }),
         reply::<RenewServer>(
@@ -425,7 +449,13 @@ fn shares() -> Vec<Sample> {
     };
     let ask = ReadShares { partition: "trading".into(), key: ObjectId([1; 16]), challenge: vec![5; 32] };
     let renew = RenewShares { order: b"order".to_vec(), key: vec![0xed; 32], signature: vec![9; 64] };
-    let waiting = WaitingOrder { order: b"order".to_vec(), signed_by: vec!["ann".into()], needed: 2 };
+    let waiting = |trouble| WaitingOrder {
+        order: b"order".to_vec(),
+        signed_by: vec!["ann".into()],
+        needed: 2,
+        trouble,
+    };
+    let tried = Some("node c is away".into());
     let state = |epoch, note: &str| OrderState { approvals: 1, needed: 2, epoch, note: note.into() };
     vec![
         public("request", &ask),
@@ -436,7 +466,8 @@ fn shares() -> Vec<Sample> {
         reply::<RenewShares>("reply", &state(None, "")),
         reply::<RenewShares>("reply-done", &state(Some(4), "node c is away")),
         public("request", &ListOrders {}),
-        reply::<ListOrders>("reply", &Orders { orders: vec![waiting] }),
+        reply::<ListOrders>("reply", &Orders { orders: vec![waiting(None)] }),
+        reply::<ListOrders>("reply-of-one-tried", &Orders { orders: vec![waiting(tried)] }),
         public("request", &ListWaiting { partition: "trading".into() }),
         reply::<ListWaiting>("reply", &WaitingShares { shares: vec![share] }),
     ]

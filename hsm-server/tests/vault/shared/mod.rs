@@ -18,6 +18,8 @@ mod renewals;
 mod signers;
 mod signing;
 mod spoilt;
+mod status;
+mod waiting;
 mod weather;
 
 use std::sync::{

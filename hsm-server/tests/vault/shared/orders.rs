@@ -328,6 +328,7 @@ fn a_bad_node_that_takes_part_in_no_proof_does_not_stop_the_schedule_and_is_name
     drop(talks);
     let Scene { house, double, document, key, .. } = scene;
     assert!(house.keeps_former(0, key), "the bad node has not had them proved");
+    assert_eq!(house.cluster_status(0).unwrap().unproven, 1);
     let liar = Liar::sit(double, document, &house, Account::default());
     house.nodes.iter().for_each(|node| node.world.platform.pass(31 * 3_600_000_000));
     house.beat();

@@ -13,3 +13,4 @@ mod proving;
 pub mod renew;
 mod schedule;
 pub mod traces;
+pub mod waiting;
