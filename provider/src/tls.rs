@@ -22,7 +22,7 @@ use rustls::{
     pki_types::ServerName,
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use strongroom_identity::{Claim, PairError, Renewed};
+use strongroom_identity::{PairError, Renewed, ReplaceLock};
 use strongroom_shared::{
     message::{Caller, Hello, Welcome},
     wire::{self, ALPN, Call, DEFAULT_LIMIT, HEADER, Kind, MINOR},
@@ -244,7 +244,7 @@ impl Tls {
     /// it did: another process may be at it.
     fn renew(&self) -> Result<bool, renewal::Failure> {
         let (certificate, key) = (self.token.certificate.clone(), self.token.key.clone());
-        let Some(claim) = Claim::take(certificate, key).map_err(renewal::Failure::Files)? else {
+        let Some(lock) = ReplaceLock::take(certificate, key).map_err(renewal::Failure::Files)? else {
             return Ok(false);
         };
         if self.credentials.load().as_ref().is_some_and(|known| !known.are_those_of_the_files()) {
@@ -259,7 +259,7 @@ impl Tls {
         let renewed = renewal::answer(id, &reply)?;
         let renewed =
             Renewed { certificate: &renewed.certificate, authority: &renewed.authority, key: &made.key_pem };
-        claim.replace(renewed, |pair| -> Result<(), renewal::Failure> {
+        lock.replace(renewed, |pair| -> Result<(), renewal::Failure> {
             Ok(self.shake_hands_as(configure(&self.token, pair)?, limits).map(drop)?)
         })?;
         log::write(Level::Info, format_args!("renewed {}", self.token.certificate.display()));

@@ -15,7 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use strongroom_identity::{Claim, MandateKey, Nodes, PairError, Renewed};
+use strongroom_identity::{MandateKey, Nodes, PairError, Renewed, ReplaceLock};
 use strongroom_shared::{
     fault::Fault,
     mandate::{Mandate, Mandated},
@@ -118,7 +118,7 @@ impl Connection {
             )
         };
         let (certificate, key) = (token.certificate.clone(), token.key.clone());
-        let Some(claim) = Claim::take(certificate, key).map_err(unwritable)? else {
+        let Some(lock) = ReplaceLock::take(certificate, key).map_err(unwritable)? else {
             return Ok(());
         };
         // Another run may have renewed it since: what the server made for that one is not to be made void.
@@ -132,7 +132,7 @@ impl Connection {
         let Certificate { certificate, authority } =
             self.call(&RenewCertificate { request: made.request })?;
         let renewed = Renewed { certificate: &certificate, authority: &authority, key: &made.key_pem };
-        claim.replace(renewed, |pair| Self::open_as(folder, &token, pair).map(drop))
+        lock.replace(renewed, |pair| Self::open_as(folder, &token, pair).map(drop))
     }
 
     /// Connects again, for at most `patience`.

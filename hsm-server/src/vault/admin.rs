@@ -37,10 +37,7 @@ impl<P: Platform> Vault<P> {
     /// The partition of this name, which then stands in the call's record.
     pub(super) fn named(&self, context: &mut Context<'_>, name: &str) -> Result<Arc<Partition>, Error> {
         context.subject = name.into();
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        partitions
-            .get(name)
-            .cloned()
+        self.partition_named(name)
             .ok_or_else(|| Error::caller(FaultCode::NotFound, format!("no partition {name}")))
     }
 

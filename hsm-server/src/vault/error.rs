@@ -6,7 +6,12 @@ use pkcs11_sys::CK_ATTRIBUTE_TYPE;
 use strongroom_shared::{fault::FaultCode, object::attribute_name};
 
 use crate::{
-    audit, certificates::CertificateError, crypto, crypto::threshold::Party, policy::Refusal, store,
+    audit,
+    certificates::CertificateError,
+    crypto,
+    crypto::threshold::{self, Party},
+    policy::Refusal,
+    store,
 };
 
 /// An act that was not carried out.
@@ -34,6 +39,21 @@ impl Error {
         Self::Caller(code, text.into())
     }
 
+    /// What the caller may not have done here, or not so.
+    pub fn forbidden(why: impl fmt::Display) -> Self {
+        Self::Caller(FaultCode::Forbidden, why.to_string())
+    }
+
+    /// Other nodes did not do their part.
+    pub fn quorum_missing(why: impl fmt::Display) -> Self {
+        Self::Caller(FaultCode::QuorumMissing, why.to_string())
+    }
+
+    /// What no input should bring about.
+    pub fn internal(why: impl fmt::Display) -> Self {
+        Self::Caller(FaultCode::Internal, why.to_string())
+    }
+
     /// A mistake in one attribute, named.
     pub fn attribute(code: FaultCode, kind: CK_ATTRIBUTE_TYPE) -> Self {
         Self::Caller(code, attribute_name(kind).map_or_else(|| format!("attribute {kind:#x}"), str::to_owned))
@@ -49,6 +69,20 @@ impl From<FaultCode> for Error {
 impl From<crypto::Error> for Error {
     fn from(error: crypto::Error) -> Self {
         Self::Crypto(error)
+    }
+}
+
+impl From<threshold::Refusal> for Error {
+    /// A ceremony that does not begin.
+    fn from(refusal: threshold::Refusal) -> Self {
+        use threshold::Refusal as Why;
+        let code = match refusal {
+            Why::Message => FaultCode::DataLengthRange,
+            Why::Committee => FaultCode::AttributeValueInvalid,
+            Why::Seat | Why::Epoch | Why::Key | Why::Signers | Why::Dealers => FaultCode::Forbidden,
+            Why::Share | Why::Secret | Why::Point | Why::Child | Why::Internal => FaultCode::Internal,
+        };
+        Self::caller(code, refusal.to_string())
     }
 }
 

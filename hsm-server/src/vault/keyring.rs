@@ -230,6 +230,16 @@ impl Keyring {
         self.read().values().filter(|object| object.is_token()).cloned().collect()
     }
 
+    /// The attributes of a token object, for whomever.
+    ///
+    /// # Errors
+    /// `KeyHandleInvalid`: there is none of this id.
+    pub fn token_attributes(&self, id: ObjectId) -> Result<Template, Error> {
+        let objects = self.read();
+        let object = objects.get(&id).filter(|object| object.is_token());
+        object.map(|object| object.attributes.clone()).ok_or_else(|| FaultCode::KeyHandleInvalid.into())
+    }
+
     /// The object that this one was copied from first, or its own id.
     pub fn lineage(&self, id: ObjectId) -> ObjectId {
         self.read().get(&id).map_or(id, |object| object.lineage)

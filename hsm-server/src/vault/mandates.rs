@@ -108,7 +108,7 @@ impl Begun {
     pub fn begin_once(&self, mandate: &CheckedMandate, now: Time) -> Result<(), Error> {
         let mut state = self.state();
         if state.turn((mandate.key, mandate.id), now).is_some() {
-            return Err(refused("the mandate was for one key".into()));
+            return Err(Error::forbidden("the mandate was for one key"));
         }
         state.remember((mandate.key, mandate.id), Turn::default(), now)
     }
@@ -187,7 +187,7 @@ impl State {
     ) -> Result<(), Error> {
         let mut turn = self.turn((key, id), now).cloned().unwrap_or_default();
         match turn.begun.iter_mut().find(|(node, _)| *node == coordinator) {
-            Some((_, times)) if *times >= most => return Err(refused("the mandate is used up".into())),
+            Some((_, times)) if *times >= most => return Err(Error::forbidden("the mandate is used up")),
             Some((_, times)) => *times = times.saturating_add(1),
             None => turn.begun.push((coordinator, 1)),
         }
@@ -237,7 +237,7 @@ impl CheckedMandate {
     /// # Errors
     /// `Forbidden`: the mandate does not say.
     pub fn seen(&self) -> Result<&Seen, Error> {
-        let silent = || refused("the mandate does not say which key the application was shown".into());
+        let silent = || Error::forbidden("the mandate does not say which key the application was shown");
         self.seen.as_ref().ok_or_else(silent)
     }
 
@@ -263,12 +263,8 @@ impl CheckedMandate {
             differs.join(", ")
         );
         tracing::error!(key = %object.id, client = self.client, "{text}");
-        Err(refused(text))
+        Err(Error::forbidden(text))
     }
-}
-
-fn refused(text: String) -> Error {
-    Error::caller(FaultCode::Forbidden, text)
 }
 
 impl<P: Platform> Vault<P> {
@@ -285,19 +281,23 @@ impl<P: Platform> Vault<P> {
             .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
         let view = self.cluster.view().filter(|view| view.own.is_some());
         let view =
-            view.ok_or_else(|| refused("this server is in no cluster: see `hsmctl cluster`".into()))?;
+            view.ok_or_else(|| Error::forbidden("this server is in no cluster: see `hsmctl cluster`"))?;
         let cluster = view.document.membership().cluster;
         if cluster.0 != mandate.cluster {
-            return Err(refused(format!("the mandate is for another cluster; this server is in {cluster}")));
+            return Err(Error::forbidden(format!(
+                "the mandate is for another cluster; this server is in {cluster}"
+            )));
         }
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let partition = partitions.get(&mandate.partition).cloned().ok_or_else(|| {
             let name = &mandate.partition;
-            refused(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
+            Error::forbidden(format!(
+                "no partition {name} at this node: run `hsmctl partition create` here too"
+            ))
         })?;
         drop(partitions);
         let admission = partition.admitted().get(&mandate.key).cloned().ok_or_else(|| {
-            refused(format!(
+            Error::forbidden(format!(
                 "the client's mandate key is not admitted to partition {} at this node: run `hsmctl client admit` \
                  here too",
                 mandate.partition
@@ -305,10 +305,10 @@ impl<P: Platform> Vault<P> {
         })?;
         UnparsedPublicKey::new(&ED25519, mandate.key)
             .verify(&Mandate::to_sign(&mandated.text), &mandated.signature)
-            .map_err(|_| refused("the signature of the mandate is wrong".into()))?;
+            .map_err(|_| Error::forbidden("the signature of the mandate is wrong"))?;
         let now = self.platform.now() / 1_000_000;
         if mandate.expires <= now || mandate.expires > now + Mandate::LONGEST {
-            return Err(refused(format!(
+            return Err(Error::forbidden(format!(
                 "the mandate ends at {}, and it is {now} here: it may end at most {} seconds ahead; are the clocks \
                  set alike?",
                 mandate.expires,
@@ -316,7 +316,10 @@ impl<P: Platform> Vault<P> {
             )));
         }
         if mandate.call != expected as u16 {
-            return Err(refused(format!("the mandate is for another call than this {}", expected.name())));
+            return Err(Error::forbidden(format!(
+                "the mandate is for another call than this {}",
+                expected.name()
+            )));
         }
         let AdmissionRecord { client } = admission;
         let id = sha256(&mandated.text);
@@ -333,7 +336,7 @@ impl<P: Platform> Vault<P> {
         let mandate = self.check_mandate(mandated, expected)?;
         let own = context.partition()?;
         if own.id != mandate.partition.id || context.peer.client != mandate.client {
-            return Err(refused(format!(
+            return Err(Error::forbidden(format!(
                 "the mandate is client {}'s, for another connection than this",
                 mandate.client
             )));
@@ -439,7 +442,7 @@ mod tests {
                     }
                     charged.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(5));
-                    if allowed { Ok(()) } else { Err(refused("the limit is reached".into())) }
+                    if allowed { Ok(()) } else { Err(Error::forbidden("the limit is reached")) }
                 })
             };
             let done = std::thread::scope(|scope| {

@@ -254,8 +254,7 @@ impl<P: Platform> Vault<P> {
     }
 
     fn partition_of(&self, peer: &Peer) -> Option<Arc<Partition>> {
-        let name = peer.partition.as_ref()?;
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.partition_named(peer.partition.as_ref()?)
     }
 
     /// What the caller's certificate makes of it; none if it was revoked or has expired under an open connection.
@@ -275,9 +274,9 @@ impl<P: Platform> Vault<P> {
 
     /// Opens the ticket and holds the call against the table's `who may ask`.
     fn enter(&self, context: &mut Context<'_>) -> Result<(), Error> {
-        let standing = self.standing(context).ok_or_else(|| {
-            Error::caller(FaultCode::Forbidden, "the certificate was revoked or has expired")
-        })?;
+        let standing = self
+            .standing(context)
+            .ok_or_else(|| Error::forbidden("the certificate was revoked or has expired"))?;
         // A ticket that has ended does not stand in the way of what needs none, least of all of a new login.
         let needs_none = matches!(
             context.call,
@@ -302,7 +301,7 @@ impl<P: Platform> Vault<P> {
             context.role = login.role;
             context.login = Some(login);
         }
-        let refused = |text| Err(Error::caller(FaultCode::Forbidden, text));
+        let refused = |text: &str| Err(Error::forbidden(text));
         match (context.call.permit(), standing) {
             (Permit::Anyone, _) => Ok(()),
             (

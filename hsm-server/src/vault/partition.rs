@@ -1,6 +1,6 @@
 //! A partition: one token with its roles, switches, policy, limits and objects.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use strongroom_shared::{
     fault::FaultCode,
@@ -8,6 +8,7 @@ use strongroom_shared::{
 };
 
 use super::{
+    Vault,
     error::Error,
     keyring::Keyring,
     login::Role,
@@ -16,6 +17,7 @@ use super::{
     shared::keys::SharedKeys,
 };
 use crate::{
+    platform::Platform,
     policy::{Ledger, Policy},
     store::PartitionId,
 };
@@ -151,5 +153,30 @@ impl Rules {
             return Err(Error::caller(FaultCode::Frozen, format!("key {lineage} is frozen")));
         }
         Ok(())
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// The partition of this name.
+    pub(super) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The same, for what several nodes do together.
+    ///
+    /// # Errors
+    /// `Forbidden`: each of them needs the partition.
+    pub(super) fn partition_here(&self, name: &str) -> Result<Arc<Partition>, Error> {
+        self.partition_named(name).ok_or_else(|| {
+            Error::forbidden(format!(
+                "no partition {name} at this node: run `hsmctl partition create` here too"
+            ))
+        })
+    }
+
+    /// Every partition that there is now, with its name.
+    pub(super) fn all_partitions(&self) -> Vec<(String, Arc<Partition>)> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
     }
 }

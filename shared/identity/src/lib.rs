@@ -5,16 +5,16 @@
 //! I/O and cryptography; this package beside it is not.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod claim;
 mod mandate_key;
 mod nodes;
 mod pair;
+mod replace_lock;
 mod request;
 mod successor;
 
-pub use claim::Claim;
 pub use mandate_key::MandateKey;
 pub use nodes::{Nodes, Shown, is_whole};
 pub use pair::{PairError, load, read_certificates, replace, replace_file};
+pub use replace_lock::ReplaceLock;
 pub use request::{Request, RequestError, request};
 pub use successor::Renewed;

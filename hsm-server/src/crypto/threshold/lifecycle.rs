@@ -82,7 +82,7 @@ pub fn generate_key(
 /// # Errors
 /// The share is of another key or seat, or the epoch is not a later one.
 pub fn refresh(share: &Share, setup: &Setup) -> Result<Started<Outcome>, Refusal> {
-    share.public().scheme().row().renew(setup, Plan::Refresh(share))
+    share.public().scheme().row().renew(setup, Basis::Refresh(share))
 }
 
 /// Begins to move the shares of a key to another committee; or to the same one, to give a share again to one who is no
@@ -92,7 +92,7 @@ pub fn refresh(share: &Share, setup: &Setup) -> Result<Started<Outcome>, Refusal
 /// The dealers are too few or not of the old committee, the share is not the dealer's own, or the epoch is not
 /// a later one.
 pub fn reshare(resharing: &Resharing<'_>, setup: &Setup) -> Result<Started<Outcome>, Refusal> {
-    resharing.old.scheme().row().renew(setup, Plan::Reshare(resharing))
+    resharing.old.scheme().row().renew(setup, Basis::Reshare(resharing))
 }
 
 /// Begins to turn a private key into shares. The dealer knows the key, and is to forget it.
@@ -100,7 +100,7 @@ pub fn reshare(resharing: &Resharing<'_>, setup: &Setup) -> Result<Started<Outco
 /// # Errors
 /// The private key is not that of the public key, or the seat is none of the ceremony.
 pub fn import(importing: &Importing<'_>, setup: &Setup) -> Result<Started<Outcome>, Refusal> {
-    importing.scheme.row().renew(setup, Plan::Import(importing))
+    importing.scheme.row().renew(setup, Basis::Import(importing))
 }
 
 /// The public key of a private scalar, as [`Importing`] wants it: compressed.
@@ -112,7 +112,7 @@ pub fn public_key_of(scheme: SchemeId, private_key: &[u8]) -> Result<Vec<u8>, Re
 }
 
 /// What a renewal starts from.
-pub(super) enum Plan<'a> {
+pub(super) enum Basis<'a> {
     Refresh(&'a Share),
     Reshare(&'a Resharing<'a>),
     Import(&'a Importing<'a>),
@@ -130,13 +130,13 @@ pub(super) fn generate<S: Scheme>(setup: &Setup, committee: Committee) -> Result
     })
 }
 
-pub(super) fn renew<S: Scheme>(setup: &Setup, plan: Plan<'_>) -> Result<Started<Outcome>, Refusal> {
-    match plan {
-        Plan::Refresh(share) => renew_share::<S>(setup, share),
-        Plan::Reshare(resharing) => {
+pub(super) fn renew<S: Scheme>(setup: &Setup, basis: Basis<'_>) -> Result<Started<Outcome>, Refusal> {
+    match basis {
+        Basis::Refresh(share) => renew_share::<S>(setup, share),
+        Basis::Reshare(resharing) => {
             dealers_of::<S>(setup, resharing).and_then(|dealing| dealing.begin(setup))
         }
-        Plan::Import(importing) => dealer_of::<S>(setup, importing).and_then(|dealing| dealing.begin(setup)),
+        Basis::Import(importing) => dealer_of::<S>(setup, importing).and_then(|dealing| dealing.begin(setup)),
     }
 }
 
@@ -163,7 +163,7 @@ fn renew_share<S: Scheme>(setup: &Setup, share: &Share) -> Result<Started<Outcom
         let Points { public_key, verifying } = Points::<S::Group>::of(public)?;
         let scalar = own_scalar::<S>(share)?;
         let (rounds, said) = S::renew(context, Dealt { scalar, public_key, verifying }, public.chain_code)?;
-        Ok(exchange::begin(context, BTreeSet::new(), Renewal::<S>::Renewing(rounds), Some(said)))
+        Ok(exchange::begin(context, BTreeSet::new(), DealtRenewal::<S>::Renewing(rounds), Some(said)))
     })
 }
 
@@ -276,7 +276,7 @@ impl<S: Scheme> Dealing<S> {
                 let leaving = dealers.keys().copied().filter(|dealer| !committee.has(*dealer)).collect();
                 let (deal, said) = Deal::<S::Group>::begin(context, dealers, secret.as_deref());
                 let dealings = Box::new(Dealings { context, public_key, chain_code, deal });
-                let rounds = Renewal::<S>::Dealing(dealings);
+                let rounds = DealtRenewal::<S>::Dealing(dealings);
                 return Ok(exchange::begin(context, leaving, rounds, said));
             }
             let secret = secret.ok_or(Refusal::Seat)?;
@@ -289,7 +289,7 @@ impl<S: Scheme> Dealing<S> {
 }
 
 /// Dealing, and then renewing.
-enum Renewal<S: Scheme> {
+enum DealtRenewal<S: Scheme> {
     Dealing(Box<Dealings<S>>),
     Renewing(S::Renew),
 }
@@ -301,7 +301,7 @@ struct Dealings<S: Scheme> {
     deal: Deal<S::Group>,
 }
 
-impl<S: Scheme> Rounds for Renewal<S> {
+impl<S: Scheme> Rounds for DealtRenewal<S> {
     fn speakers(&self) -> BTreeSet<Party> {
         match self {
             Self::Dealing(dealings) => dealings.deal.speakers(),

@@ -19,7 +19,7 @@ use super::{
     exchange::{Context, Rounds, Said},
     frost::{Bip340, Ed25519, Frost},
     group::{Group, combine, lagrange},
-    lifecycle::{self, Plan},
+    lifecycle::{self, Basis},
     party::{Committee, KeyId, Party, Setup},
     share::{Outcome, PublicShares, Share},
     sign::{Held, Signing},
@@ -113,7 +113,7 @@ pub(super) trait Row: Send + Sync {
     fn holder(&self, public: &PublicShares, me: Party, bytes: &[u8]) -> Result<Arc<dyn Holder>, Refusal>;
     fn public_of(&self, private_key: &[u8]) -> Result<Vec<u8>, Refusal>;
     fn generate(&self, setup: &Setup, committee: Committee) -> Result<Started<Outcome>, Refusal>;
-    fn renew(&self, setup: &Setup, plan: Plan<'_>) -> Result<Started<Outcome>, Refusal>;
+    fn renew(&self, setup: &Setup, basis: Basis<'_>) -> Result<Started<Outcome>, Refusal>;
 }
 
 /// A share's secret, without saying of which scheme.
@@ -161,8 +161,8 @@ impl<S: Scheme> Row for Of<S> {
         lifecycle::generate::<S>(setup, committee)
     }
 
-    fn renew(&self, setup: &Setup, plan: Plan<'_>) -> Result<Started<Outcome>, Refusal> {
-        lifecycle::renew::<S>(setup, plan)
+    fn renew(&self, setup: &Setup, basis: Basis<'_>) -> Result<Started<Outcome>, Refusal> {
+        lifecycle::renew::<S>(setup, basis)
     }
 }
 

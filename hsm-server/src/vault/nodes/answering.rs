@@ -20,13 +20,10 @@ use super::{
         },
     },
     Answer, Question,
-    links::Incoming,
+    links::SessionFrom,
 };
 use crate::{
-    cluster::{
-        Member,
-        noise::{self, NoiseError},
-    },
+    cluster::{Member, noise},
     platform::{Platform, Time},
 };
 
@@ -119,9 +116,6 @@ impl<P: Platform> Vault<P> {
 }
 
 /// Whoever tampers is not told more than that it was noticed.
-fn refused(error: NoiseError) -> Error {
-    Error::caller(FaultCode::Forbidden, error.to_string())
-}
 impl<P: Platform> Handle<ShakeHands> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: ShakeHands) -> Result<HandsShaken, Error> {
         let member = self.calling(context)?;
@@ -130,12 +124,12 @@ impl<P: Platform> Handle<ShakeHands> for Vault<P> {
         };
         let document = *view.document.digest();
         let pair = noise::Pair { document: &document, own: &identity.sealing, other: &member.sealing };
-        let (session, message) = pair.respond(self.randomness(), &call.message).map_err(refused)?;
+        let (session, message) = pair.respond(self.randomness(), &call.message).map_err(Error::forbidden)?;
         let mut number = [0; 8];
         self.platform.fill(&mut number);
         let number = u64::from_be_bytes(number);
         let session = Arc::new(session);
-        let link = Incoming { from: member.id, session, made: self.platform.uptime(), document };
+        let link = SessionFrom { from: member.id, session, made: self.platform.uptime(), document };
         let ended = self.cluster.links.admit(number, link);
         self.cluster.ceremonies.end_sessions(&ended);
         Ok(HandsShaken { session: number, message })
@@ -151,7 +145,7 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
         else {
             return Ok(SealedReply { sealed: Vec::new() });
         };
-        let text = session.open(call.counter, &call.sealed).map_err(refused)?;
+        let text = session.open(call.counter, &call.sealed).map_err(Error::forbidden)?;
         let question: Question =
             decode_body(&text).map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
         let answer = self.consider(context, &member, call.session, question).unwrap_or_else(|error| {
@@ -167,7 +161,7 @@ impl<P: Platform> Handle<SealedCall> for Vault<P> {
                 Err(error) => Answer::Refused(Fault::from(&error)),
             }
         });
-        let sealed = session.seal(call.counter, &encode(&answer)).map_err(refused)?;
+        let sealed = session.seal(call.counter, &encode(&answer)).map_err(Error::forbidden)?;
         Ok(SealedReply { sealed })
     }
 }

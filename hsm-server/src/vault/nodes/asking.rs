@@ -16,7 +16,7 @@ use strongroom_shared::{
 use super::{
     super::{Vault, cluster::View, records::encode},
     Answer, NodeError, PATIENCE, Question,
-    links::{Outgoing, lock},
+    links::{SessionTo, lock},
 };
 use crate::{
     cluster::{
@@ -82,7 +82,7 @@ impl<P: Platform> Vault<P> {
     /// None if the other end does not know the session any more: it has not looked at the question then.
     fn consult_in(
         &self,
-        link: &Outgoing,
+        link: &SessionTo,
         member: &Member,
         text: &[u8],
         patience: Duration,
@@ -117,7 +117,7 @@ impl<P: Platform> Vault<P> {
 
     /// The session with a node, or a new one. Of many threads that want one, one shakes hands: the other end does not
     /// remember more than a few.
-    fn session(&self, view: &View, member: &Member, patience: Duration) -> Result<Outgoing, NodeError> {
+    fn session(&self, view: &View, member: &Member, patience: Duration) -> Result<SessionTo, NodeError> {
         let links = &self.cluster.links;
         let known = || links.outgoing(member.id, view.document.digest(), self.platform.uptime());
         if let Some(link) = known() {
@@ -141,14 +141,14 @@ impl<P: Platform> Vault<P> {
         self.cluster.links.incoming(number, member.id, view.document.digest(), self.platform.uptime())
     }
 
-    fn shake_hands(&self, view: &View, member: &Member, patience: Duration) -> Result<Outgoing, NodeError> {
+    fn shake_hands(&self, view: &View, member: &Member, patience: Duration) -> Result<SessionTo, NodeError> {
         let identity = self.cluster.identity().ok_or(NoiseError::Handshake)?;
         let document = view.document.digest();
         let pair = noise::Pair { document, own: &identity.sealing, other: &member.sealing };
         let (waiting, message) = pair.initiate(self.randomness())?;
         let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, patience)?;
         let session = Arc::new(waiting.finish(&message)?);
-        let link = Outgoing { number, session, made: self.platform.uptime(), document: *document };
+        let link = SessionTo { number, session, made: self.platform.uptime(), document: *document };
         lock(&self.cluster.links.outgoing).insert(member.id, link.clone());
         Ok(link)
     }

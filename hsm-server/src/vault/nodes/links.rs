@@ -37,9 +37,9 @@ const MAX_BACKOFF: Time = 10 * SECOND;
 pub struct Links {
     health: Mutex<HashMap<NodeId, Health>>,
     /// By whom this vault calls.
-    pub(super) outgoing: Mutex<HashMap<NodeId, Outgoing>>,
+    pub(super) outgoing: Mutex<HashMap<NodeId, SessionTo>>,
     /// By the session's number, which this vault gave it.
-    incoming: Mutex<HashMap<u64, Incoming>>,
+    incoming: Mutex<HashMap<u64, SessionFrom>>,
     /// Whose turn it is to shake hands with a node.
     pub(super) turns: Turns,
     /// Nodes that broke a protocol, until when.
@@ -74,7 +74,7 @@ struct Refusals {
 
 /// A session in which this vault asks.
 #[derive(Clone)]
-pub struct Outgoing {
+pub struct SessionTo {
     pub number: u64,
     pub session: Arc<Session>,
     pub made: Time,
@@ -83,7 +83,7 @@ pub struct Outgoing {
 }
 
 /// A session in which this vault is asked.
-pub struct Incoming {
+pub struct SessionFrom {
     pub from: NodeId,
     pub session: Arc<Session>,
     pub made: Time,
@@ -227,7 +227,7 @@ impl Links {
         health.due = now.saturating_add(wait);
     }
 
-    pub fn outgoing(&self, node: NodeId, document: &[u8; 32], now: Time) -> Option<Outgoing> {
+    pub fn outgoing(&self, node: NodeId, document: &[u8; 32], now: Time) -> Option<SessionTo> {
         let outgoing = lock(&self.outgoing);
         let link = outgoing.get(&node)?;
         (link.document == *document && now < link.made.saturating_add(RENEW)).then(|| link.clone())
@@ -256,7 +256,7 @@ impl Links {
 
     /// Takes a new session; the numbers of those that have ended for it. One that begins a session may have been started
     /// anew, and its sessions with it: it is greeted at once, however long it was away.
-    pub fn admit(&self, number: u64, link: Incoming) -> Vec<u64> {
+    pub fn admit(&self, number: u64, link: SessionFrom) -> Vec<u64> {
         if let Some(health) = lock(&self.health).get_mut(&link.from) {
             health.due = 0;
         }

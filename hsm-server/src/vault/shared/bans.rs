@@ -119,18 +119,18 @@ impl<P: Platform> Vault<P> {
         let (key, epoch) = (shared.share.public().key(), shared.share.public().epoch());
         for SignedBan { ban, .. } in &new {
             if (ban.key, ban.epoch) != (key, epoch) {
-                return Err(Error::caller(FaultCode::Forbidden, "a ban of another key or epoch"));
+                return Err(Error::forbidden("a ban of another key or epoch"));
             }
             // So there are never more of them than pairs.
             if ban.reporter == ban.against || shared.identity(ban.against).is_none() {
-                return Err(Error::caller(FaultCode::Forbidden, "a ban of no pair"));
+                return Err(Error::forbidden("a ban of no pair"));
             }
         }
         let genuine = |signed: &SignedBan| {
             shared.identity(signed.ban.reporter).is_some_and(|reporter| signed.is_genuine(cluster, reporter))
         };
         if !new.iter().all(genuine) {
-            return Err(Error::caller(FaultCode::Forbidden, "a ban that nobody declared"));
+            return Err(Error::forbidden("a ban that nobody declared"));
         }
         self.keep_bans(context, partition, shared, new)
     }

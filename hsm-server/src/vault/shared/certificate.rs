@@ -18,7 +18,6 @@ use super::{
         identity::Identity,
         records::{decode, encode},
     },
-    ceremony::party::forbidden,
     keys::SharedKey,
     words::Statement,
 };
@@ -45,21 +44,23 @@ impl Certified {
     pub fn read(certificate: &[u8]) -> Result<Self, Error> {
         let whole: Certificate = decode(certificate)?;
         let claim: Claim = decode(&whole.claim)?;
-        let ready = Ready::from_bytes(&claim.ready).map_err(|error| forbidden(error.to_string()))?;
+        let ready = Ready::from_bytes(&claim.ready).map_err(Error::forbidden)?;
         // Before anything is verified: a frame holds thousands of signatures, and a committee is small.
         let parties = usize::from(ready.shares().committee().parties());
         if [claim.seats.len(), whole.signatures.len()] != [parties; 2] {
-            return Err(forbidden(format!(
+            return Err(Error::forbidden(format!(
                 "the certificate names {} seats and has {} signatures, for {parties} shares",
                 claim.seats.len(),
                 whole.signatures.len()
             )));
         }
         if !is_whole(&whole, &claim.seats) {
-            return Err(forbidden("not all nodes have signed these shares that the certificate names"));
+            return Err(Error::forbidden(
+                "not all nodes have signed these shares that the certificate names",
+            ));
         }
         if claim.seats.iter().collect::<BTreeSet<_>>().len() != claim.seats.len() {
-            return Err(forbidden("a node sits at two seats of these shares"));
+            return Err(Error::forbidden("a node sits at two seats of these shares"));
         }
         Ok(Self { public: ready.shares().clone(), claim, whole })
     }
@@ -81,7 +82,7 @@ impl Certified {
     pub fn check_same_key(&self, own: &SharedKey) -> Result<(), Error> {
         match own.is_same_key(&self.public) {
             true => Ok(()),
-            false => Err(forbidden("the certificate is of another public key than the share here")),
+            false => Err(Error::forbidden("the certificate is of another public key than the share here")),
         }
     }
 

@@ -114,7 +114,7 @@ impl<P: Platform> Vault<P> {
         for half in [&plan.draft.public, &plan.draft.private] {
             check_access(context, half)?;
         }
-        let unmade = |text: String| Error::caller(FaultCode::QuorumMissing, text);
+        let unmade = |text: String| Error::quorum_missing(text);
         let turn = mandate.partition.shared.turn_to_make();
         let _turn = turn.ok_or_else(|| {
             unmade("another shared key of this partition is being made at this node: wait for it".into())
@@ -180,7 +180,7 @@ pub(super) fn gathered(
     ends: &BTreeMap<Party, End>,
     (seats, text): (&[[u8; 32]], &str),
 ) -> Result<Certificate, Error> {
-    let unlike = || Error::caller(FaultCode::QuorumMissing, text);
+    let unlike = || Error::quorum_missing(text);
     let whole = ran.and_then(|()| certificate_of(ends, seats).ok_or_else(unlike));
     whole.inspect_err(|_| context.recorded = false)
 }
@@ -210,9 +210,9 @@ fn certificate_of(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Cer
 fn failed(trouble: Trouble) -> Error {
     match trouble {
         Trouble::Own(error) => error,
-        Trouble::Others(setback) => Error::caller(
-            FaultCode::QuorumMissing,
-            format!("a shared key is made by all nodes together: {}", setback.reasons.join("; ")),
-        ),
+        Trouble::Others(setback) => Error::quorum_missing(format!(
+            "a shared key is made by all nodes together: {}",
+            setback.reasons.join("; ")
+        )),
     }
 }

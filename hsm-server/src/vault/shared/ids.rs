@@ -5,10 +5,7 @@ use std::sync::PoisonError;
 
 use strongroom_shared::object::ObjectId;
 
-use super::{
-    super::{Error, Vault, partition::Partition},
-    ceremony::party::forbidden,
-};
+use super::super::{Error, Vault, partition::Partition};
 use crate::platform::Platform;
 
 impl Partition {
@@ -56,5 +53,5 @@ impl<P: Platform> Vault<P> {
 }
 
 fn taken() -> Error {
-    forbidden("the coordinator gives the new key an id that is taken")
+    Error::forbidden("the coordinator gives the new key an id that is taken")
 }

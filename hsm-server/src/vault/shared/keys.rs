@@ -13,7 +13,7 @@ use strongroom_shared::{
 };
 
 use super::{
-    super::{Error, record::Change, records::decode},
+    super::{Error, nodes::Question, partition::Partition, record::Change, records::decode},
     bans::SignedBan,
     children::Children,
     end::{destroyed::Destroyed, promise::Promises},
@@ -27,6 +27,24 @@ use crate::{
     platform::Time,
     store::{PartitionId, Path},
 };
+
+/// A key of several nodes, and where it is at this one.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHere<'a> {
+    /// The partition's name, which it has at all nodes.
+    pub name: &'a str,
+    /// The partition.
+    pub partition: &'a Partition,
+    /// The private key.
+    pub id: ObjectId,
+}
+
+impl KeyHere<'_> {
+    /// What another node is asked that is to say what it has of the key.
+    pub fn question(self) -> Question {
+        Question::Certificate { partition: self.name.into(), key: self.id }
+    }
+}
 
 /// A key of which this node holds a share.
 pub struct SharedKey {
@@ -99,7 +117,7 @@ impl SharedKey {
     /// The library cannot write its state.
     pub fn record(&self) -> Result<ShareRecord, Error> {
         let secret = self.share.to_secret_bytes();
-        let secret = secret.map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+        let secret = secret.map_err(Error::internal)?;
         Ok(ShareRecord {
             share: SecretBytes(secret),
             certificate: self.certificate.clone(),
@@ -137,14 +155,11 @@ impl SharedKey {
     pub fn check_current(&self) -> Result<(), Error> {
         match self.standing().missed {
             None => Ok(()),
-            Some(Epoch(missed)) => Err(Error::caller(
-                FaultCode::Forbidden,
-                format!(
-                    "the share here is of epoch {}, and this node has lost the one of epoch {missed}, which the others \
+            Some(Epoch(missed)) => Err(Error::forbidden(format!(
+                "the share here is of epoch {}, and this node has lost the one of epoch {missed}, which the others \
                      have: `hsmctl key repair` gives it one again",
-                    self.epoch().0
-                ),
-            )),
+                self.epoch().0
+            ))),
         }
     }
 

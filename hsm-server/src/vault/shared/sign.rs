@@ -72,13 +72,10 @@ impl Lessons {
                 let said: BTreeSet<&str> = self.refusals.iter().map(|said| said.detail.as_str()).collect();
                 Error::caller(refusal.code, said.into_iter().collect::<Vec<_>>().join("; "))
             }
-            Some(_) | None => Error::caller(
-                FaultCode::QuorumMissing,
-                match self.reasons.is_empty() {
-                    true => "too few nodes may sign with this key now: see `hsmctl cluster list`".into(),
-                    false => format!("too few nodes sign: {}", self.reasons.join("; ")),
-                },
-            ),
+            Some(_) | None => Error::quorum_missing(match self.reasons.is_empty() {
+                true => "too few nodes may sign with this key now: see `hsmctl cluster list`".into(),
+                false => format!("too few nodes sign: {}", self.reasons.join("; ")),
+            }),
         }
     }
 }
@@ -174,9 +171,8 @@ impl<P: Platform> Vault<P> {
         let (id, key, epoch) = (relay.id, public.key(), public.epoch());
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })?;
         let signing = Signing { signers, input: input.to_vec() };
-        let broken = |text: String| Trouble::Own(Error::caller(FaultCode::Internal, text));
         let combining = combine(shared.share(), &signing, &Setup { key, id, epoch, me });
-        let combining = combining.map_err(|error| broken(error.to_string()))?;
+        let combining = combining.map_err(|error| Trouble::Own(Error::internal(error)))?;
         let setback =
             Setback::new(signing.signers.iter().copied(), signing.signers.contains(&me).then_some(me));
         match combining.step(relay.collected()) {

@@ -4,8 +4,8 @@
 //! else that the library keeps is built from it and the public shares when the share is opened. For BIP340, key generation
 //! ends with the tweak of BIP 341 for a key without scripts: the public key is what comes out after it.
 
+mod commitments;
 mod generate;
-mod lately;
 mod renew;
 mod sign;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use frost_core::{
 use k256::Secp256k1;
 use zeroize::Zeroizing;
 
-use self::{generate::Generating, lately::Lately, renew::Renewing};
+use self::{commitments::ReadCommitments, generate::Generating, renew::Renewing};
 use super::{
     blame::{Abort, Blame, Refusal},
     ceremony::First,
@@ -70,7 +70,7 @@ pub struct Secret<S: Suite> {
     /// What it verifies signature shares with.
     public: PublicKeyPackage<S>,
     /// The commitments that it read of late.
-    lately: Lately<S>,
+    lately: ReadCommitments<S>,
 }
 
 impl<S: Suite> Secret<S> {
@@ -78,7 +78,7 @@ impl<S: Suite> Secret<S> {
     fn new(public: &PublicShares, me: Party, scalar: &[u8]) -> Result<Self, Refusal> {
         let package = key_package(public, me, scalar).map_err(|_| Refusal::Share)?;
         let public = public_package(public).map_err(|_| Refusal::Point)?;
-        Ok(Self { package, public, lately: Lately::default() })
+        Ok(Self { package, public, lately: ReadCommitments::default() })
     }
 
     fn scalar_bytes(&self) -> Zeroizing<Vec<u8>> {

@@ -14,7 +14,7 @@ use frost_core::{
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use rand_core::OsRng;
 
-use super::{Lately, Secret, Suite, abort, garbage, identifier};
+use super::{ReadCommitments, Secret, Suite, abort, garbage, identifier};
 use crate::crypto::threshold::{
     blame::{Abort, Blame, Refusal},
     ceremony::{First, Machine, Mailbox, Turn},
@@ -98,7 +98,7 @@ impl<S: Suite> Machine<Held> for Committed<S> {
 /// The signers' commitments, as the library has them: those of `lately` are known, and known to be encoded so.
 fn read<S: Suite>(
     commitments: &BTreeMap<Party, ByteVec>,
-    lately: &Lately<S>,
+    lately: &ReadCommitments<S>,
 ) -> Result<BTreeMap<Identifier<S>, SigningCommitments<S>>, Abort> {
     let mut read = BTreeMap::new();
     for (party, bytes) in commitments {

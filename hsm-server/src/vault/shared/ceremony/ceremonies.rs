@@ -133,13 +133,13 @@ pub struct Going {
 /// The state of a ceremony.
 pub enum Work {
     /// A signature, the shares that sign: those of its key, or of the master that it descends from; and what for.
-    Signing(Ceremony<Held>, Arc<SharedKey>, Purpose),
+    Signing(Ceremony<Held>, Arc<SharedKey>, SignatureOf),
     /// New shares, and what becomes of them.
     Making(Ceremony<Outcome>, Box<Plan>),
 }
 
 /// What a signature is for.
-pub enum Purpose {
+pub enum SignatureOf {
     /// An application has a message signed.
     Message,
     /// The shares show that they sign: the text of the proof.
@@ -177,10 +177,6 @@ struct Entry {
     going: Option<Box<Going>>,
 }
 
-fn refused(text: &str) -> Error {
-    Error::caller(FaultCode::Forbidden, text)
-}
-
 impl Ceremonies {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -203,7 +199,7 @@ impl Ceremonies {
         let mut table = self.table();
         table.entries.retain(|_, entry| now < entry.until);
         if table.begun.values().any(|begun| begun.get(&id).is_some()) {
-            return Err(refused("this ceremony was begun before"));
+            return Err(Error::forbidden("this ceremony was begun before"));
         }
         let theirs = table.entries.values().filter(|entry| (entry.coordinator, entry.kind) == (of, kind));
         if theirs.count() >= kind.most() {
@@ -234,7 +230,7 @@ impl Ceremonies {
         }
         let entry =
             table.entries.get_mut(&id).filter(|entry| (entry.coordinator, entry.session) == (of, session));
-        let entry = entry.ok_or_else(|| refused("this ceremony is not under way here"))?;
+        let entry = entry.ok_or_else(|| Error::forbidden("this ceremony is not under way here"))?;
         entry.bytes = entry.bytes.saturating_add(letters);
         entry
             .going

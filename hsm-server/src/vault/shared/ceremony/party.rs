@@ -34,14 +34,14 @@ use crate::{
         shared::{
             bans::SignedBan,
             ceremony::{
-                ceremonies::{Coordinator, Going, Kind, Purpose, Work},
+                ceremonies::{Coordinator, Going, Kind, SignatureOf, Work},
                 draft::Draft,
             },
             certificate::key_id,
             children::SigningKey,
             generate::FIRST,
             keys::SharedKey,
-            life::{consent::Renewing, proof::is_reserved},
+            life::{consent::Consent, proof::is_reserved},
             meant,
             words::{Begin, End, Progress, Task, Warrant},
         },
@@ -71,10 +71,6 @@ impl About {
     }
 }
 
-pub(in crate::vault::shared) fn forbidden(text: impl Into<String>) -> Error {
-    Error::caller(FaultCode::Forbidden, text)
-}
-
 /// The first digits of a ceremony's id, for people.
 pub(in crate::vault::shared) fn digits(id: CeremonyId) -> String {
     Hex(id.0.get(..8).unwrap_or_default()).to_string()
@@ -94,7 +90,7 @@ impl<P: Platform> Vault<P> {
         checked: Option<&CheckedMandate>,
     ) -> Result<Progress, Error> {
         let view = self.cluster.view().filter(|view| view.own.is_some());
-        let view = view.ok_or_else(|| forbidden("this server is in no cluster"))?;
+        let view = view.ok_or_else(|| Error::forbidden("this server is in no cluster"))?;
         let Begin { id, key, epoch, task, parcels } = begin;
         let setup = |me| Setup { key, id, epoch, me };
         let begun = match task {
@@ -120,8 +116,8 @@ impl<P: Platform> Vault<P> {
             }
             Task::Renew(renewal) => {
                 match self.begin_renewing(context, &view, coordinator, renewal, &setup)? {
-                    Renewing::Begun(going) => Ok(going),
-                    Renewing::Behind(untold) => {
+                    Consent::Begun(going) => Ok(going),
+                    Consent::Behind(untold) => {
                         let end = Some(End::Behind(untold));
                         return Ok(Progress { parcels: Vec::new(), more: false, end });
                     }
@@ -156,7 +152,7 @@ impl<P: Platform> Vault<P> {
         let wanted: Sign = meant(&mandate)?;
         (context.object, context.mechanism) = (Some(wanted.key), Some(wanted.mechanism));
         if key_id(wanted.key) != key {
-            return Err(forbidden("the mandate is for another key"));
+            return Err(Error::forbidden("the mandate is for another key"));
         }
         let shared = mandate.partition.shared.signing_key(wanted.key)?.ok_or_else(|| {
             Error::caller(FaultCode::KeyHandleInvalid, format!("no share of key {} here", wanted.key))
@@ -187,7 +183,7 @@ impl<P: Platform> Vault<P> {
         context.mechanism = Some(mechanism);
         mandate.check_seen(&object)?;
         if is_reserved(&input) {
-            return Err(forbidden("what begins like a proof of shares is signed for no application"));
+            return Err(Error::forbidden("what begins like a proof of shares is signed for no application"));
         }
         self.cluster.begun.begin(mandate, by, self.platform.uptime())?;
         let wish = Wish { act: Act::Sign, key, mechanism, params, input };
@@ -240,17 +236,19 @@ impl<P: Platform> Vault<P> {
         setup: &dyn Fn(Party) -> Setup,
     ) -> Result<Box<Going>, Error> {
         if !shared.family.may_sign(&signers) {
-            return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
+            return Err(Error::forbidden(
+                "two of the signers must not sign together any more: refresh the key",
+            ));
         }
         let members = shared.family.members(view.document.membership());
         let parties: BTreeMap<Party, Member> =
             members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
         if parties.len() != signers.len() {
-            return Err(forbidden("one of the signers is no member of the cluster"));
+            return Err(Error::forbidden("one of the signers is no member of the cluster"));
         }
         self.hear_before(view, &shared.family, &parties, &coordinator)?;
         if !shared.family.may_sign(&signers) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "another node knows that two of the signers must not sign together any more",
             ));
         }
@@ -262,8 +260,8 @@ impl<P: Platform> Vault<P> {
             let tell = |client: &str| format!("{detail} for client {client}: {signing_parties}");
             let (about, input) = self.allow(context, (mandate, by), shared, tell)?;
             let begun = threshold::sign(shared.share(), &Signing { signers, input }, &setup);
-            let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
-            let work = Work::Signing(ceremony, Arc::clone(&shared.family), Purpose::Message);
+            let (ceremony, outgoing) = begun?;
+            let work = Work::Signing(ceremony, Arc::clone(&shared.family), SignatureOf::Message);
             Ok((about, work, outgoing))
         })
     }
@@ -279,7 +277,7 @@ impl<P: Platform> Vault<P> {
         context.call = CallId::GenerateShared;
         let members = &view.document.membership().members;
         if !members.iter().map(|member| &member.name).eq(&seats) {
-            return Err(forbidden("the coordinator knows another list of members"));
+            return Err(Error::forbidden("the coordinator knows another list of members"));
         }
         let parties: BTreeMap<Party, Member> =
             (1..).map_while(Party::new).zip(members.iter().cloned()).collect();
@@ -301,7 +299,7 @@ impl<P: Platform> Vault<P> {
         };
         about.tell(context);
         if setup.epoch != FIRST {
-            return Err(forbidden("a new key begins with another epoch"));
+            return Err(Error::forbidden("a new key begins with another epoch"));
         }
         let plan = self.plan(context, view, (&mandate, coordinator.node), (public, about.object))?;
         let now = self.platform.uptime();
@@ -310,7 +308,7 @@ impl<P: Platform> Vault<P> {
             let Draft { scheme, shares, .. } = &plan.draft;
             let begun = Committee::new(shares.threshold, shares.parties)
                 .and_then(|committee| threshold::generate_key(*scheme, committee, &setup));
-            let (ceremony, outgoing) = begun.map_err(|error| refusal(&error))?;
+            let (ceremony, outgoing) = begun?;
             Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
         })
     }
@@ -320,16 +318,4 @@ impl<P: Platform> Vault<P> {
 fn elsewhen(shared: &SharedKey) -> Progress {
     let end = End::Elsewhen { epoch: shared.epoch(), warrant: Warrant::of(shared) };
     Progress { parcels: Vec::new(), more: false, end: Some(end) }
-}
-
-/// A ceremony that does not begin.
-pub(in crate::vault::shared) fn refusal(refusal: &threshold::Refusal) -> Error {
-    use threshold::Refusal as Why;
-    let code = match refusal {
-        Why::Message => FaultCode::DataLengthRange,
-        Why::Committee => FaultCode::AttributeValueInvalid,
-        Why::Seat | Why::Epoch | Why::Key | Why::Signers | Why::Dealers => FaultCode::Forbidden,
-        Why::Share | Why::Secret | Why::Point | Why::Child | Why::Internal => FaultCode::Internal,
-    };
-    Error::caller(code, refusal.to_string())
 }

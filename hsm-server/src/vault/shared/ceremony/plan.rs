@@ -22,10 +22,7 @@ use crate::{
         record::Change,
         records::encode,
         shared::{
-            ceremony::{
-                draft::Draft,
-                party::{About, forbidden},
-            },
+            ceremony::{draft::Draft, party::About},
             certificate::{self, sha256},
             generate::FIRST,
             kept::PendingRecord,
@@ -78,15 +75,13 @@ impl<P: Platform> Vault<P> {
         plan: Plan,
         made: Made,
     ) -> Result<End, Error> {
-        let broken = |error: &dyn std::fmt::Display| Error::caller(FaultCode::Internal, error.to_string());
         let Made { ready, share } = made;
         let Some(share) = share else {
             context.detail = format!("{}; this node has dealt its share", about.detail);
             self.record_done(context)?;
             return Ok(End::Dealt);
         };
-        let (key, epoch) =
-            (ready.shares().public_key().map_err(|error| broken(&error))?, ready.shares().epoch());
+        let (key, epoch) = (ready.shares().public_key().map_err(Error::internal)?, ready.shares().epoch());
         let Draft { scheme, shares, mut public, mut private } = plan.draft;
         let values = crypto::shared_values(scheme, &public, &key)?;
         set(&mut public, values.public);
@@ -114,7 +109,7 @@ impl<P: Platform> Vault<P> {
         };
         let statement = certificate::state(&claim, &identity);
         let record = PendingRecord {
-            share: SecretBytes(share.to_secret_bytes().map_err(|error| broken(&error))?),
+            share: SecretBytes(share.to_secret_bytes().map_err(Error::internal)?),
             claim: statement.claim.clone(),
             public: plan.publish.then_some(public),
             private,
@@ -134,7 +129,7 @@ impl<P: Platform> Vault<P> {
             about.partition.shared.promises.check_new(about.object)?;
         }
         if about.partition.shared.highest(about.object) >= Some(epoch.0) {
-            return Err(forbidden("another ceremony has made shares of this epoch meanwhile"));
+            return Err(Error::forbidden("another ceremony has made shares of this epoch meanwhile"));
         }
         let _ids = self.cluster.ceremonies.turn_of_ids();
         self.check_free_elsewhere(&about.partition, about.object)?;

@@ -5,7 +5,7 @@
 //! the master have said the same, their signatures are the certificate, and each node that holds it makes the object
 //! visible. A node that did not hear of it asks the others once a second.
 
-use std::{sync::Arc, sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use strongroom_shared::{
     fault::FaultCode,
@@ -29,12 +29,12 @@ use crate::{
         record::Change,
         records::{ObjectRecord, decode, encode},
         shared::{
-            ceremony::party::forbidden,
             certificate::{is_whole_as, state_as},
             children::{
                 ChildRecord,
-                descendant::{Claim, lineage, object_id},
+                descendant::{ChildClaim, lineage, object_id},
             },
+            keys::KeyHere,
             life::lookafter::peer,
             words::Statement,
         },
@@ -97,7 +97,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         context.call = CallId::DeriveShared;
         let whole: Certificate = decode(certificate)?;
-        let said: Claim = decode(&whole.claim)?;
+        let said: ChildClaim = decode(&whole.claim)?;
         let id = said.id();
         let partition = self.partition_named(&said.partition).ok_or(FaultCode::Forbidden)?;
         context.subject.clone_from(&said.partition);
@@ -111,7 +111,7 @@ impl<P: Platform> Vault<P> {
                 self.adopt_child(context, &partition, &whole, said, attributes, detail)
             }
             Some(ChildRecord::Waiting { .. }) | None => {
-                Err(forbidden("no descendant waits here for this certificate"))
+                Err(Error::forbidden("no descendant waits here for this certificate"))
             }
         }
     }
@@ -122,16 +122,16 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         partition: &Partition,
         whole: &Certificate,
-        said: Claim,
+        said: ChildClaim,
         attributes: &Template,
         detail: String,
     ) -> Result<(), Error> {
         if !is_whole_as(LABEL, whole, &said.seats) {
-            return Err(forbidden("not all nodes have signed the descendant that waits here"));
+            return Err(Error::forbidden("not all nodes have signed the descendant that waits here"));
         }
         let (id, lineage) = (said.id(), lineage(&said.descent));
         let family = partition.shared.key(said.descent.master);
-        let family = family.ok_or_else(|| forbidden("its master has been destroyed meanwhile"))?;
+        let family = family.ok_or_else(|| Error::forbidden("its master has been destroyed meanwhile"))?;
         // They may have moved since it was signed.
         let attributes = attributes::with_shares(attributes.clone(), family.shares());
         let object = ObjectRecord { attributes: attributes.clone(), lineage };
@@ -167,7 +167,7 @@ impl<P: Platform> Vault<P> {
         let others: Vec<_> = members.into_values().filter(|member| member.id != own).collect();
         let failed = |troubles: Vec<String>| {
             let text = "no descendant was made, because not every node that holds a share would";
-            Err(Error::caller(FaultCode::QuorumMissing, format!("{text}: {}", troubles.join("; "))))
+            Err(Error::quorum_missing(format!("{text}: {}", troubles.join("; "))))
         };
         // So that nothing waits anywhere for a node that is down.
         let there = |answer| matches!(answer, Answer::Vouched { .. }).then_some(());
@@ -192,7 +192,7 @@ impl<P: Platform> Vault<P> {
         statements.push(state_as(LABEL, claim.clone(), &identity));
         let whole = certificate(claim, &statements, &plan.claim.seats).ok_or_else(|| {
             let text = "the nodes do not say the same of the descendant; none of them uses it";
-            Error::caller(FaultCode::QuorumMissing, text)
+            Error::quorum_missing(text)
         })?;
         {
             let _turn = partition.object_turn();
@@ -218,14 +218,13 @@ impl<P: Platform> Vault<P> {
 
     /// Asks the others for the certificates of the descendants that wait here, and gives up those that nobody can have.
     pub(in crate::vault) fn look_after_children(&self, view: &View) {
-        let partitions: Vec<_> = {
-            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
-        };
+        let partitions = self.all_partitions();
         for (name, partition) in partitions {
             for (id, record) in partition.shared.children.waiting() {
                 let ChildRecord::Waiting { made, .. } = *record else { continue };
-                if let Err(error) = self.look_after_child(view, &name, &partition, id, made) {
+                if let Err(error) =
+                    self.look_after_child(view, KeyHere { name: &name, partition: &partition, id }, made)
+                {
                     tracing::warn!(key = %id, %error, "a descendant still waits for its certificate");
                 }
             }
@@ -235,9 +234,7 @@ impl<P: Platform> Vault<P> {
     fn look_after_child(
         &self,
         view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
+        KeyHere { name, partition, id }: KeyHere<'_>,
         made: Time,
     ) -> Result<(), Error> {
         let question = Question::Descendant { partition: name.into(), key: id };

@@ -28,9 +28,7 @@ use crate::{
         login::Role,
         mandates::CheckedMandate,
         object::{check_initialized, check_label},
-        shared::{
-            ceremony::party::forbidden, ceremony::plan::likeness, certificate::sha256, keys::SharedKey, meant,
-        },
+        shared::{ceremony::plan::likeness, certificate::sha256, keys::SharedKey, meant},
     },
 };
 
@@ -41,7 +39,7 @@ const WAITING: usize = 64;
 
 /// What a node says of a descendant that it has stored: the same bytes at every honest node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(in crate::vault::shared) struct Claim {
+pub(in crate::vault::shared) struct ChildClaim {
     /// The cluster.
     #[n(0)]
     pub cluster: ClusterId,
@@ -62,7 +60,7 @@ pub(in crate::vault::shared) struct Claim {
     pub seats: Vec<[u8; 32]>,
 }
 
-impl Claim {
+impl ChildClaim {
     /// The coordinator does not choose it, so it cannot take another object's place.
     pub fn id(&self) -> ObjectId {
         object_id(&self.mandate)
@@ -86,7 +84,7 @@ pub(in crate::vault::shared) fn lineage(descent: &Descent) -> ObjectId {
 /// The share has no key or chain code, or the curve is another.
 pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
     let public = share.public();
-    let point = public.public_key().map_err(|error| Error::caller(FaultCode::Internal, error.to_string()))?;
+    let point = public.public_key().map_err(Error::internal)?;
     let params = like.bytes(CKA_EC_PARAMS).unwrap_or_default();
     let curve = Template::new().with(CKA_EC_PARAMS, Value::bytes(params));
     let values = crypto::shared_values(SchemeId::EcdsaSecp256k1, &curve, &point)?.private;
@@ -95,13 +93,13 @@ pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Res
 }
 
 /// What a descendant is to be like.
-pub(in crate::vault::shared) struct Plan {
+pub(in crate::vault::shared) struct ChildPlan {
     /// Its object.
     pub id: ObjectId,
     /// The object's attributes.
     pub attributes: Template,
     /// What this node says of it.
-    pub claim: Claim,
+    pub claim: ChildClaim,
     /// The key that it descends from.
     pub family: Arc<SharedKey>,
     /// What it is and who wants it, for the record.
@@ -163,7 +161,7 @@ impl<P: Platform> Vault<P> {
         context: &mut Context<'_>,
         view: &View,
         mandate: &CheckedMandate,
-    ) -> Result<Plan, Error> {
+    ) -> Result<ChildPlan, Error> {
         let partition = &mandate.partition;
         let DeriveKey { mechanism, params, base, template } = meant(mandate)?;
         (context.object, context.mechanism) = (Some(base), Some(mechanism));
@@ -181,7 +179,7 @@ impl<P: Platform> Vault<P> {
         }
         let id = object_id(&mandate.id);
         if partition.keyring.has(id) || partition.shared.holds(id) {
-            return Err(forbidden("the mandate was for one key"));
+            return Err(Error::forbidden("the mandate was for one key"));
         }
         self.check_free(id)?;
         if partition.shared.children.waiting().len() >= WAITING {
@@ -202,7 +200,7 @@ impl<P: Platform> Vault<P> {
         let share = family.descendant(id, &descent.path)?;
         let values = values_of(&share, &base.attributes)?;
         values.0.into_iter().for_each(|Attribute { kind, value }| attributes.set(kind, value));
-        let claim = Claim {
+        let claim = ChildClaim {
             cluster: view.document.membership().cluster,
             partition: partition.rules().record.name.clone(),
             mandate: mandate.id,
@@ -212,6 +210,6 @@ impl<P: Platform> Vault<P> {
         };
         context.object = Some(id);
         let detail = format!("{} for client {}", claim.descent, mandate.client);
-        Ok(Plan { id, attributes, claim, family, detail })
+        Ok(ChildPlan { id, attributes, claim, family, detail })
     }
 }

@@ -30,10 +30,10 @@ use crate::{
         record::Change,
         records::{ObjectRecord, decode},
         shared::{
-            ceremony::{party::forbidden, plan::likeness},
+            ceremony::plan::likeness,
             children::{
                 ChildRecord,
-                descendant::{Claim, values_of},
+                descendant::{ChildClaim, values_of},
             },
         },
     },
@@ -56,7 +56,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         context.call = CallId::DeriveShared;
         let whole: Certificate = decode(certificate)?;
-        let said: Claim = decode(&whole.claim)?;
+        let said: ChildClaim = decode(&whole.claim)?;
         let id = said.id();
         let partition = self.partition_named(&said.partition).ok_or(FaultCode::Forbidden)?;
         context.subject.clone_from(&said.partition);
@@ -72,11 +72,11 @@ impl<P: Platform> Vault<P> {
         self.check_not_agreed(id)?;
         let master = said.descent.master;
         let family = partition.shared.key(master).ok_or_else(|| {
-            forbidden(format!("no share of key {master} here, from which this one descends"))
+            Error::forbidden(format!("no share of key {master} here, from which this one descends"))
         })?;
         family.check_current()?;
         if self.platform.now() > family.made.saturating_add(LATEST) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "descendants come with a share, and this node has had its own for longer: a repair of it brings them",
             ));
         }
@@ -85,12 +85,12 @@ impl<P: Platform> Vault<P> {
         if said.cluster != membership.cluster
             || known < usize::from(family.share.public().committee().threshold())
         {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "too few of the nodes that signed this descendant are members still: destroy it and derive it again",
             ));
         }
         if partition.keyring.has(id) {
-            return Err(forbidden("an object here has the id of the descendant"));
+            return Err(Error::forbidden("an object here has the id of the descendant"));
         }
         let share = family.descendant(id, &said.descent.path)?;
         let own = values_of(&share, &attributes)?;
@@ -99,7 +99,7 @@ impl<P: Platform> Vault<P> {
             && attributes.value(CKA_STRONGROOM_EPOCH).is_none()
             && likeness(&attributes) == said.object;
         if !same {
-            return Err(forbidden("this is not what the nodes have signed of the descendant"));
+            return Err(Error::forbidden("this is not what the nodes have signed of the descendant"));
         }
         let detail = format!("{}; it came with the share of its master", said.descent);
         self.adopt_child(context, &partition, &whole, said, &attributes, detail)

@@ -196,7 +196,7 @@ impl SharedKey {
                 Error::caller(FaultCode::MechanismParamInvalid, text)
             }
             Refusal::Child => Error::caller(FaultCode::KeyTypeInconsistent, "the key has no chain code"),
-            other => Error::caller(FaultCode::Internal, other.to_string()),
+            other => Error::internal(other),
         };
         let (first, rest) = path.split_first().ok_or(FaultCode::MechanismParamInvalid)?;
         let child = self.share.child(key_id(id), *first).map_err(none)?;

@@ -34,18 +34,14 @@ use crate::{
         record::Change,
         records::decode,
         shared::{
-            ceremony::party::{forbidden, refusal},
             end::{
                 destroyed::DestroyedRecord,
                 promise::{PromiseRecord, check_promised, holders},
             },
             generate::{ACTIVATION, FIRST},
             kept::PendingRecord,
-            keys::SharedKeys,
-            life::{
-                activate::reached,
-                renew::{Renewed, Subject},
-            },
+            keys::{KeyHere, SharedKeys},
+            life::{activate::reached, renew::Renewed},
             words::{Account, Promised},
         },
     },
@@ -73,9 +69,9 @@ pub(in crate::vault::shared) struct NewKey {
 impl NewKey {
     fn of(pending: &PendingRecord) -> Result<Self, Error> {
         let claim: Claim = decode(&pending.claim)?;
-        let ready = Ready::from_bytes(&claim.ready).map_err(|error| forbidden(error.to_string()))?;
+        let ready = Ready::from_bytes(&claim.ready).map_err(Error::forbidden)?;
         let public = ready.shares().clone();
-        let public_key = public.public_key().map_err(|error| refusal(&error))?;
+        let public_key = public.public_key()?;
         let label = pending.private.bytes(CKA_LABEL).unwrap_or_default().to_vec();
         Ok(Self { claim, public, public_key, label, made: pending.made })
     }
@@ -105,44 +101,43 @@ impl<P: Platform> Vault<P> {
         context.call = CallId::RenewShares;
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         let judged = signed.judge(view.document.membership(), 1);
-        let (order, names) = judged.map_err(|refusal| forbidden(refusal.to_string()))?;
+        let (order, names) = judged.map_err(Error::forbidden)?;
         self.check_in_time(&order)?;
         (context.subject, context.object) = (order.partition.clone(), Some(order.key));
         if order.act != OrderedAct::Abandon {
-            return Err(forbidden("the coordinator means another act than the one that was ordered"));
+            return Err(Error::forbidden("the coordinator means another act than the one that was ordered"));
         }
-        let partition = self.partition_named(&order.partition).ok_or_else(|| {
-            let name = &order.partition;
-            forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
-        })?;
+        let partition = self.partition_here(&order.partition)?;
         let by = names.into_iter().collect::<Vec<_>>().join(", ");
         Ok((partition, order, by))
     }
 
     fn check_in_time(&self, order: &Order) -> Result<(), Error> {
         let now = self.platform.now() / 1_000_000;
-        order.check_time(now).map_err(|refusal| forbidden(refusal.to_string()))
+        order.check_time(now).map_err(Error::forbidden)
     }
 
     /// Whether nothing is here of the key of an order but a share of it that has waited for long.
     fn check_abandoned(&self, partition: &Partition, order: &Order) -> Result<(), Error> {
         let (shared, id) = (&partition.shared, order.key);
         if shared.key(id).is_some() || partition.keyring.has(id) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "the key is in use at this node: order it again, and it hands the certificate on",
             ));
         }
         let Some(new) = shared.new_key(id)? else {
             if shared.holds(id) {
-                return Err(forbidden("what this node has of the key is no share of a new one"));
+                return Err(Error::forbidden("what this node has of the key is no share of a new one"));
             }
             return Ok(());
         };
         if new.public_key != order.public_key.as_slice() {
-            return Err(forbidden("the order is about another public key than the share that waits here"));
+            return Err(Error::forbidden(
+                "the order is about another public key than the share that waits here",
+            ));
         }
         if self.platform.now() < new.made.saturating_add(YOUNGEST) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "the share has waited for less than an hour: its certificate may be on its way",
             ));
         }
@@ -188,7 +183,7 @@ impl<P: Platform> Vault<P> {
         self.check_in_time(&order)?;
         self.check_abandoned(&partition, &order)?;
         if partition.shared.promises.of(id) != Some(PromiseRecord::of(&order, signed)) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "this node has not promised by this order to take no certificate of the key: order it again",
             ));
         }
@@ -216,23 +211,23 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        subject: Subject<'_>,
+        key: KeyHere<'_>,
         signed: &SignedOrder,
     ) -> Result<Renewed, Error> {
         let own = view.me().ok_or(FaultCode::Forbidden)?.id;
-        self.end_promise(view, subject.name, subject.partition, subject.id).unwrap_or_else(|error| {
-            tracing::warn!(key = %subject.id, %error, "a promise stands");
+        self.end_promise(view, key).unwrap_or_else(|error| {
+            tracing::warn!(key = %key.id, %error, "a promise stands");
         });
-        let new = new_here(subject.partition, subject.id)?;
+        let new = new_here(key.partition, key.id)?;
         let all = holders(&new.claim, view.document.membership());
         let others: Vec<&Member> = all.iter().copied().filter(|member| member.id != own).collect();
-        let standing = subject.partition.shared.promises.check_new(subject.id).err();
+        let standing = key.partition.shared.promises.check_new(key.id).err();
         let silent = |mut troubles: Vec<String>| {
             troubles.extend(standing.as_ref().map(Error::to_string));
             let text = "nothing was abandoned, because not every node that may hold a share would";
-            Err(Error::caller(FaultCode::QuorumMissing, format!("{text}: {}", troubles.join("; "))))
+            Err(Error::quorum_missing(format!("{text}: {}", troubles.join("; "))))
         };
-        let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
+        let question = key.question();
         let account = |answer| if let Answer::Certificate(account) = answer { Some(account) } else { None };
         let (mut accounts, mut troubles) = (Vec::new(), Vec::new());
         for answer in self.ask_each(view, others.iter().copied(), &question, PATIENCE, account) {
@@ -260,7 +255,7 @@ impl<P: Platform> Vault<P> {
             Ok(promise) => promises.push(promise),
             Err(error) => troubles.push(error.to_string()),
         }
-        let order = Order::from_bytes(&signed.text).map_err(|refusal| forbidden(refusal.to_string()))?;
+        let order = Order::from_bytes(&signed.text).map_err(Error::forbidden)?;
         if troubles.is_empty() {
             troubles.extend(
                 check_promised((&order, signed), &promises, all).err().map(|error| error.to_string()),
@@ -275,7 +270,7 @@ impl<P: Platform> Vault<P> {
             // It waits here until the last of the others is done, so that it can be ordered again.
             let text =
                 format!("not every node has dropped its share yet; order it again: {}", troubles.join("; "));
-            return Err(Error::caller(FaultCode::QuorumMissing, text));
+            return Err(Error::quorum_missing(text));
         }
         self.abandon_share(context, signed, &promises)?;
         let gone = new.claim.seats.len().saturating_sub(others.len() + 1);

@@ -26,7 +26,6 @@ use crate::{
         partition::Partition,
         records::encode,
         shared::{
-            ceremony::party::forbidden,
             certificate::sha256,
             children::ChildRecord,
             end::{Destruction, PATIENCE},
@@ -74,7 +73,7 @@ impl<P: Platform> Vault<P> {
         mandated: &Mandated,
     ) -> Result<Agreement, Error> {
         let (Some(view), Some(identity)) = (self.cluster.view(), self.cluster.identity()) else {
-            return Err(forbidden("this server is in no cluster"));
+            return Err(Error::forbidden("this server is in no cluster"));
         };
         let mandate: Mandate = decode_body(&mandated.text)
             .map_err(|error| Error::caller(FaultCode::Malformed, error.to_string()))?;
@@ -109,7 +108,7 @@ impl<P: Platform> Vault<P> {
         agreed.forget(self.platform.uptime());
         match agreed.get(&id) {
             None => Ok(()),
-            Some(()) => Err(forbidden(
+            Some(()) => Err(Error::forbidden(
                 "this node has said within the last three minutes that it has nothing of this key, which was to be destroyed: try \
                  again after that",
             )),
@@ -140,12 +139,12 @@ impl<P: Platform> Vault<P> {
         id: ObjectId,
         agreements: &[Agreement],
     ) -> Result<(), Error> {
-        let view = self.cluster.view().ok_or_else(|| forbidden("this server is in no cluster"))?;
+        let view = self.cluster.view().ok_or_else(|| Error::forbidden("this server is in no cluster"))?;
         let text = Agreed::text(&view, mandate.id);
         let own = view.me().map(|member| member.identity);
         let membership = view.document.membership();
         if agreements.len() > membership.members.len() {
-            return Err(forbidden("more nodes agree than there are"));
+            return Err(Error::forbidden("more nodes agree than there are"));
         }
         for holder in holders(&mandate.partition, id)? {
             // One that is no member any more has no say, and its share is worth nothing.
@@ -155,7 +154,7 @@ impl<P: Platform> Vault<P> {
                     && UnparsedPublicKey::new(&ED25519, &holder).verify(&text, &agreement.signature.0).is_ok()
             };
             if !agreements.iter().any(|agreement| agrees(&agreement)) {
-                return Err(forbidden(format!(
+                return Err(Error::forbidden(format!(
                     "node {} has not said that it would destroy what it has of this key",
                     member.name
                 )));

@@ -26,7 +26,7 @@ use crate::{
             children::ChildRecord,
             children::descendant::lineage,
             end::{PATIENCE, destroyed::DestroyedRecord},
-            keys::SharedKeys,
+            keys::{KeyHere, SharedKeys},
             meant,
             words::Agreement,
         },
@@ -64,7 +64,7 @@ fn unused(shared: &SharedKeys, id: ObjectId) -> Result<Vec<Object>, Error> {
     if let Some(former) = shared.former(id) {
         let kept = former.object.as_ref().ok_or_else(|| {
             let text = "a share that was replaced is kept here without its object: it goes when those after it have signed";
-            Error::caller(FaultCode::Forbidden, text)
+            Error::forbidden(text)
         })?;
         objects.push(object(&kept.attributes, kept.lineage));
     }
@@ -232,14 +232,17 @@ impl<P: Platform> Vault<P> {
         let members = shared.members(view.document.membership());
         let holders = members.into_values().filter(|member| member.id != own).collect::<Vec<_>>();
         let failed = |what: &str, troubles: Vec<String>| {
-            Err(Error::caller(FaultCode::QuorumMissing, format!("{what}: {}", troubles.join("; "))))
+            Err(Error::quorum_missing(format!("{what}: {}", troubles.join("; "))))
         };
         let undone = "nothing was destroyed. Every node that may hold a share of the key has to agree first (one that is gone \
                       for ever is taken out with `hsmctl cluster remove`), and not every one did";
         let holding = holders.iter().map(|member| member.identity).collect();
         let name = mandate.partition.rules().record.name.clone();
         let traces = match mandate.partition.shared.key(id) {
-            Some(_) => self.find_traces(&view, (&name, &mandate.partition), id, &holding),
+            Some(_) => {
+                let key = KeyHere { name: &name, partition: &mandate.partition, id };
+                self.find_traces(&view, key, &holding)
+            }
             // A descendant has no shares of its own.
             None => Ok(Vec::new()),
         };

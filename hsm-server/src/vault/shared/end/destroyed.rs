@@ -17,12 +17,7 @@ use strongroom_shared::{fault::FaultCode, object::ObjectId};
 use crate::{
     platform::Platform,
     store::Path,
-    vault::{
-        Context, Error, Vault,
-        partition::Partition,
-        record::Change,
-        shared::{ceremony::party::forbidden, certificate::sha256},
-    },
+    vault::{Context, Error, Vault, partition::Partition, record::Change, shared::certificate::sha256},
 };
 
 /// What is kept of a key that was destroyed, or abandoned before it came about.
@@ -213,7 +208,7 @@ impl<P: Platform> Vault<P> {
 }
 
 fn destroyed(id: ObjectId) -> Error {
-    forbidden(format!("key {id} was destroyed at this node, and does not come back"))
+    Error::forbidden(format!("key {id} was destroyed at this node, and does not come back"))
 }
 
 #[cfg(test)]

@@ -37,14 +37,14 @@ use crate::{
         Error, Vault,
         cluster::View,
         identity::Identity,
-        nodes::{Answer, Question},
+        nodes::Answer,
         partition::Partition,
         record::Change,
         records::{decode, encode},
         shared::{
-            ceremony::party::forbidden,
             certificate::sha256,
             generate::FIRST,
+            keys::KeyHere,
             words::{Promised, Stand},
         },
     },
@@ -97,7 +97,10 @@ pub fn check_promised<'m>(
     holders: impl IntoIterator<Item = &'m Member>,
 ) -> Result<(), Error> {
     if promises.len() > MAX_MEMBERS {
-        return Err(forbidden(format!("{} promises: a cluster has {MAX_MEMBERS} nodes", promises.len())));
+        return Err(Error::forbidden(format!(
+            "{} promises: a cluster has {MAX_MEMBERS} nodes",
+            promises.len()
+        )));
     }
     let text = to_sign(order, signed);
     let has_promised = |member: &Member| {
@@ -108,7 +111,7 @@ pub fn check_promised<'m>(
     };
     match holders.into_iter().find(|member| !has_promised(member)) {
         None => Ok(()),
-        Some(Member { name, .. }) => Err(forbidden(format!(
+        Some(Member { name, .. }) => Err(Error::forbidden(format!(
             "node {name} has not promised by this order to take no certificate of the key, and is to hold a share of it: \
              nothing is given up before all have"
         ))),
@@ -151,7 +154,7 @@ impl PromiseRecord {
         if next.until > self.until {
             return Ok(());
         }
-        Err(forbidden(format!(
+        Err(Error::forbidden(format!(
             "this node has promised by another order, which ends at {}, and this one ends no later: order it anew",
             self.until
         )))
@@ -195,7 +198,7 @@ impl Promises {
     pub fn check_new(&self, id: ObjectId) -> Result<(), Error> {
         match self.of(id) {
             None => Ok(()),
-            Some(PromiseRecord { until, .. }) => Err(forbidden(format!(
+            Some(PromiseRecord { until, .. }) => Err(Error::forbidden(format!(
                 "this node has promised to take no certificate of key {id}, which administrators have abandoned by an order \
                  that ends at {until} (seconds since 1970): it takes one after that, once every node that is to hold a \
                  share has said that it has not given the key up"
@@ -218,13 +221,8 @@ impl<P: Platform> Vault<P> {
     ///
     /// # Errors
     /// `Forbidden` if somebody does; what is kept cannot be read or written.
-    pub(in crate::vault::shared) fn end_promise(
-        &self,
-        view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
-    ) -> Result<(), Error> {
+    pub(in crate::vault::shared) fn end_promise(&self, view: &View, key: KeyHere<'_>) -> Result<(), Error> {
+        let KeyHere { name, partition, id } = key;
         let Some(promise) = partition.shared.promises.of(id) else { return Ok(()) };
         if !promise.is_over(self.platform.now()) {
             return Ok(());
@@ -234,7 +232,7 @@ impl<P: Platform> Vault<P> {
         let claim = waits.map(|waits| decode::<Claim>(&waits.claim)).transpose()?;
         let holders = claim.map(|claim| holders(&claim, view.document.membership())).unwrap_or_default();
         let own = self.own_peer(view)?;
-        let question = Question::Certificate { partition: name.into(), key: id };
+        let question = key.question();
         for member in holders {
             if member.id.0 == own.fingerprint {
                 continue;
@@ -260,7 +258,7 @@ impl<P: Platform> Vault<P> {
                  the key nor gives it up: node {} {trouble}",
                 promise.until, member.name
             );
-            return Err(forbidden(text));
+            return Err(Error::forbidden(text));
         }
         let _turn = partition.object_turn();
         if partition.shared.promises.of(id) != Some(promise) {

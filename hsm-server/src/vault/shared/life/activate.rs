@@ -5,7 +5,7 @@
 //! *former* one, which nothing uses, until the new ones have signed (`proof.rs`). A node that did not hear of it
 //! asks the others, once a second while its own share waits (`lookafter.rs`).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use pkcs11_sys::CKA_PUBLIC_KEY_INFO;
 use strongroom_shared::{
@@ -34,7 +34,6 @@ use crate::{
             kept::{FormerRecord, PendingRecord, ShareRecord, StandingRecord},
             keys::{SharedKey, erase_active},
             life::{
-                consent::own_object,
                 import::Whole,
                 proof::{self, Proof},
                 traces::traces_of,
@@ -62,10 +61,6 @@ pub(in crate::vault::shared) fn reached(account: &Account) -> Option<(Epoch, War
     let certificate = account.certificate.as_ref()?.to_vec();
     let read = Certified::read(&certificate).ok()?;
     Some((read.epoch(), Warrant { certificate, order: account.order.clone() }))
-}
-
-fn forged(text: impl Into<String>) -> Error {
-    Error::caller(FaultCode::Forbidden, text)
 }
 
 impl<P: Platform> Vault<P> {
@@ -118,7 +113,7 @@ impl<P: Platform> Vault<P> {
         let (claim, id, epoch) = (&read.claim, read.id(), read.epoch());
         let before = partition.shared.key(id);
         if before.is_none() && epoch == FIRST && partition.keyring.has(id) {
-            return Err(forged("an object here has the id of the new key"));
+            return Err(Error::forbidden("an object here has the id of the new key"));
         }
         if let Some(before) = &before {
             read.check_same_key(before)?;
@@ -129,7 +124,7 @@ impl<P: Platform> Vault<P> {
         let own = public.filter(|object| object.attributes.bytes(CKA_PUBLIC_KEY_INFO) == Some(&claim.key));
         let publish = pending.public.as_ref().filter(|_| own.is_none());
         if publish.is_some() && partition.keyring.has(claim.public) {
-            return Err(forged("an object here has the id of the new key"));
+            return Err(Error::forbidden("an object here has the id of the new key"));
         }
         let record = ShareRecord {
             share: pending.share.clone(),
@@ -219,10 +214,10 @@ impl<P: Platform> Vault<P> {
         let (claim, id, epoch) = (&read.claim, read.id(), read.epoch());
         let (view, identity) = (self.cluster.view(), self.cluster.identity());
         let (Some(view), Some(identity), Some(active)) = (view, identity, active) else {
-            return Err(forged("no share waits here for this certificate"));
+            return Err(Error::forbidden("no share waits here for this certificate"));
         };
         if claim.cluster != view.document.membership().cluster.0 {
-            return Err(forged("these shares are another cluster's"));
+            return Err(Error::forbidden("these shares are another cluster's"));
         }
         read.check_same_key(&active)?;
         if claim.seats.contains(&identity.public()) {
@@ -246,7 +241,7 @@ impl<P: Platform> Vault<P> {
             proof::check_later(read, &own, view.document.membership())?;
         }
         let former = self.replaced(partition, (read, warrant.order.as_ref()), Some(&active))?;
-        let attributes = own_object(&partition.keyring, id)?;
+        let attributes = partition.keyring.token_attributes(id)?;
         let object = ObjectRecord { attributes, lineage: partition.keyring.lineage(id) };
         let former = FormerRecord { object: Some(object), ..former.ok_or(FaultCode::Internal)? };
         let change = partition.shared.erase(Change::new(), partition.id, id);
@@ -272,9 +267,9 @@ impl<P: Platform> Vault<P> {
 
     /// Whether administrators have ordered that the shares move to those who have signed this certificate.
     pub(super) fn check_leave(&self, view: &View, read: &Certified, warrant: &Warrant) -> Result<(), Error> {
-        let signed = warrant.order.as_ref().ok_or_else(|| forged("nobody ordered these shares"))?;
+        let signed = warrant.order.as_ref().ok_or_else(|| Error::forbidden("nobody ordered these shares"))?;
         let judged = signed.judge(view.document.membership(), 1);
-        let (order, _) = judged.map_err(|refusal| forged(refusal.to_string()))?;
+        let (order, _) = judged.map_err(Error::forbidden)?;
         let named = order.partition == read.claim.partition && order.key == read.id();
         let seats: Vec<Seat> = read.claim.seats.iter().copied().map(Seat).collect();
         let moved = matches!(&order.act, OrderedAct::Reshare { seats: ordered, .. } if *ordered == seats);
@@ -282,7 +277,7 @@ impl<P: Platform> Vault<P> {
         if named && moved && of_it {
             return Ok(());
         }
-        Err(forged("the order is not about these shares"))
+        Err(Error::forbidden("the order is not about these shares"))
     }
 
     /// Who ordered something, for a record.
@@ -299,11 +294,6 @@ impl<P: Platform> Vault<P> {
             // They have left since.
             Err(_) => "; ordered by administrators of an earlier membership document".into(),
         }
-    }
-
-    /// The partition of this name.
-    pub(in crate::vault::shared) fn partition_named(&self, name: &str) -> Option<Arc<Partition>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// What this node has of a key's shares. One that holds none any more, and has not seen yet that those after its own

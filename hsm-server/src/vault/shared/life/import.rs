@@ -33,17 +33,19 @@ use crate::{
             ceremony::{
                 ceremonies::{Coordinator, Going, Kind, Work},
                 draft::Draft,
-                party::{About, digits, forbidden, names, refusal},
+                party::{About, digits, names},
                 plan::{Plan, likeness},
                 relay::{Lead, Relay},
                 setback::Trouble,
             },
             certificate::sha256,
             generate::{ACTIVATION, GENERATION, gathered},
+            keys::KeyHere,
             life::{
-                consent::{SPAN, check_given, check_waiting, own_object},
+                case::{SPAN, check_given},
+                consent::check_waiting,
                 moves::committee_of,
-                renew::{Renewed, Subject, is_unwritten},
+                renew::{Renewed, is_unwritten},
             },
             words::{Begin, Import, Objects, Task, Warrant},
         },
@@ -67,7 +69,7 @@ impl Whole {
     /// # Errors
     /// Saying why it cannot.
     pub fn of(partition: &Partition, id: ObjectId) -> Result<Self, Error> {
-        let attributes = own_object(&partition.keyring, id)?;
+        let attributes = partition.keyring.token_attributes(id)?;
         if attributes::shares(&attributes).is_some() || attributes.ulong(CKA_CLASS) != Some(CKO_PRIVATE_KEY) {
             return Err(Error::caller(
                 FaultCode::KeyTypeInconsistent,
@@ -75,7 +77,7 @@ impl Whole {
             ));
         }
         let (scheme, secret) = crypto::shared_secret(&attributes)?;
-        let public_key = threshold::public_key_of(scheme, &secret).map_err(|error| refusal(&error))?;
+        let public_key = threshold::public_key_of(scheme, &secret)?;
         if partition.keyring.has_copies(id, attributes.value(CKA_PUBLIC_KEY_INFO)) {
             return Err(Error::caller(
                 FaultCode::ActionProhibited,
@@ -97,7 +99,7 @@ impl Whole {
     ) -> Result<ObjectRecord, Error> {
         let whole = Self::of(partition, id)?;
         if whole.scheme != public.scheme() || whole.public_key != public.compressed() {
-            return Err(forbidden("the shares are of another public key than the key here"));
+            return Err(Error::forbidden("the shares are of another public key than the key here"));
         }
         Ok(ObjectRecord { attributes: whole.attributes, lineage: partition.keyring.lineage(id) })
     }
@@ -165,7 +167,7 @@ impl Sharing {
             | OrderedAct::Repair { .. }
             | OrderedAct::Reshare { .. }
             | OrderedAct::Abandon => {
-                Err(forbidden("the coordinator means another act than the one that was ordered"))
+                Err(Error::forbidden("the coordinator means another act than the one that was ordered"))
             }
         }
     }
@@ -190,16 +192,14 @@ impl Sharing {
         let mut parties = BTreeMap::new();
         for (party, node) in (1..).map_while(Party::new).zip(&self.seats) {
             let member = membership.member(node).cloned();
-            drop(
-                parties.insert(
-                    party,
-                    member.ok_or_else(|| forbidden("a node that is no member of the cluster"))?,
-                ),
-            );
+            drop(parties.insert(
+                party,
+                member.ok_or_else(|| Error::forbidden("a node that is no member of the cluster"))?,
+            ));
         }
         let dealing = parties.iter().find(|(_, member)| member.id == dealer.id).map(|(party, _)| *party);
         let text = "the node that holds the key is to hold a share of it: a reshare takes that away later";
-        Ok((parties, dealing.ok_or_else(|| forbidden(text))?))
+        Ok((parties, dealing.ok_or_else(|| Error::forbidden(text))?))
     }
 }
 
@@ -216,35 +216,31 @@ impl<P: Platform> Vault<P> {
         context.call = CallId::RenewShares;
         let membership = view.document.membership();
         let judged = import.order.judge(membership, 1);
-        let (order, by) = judged.map_err(|refusal| forbidden(refusal.to_string()))?;
-        order
-            .check_time(self.platform.now() / 1_000_000)
-            .map_err(|refusal| forbidden(refusal.to_string()))?;
+        let (order, by) = judged.map_err(Error::forbidden)?;
+        order.check_time(self.platform.now() / 1_000_000).map_err(Error::forbidden)?;
         let by = by.into_iter().collect::<Vec<_>>().join(", ");
         let Order { partition: name, key: id, act, .. } = &order;
         (context.subject, context.object) = (name.clone(), Some(*id));
-        let partition = self.partition_named(name).ok_or_else(|| {
-            forbidden(format!("no partition {name} at this node: run `hsmctl partition create` here too"))
-        })?;
+        let partition = self.partition_here(name)?;
         let sharing = Sharing::of(&order)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?;
         let dealer = membership.members.iter().find(|member| member.id == coordinator.node);
         let (parties, dealing) = sharing.parties(view, dealer.ok_or(FaultCode::Forbidden)?)?;
         let me = parties.iter().find(|(_, member)| member.id == own.id).map(|(party, _)| *party);
-        let setup = setup(me.ok_or_else(|| forbidden("this node has no part in it"))?);
+        let setup = setup(me.ok_or_else(|| Error::forbidden("this node has no part in it"))?);
         let highest = partition.shared.highest(*id).unwrap_or_default();
         if setup.key != KeyId(id.0) || setup.epoch.0 <= highest || setup.epoch.0 > SPAN {
-            return Err(forbidden("these shares cannot be the first ones of this key here"));
+            return Err(Error::forbidden("these shares cannot be the first ones of this key here"));
         }
         if partition.shared.key(*id).is_some() {
-            return Err(forbidden("this key is shared already"));
+            return Err(Error::forbidden("this key is shared already"));
         }
         [*id, import.public].into_iter().try_for_each(|id| self.check_free_elsewhere(&partition, id))?;
         check_waiting(&partition, *id, (Some(&import.order), act))?;
         let whole = if setup.me == dealing {
             let whole = Whole::of(&partition, *id)?;
             if whole.public_key != sharing.public_key || whole.scheme != import.scheme {
-                return Err(forbidden("the order is about another key than the one here"));
+                return Err(Error::forbidden("the order is about another key than the one here"));
             }
             partition.rules().check_thawed(partition.keyring.lineage(*id))?;
             Some(whole)
@@ -279,7 +275,7 @@ impl<P: Platform> Vault<P> {
                 private_key: whole.as_ref().map(|whole| &whole.secret),
                 chain_code: None,
             };
-            let begun = threshold::import(&importing, &setup).map_err(|error| refusal(&error));
+            let begun = threshold::import(&importing, &setup).map_err(Error::from);
             let (ceremony, outgoing) = begun?;
             Ok((about, Work::Making(ceremony, Box::new(plan)), outgoing))
         })
@@ -290,9 +286,10 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { name, partition, id }: Subject<'_>,
+        key: KeyHere<'_>,
         (signed, order): (&SignedOrder, &Order),
     ) -> Result<Renewed, Error> {
+        let KeyHere { partition, id, .. } = key;
         let sharing = Sharing::of(order)?;
         let whole = Whole::of(partition, id)?;
         let own = view.me().ok_or(FaultCode::Forbidden)?;
@@ -309,13 +306,10 @@ impl<P: Platform> Vault<P> {
         let begin = Begin { id: relay.id, key: KeyId(id.0), epoch, task, parcels: Vec::new() };
         let ran = relay.run(context, &begin).map_err(|trouble| match trouble {
             Trouble::Own(error) => error,
-            Trouble::Others(setback) => Error::caller(
-                FaultCode::QuorumMissing,
-                format!(
-                    "every node that is to hold a share takes part, and the key is as it was: {}",
-                    setback.reasons.join("; ")
-                ),
-            ),
+            Trouble::Others(setback) => Error::quorum_missing(format!(
+                "every node that is to hold a share takes part, and the key is as it was: {}",
+                setback.reasons.join("; ")
+            )),
         });
         let text = "the nodes do not say the same of the shares; the key is as it was";
         let whole = gathered(context, ran, relay.ends(), (&sharing.seats, text))?;
@@ -327,7 +321,7 @@ impl<P: Platform> Vault<P> {
             notes = self.ask_all(view, &others, &warrant.question(), ACTIVATION);
         }
         if activated.is_ok()
-            && let Err(error) = self.prove_shares(context, view, (name, partition), id)
+            && let Err(error) = self.prove_shares(context, view, key)
         {
             notes.push(format!("the shares have not all signed yet: {error}"));
         }

@@ -1,11 +1,7 @@
 //! What a node does about the shares of its keys by itself, once a second, while others greet and sign: it finishes what
 //! a crash or a silent node has left.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use strongroom_shared::{message::Caller, object::ObjectId, wire::CallId};
 
@@ -16,9 +12,13 @@ use crate::{
     vault::{
         Context, Error, Vault,
         cluster::View,
-        nodes::{Answer, Question},
-        partition::Partition,
-        shared::{ceremony::ceremonies::Chore, generate::FIRST, keys::SharedKey, life::activate::reached},
+        nodes::Answer,
+        shared::{
+            ceremony::ceremonies::Chore,
+            generate::FIRST,
+            keys::{KeyHere, SharedKey},
+            life::activate::reached,
+        },
     },
 };
 
@@ -36,38 +36,35 @@ impl<P: Platform> Vault<P> {
     pub(in crate::vault) fn look_after_shares(&self) {
         let Some(view) = self.cluster.view().filter(|view| view.own.is_some()) else { return };
         let view = &*view;
-        let partitions: Vec<_> = {
-            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
-        };
+        let partitions = self.all_partitions();
         let mut keys = BTreeMap::new();
         for (name, partition) in &partitions {
-            keys.extend(
-                partition.shared.keys().into_iter().map(|(id, shared)| (id, (name, partition, shared))),
-            );
+            let here = |id| KeyHere { name, partition, id };
+            keys.extend(partition.shared.keys().into_iter().map(|(id, shared)| (id, (here(id), shared))));
         }
         let ids = keys.keys().copied().collect();
         for id in self.cluster.ceremonies.to_ask(&ids, ASKED, self.platform.uptime()) {
-            if let Some((name, partition, shared)) = keys.get(&id) {
-                self.look_after_active(view, (name, partition), id, shared);
+            if let Some((key, shared)) = keys.get(&id) {
+                self.look_after_active(view, *key, shared);
             }
         }
-        for (name, partition) in partitions {
+        for (name, partition) in &partitions {
+            let here = |id| KeyHere { name, partition, id };
             for ((id, epoch), pending) in partition.shared.pending() {
                 if epoch == FIRST.0 && partition.shared.promises.of(id).is_some() {
                     continue;
                 }
-                if let Err(error) = self.look_after_pending(view, &name, (id, epoch), pending.made) {
+                if let Err(error) = self.look_after_pending(view, here(id), epoch, pending.made) {
                     tracing::warn!(key = %id, epoch, %error, "a share still waits for its certificate");
                 }
             }
             for id in partition.shared.promises.keys() {
-                if let Err(error) = self.look_after_promise(view, &name, &partition, id) {
+                if let Err(error) = self.look_after_promise(view, here(id)) {
                     tracing::warn!(key = %id, %error, "a share still waits for its certificate");
                 }
             }
             for id in partition.shared.unproven() {
-                if let Err(error) = self.look_after_unproven(view, &name, &partition, id) {
+                if let Err(error) = self.look_after_unproven(view, here(id)) {
                     tracing::warn!(key = %id, %error, "its shares have not shown yet that they sign");
                 }
             }
@@ -84,28 +81,18 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks for no certificate of a key that this node has promised to take none of, but whether the promise has ended.
-    fn look_after_promise(
-        &self,
-        view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
-    ) -> Result<(), Error> {
+    fn look_after_promise(&self, view: &View, key: KeyHere<'_>) -> Result<(), Error> {
+        let KeyHere { partition, id, .. } = key;
         let over =
             partition.shared.promises.of(id).is_some_and(|promise| promise.is_over(self.platform.now()));
         if !over || !self.cluster.ceremonies.is_turn(Chore::Promise, id, self.platform.uptime()) {
             return Ok(());
         }
-        self.end_promise(view, name, partition, id)
+        self.end_promise(view, key)
     }
 
-    fn look_after_pending(
-        &self,
-        view: &View,
-        name: &str,
-        (id, epoch): (ObjectId, u64),
-        made: Time,
-    ) -> Result<(), Error> {
+    fn look_after_pending(&self, view: &View, key: KeyHere<'_>, epoch: u64, made: Time) -> Result<(), Error> {
+        let KeyHere { name, id, .. } = key;
         let long = self.platform.now() >= made.saturating_add(LONG);
         if long && !self.cluster.ceremonies.is_turn(Chore::Wait, id, self.platform.uptime()) {
             return Ok(());
@@ -119,7 +106,7 @@ impl<P: Platform> Vault<P> {
                  silent when it was made, or the node that had it made keeps their word to itself"
             );
         }
-        let question = Question::Certificate { partition: name.into(), key: id };
+        let question = key.question();
         let is_due = |member: &&Member| !long || self.cluster.links.is_well(member.id);
         for member in view.others().filter(is_due) {
             let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE) else {
@@ -142,14 +129,9 @@ impl<P: Platform> Vault<P> {
 
     /// Asks those that are there how far they are: an order may have moved the shares on while this node was away; and
     /// whether those who may have something left of the key have it still.
-    fn look_after_active(
-        &self,
-        view: &View,
-        (name, partition): (&str, &Partition),
-        id: ObjectId,
-        shared: &SharedKey,
-    ) {
-        let question = Question::Certificate { partition: name.into(), key: id };
+    fn look_after_active(&self, view: &View, key: KeyHere<'_>, shared: &SharedKey) {
+        let KeyHere { partition, id, .. } = key;
+        let question = key.question();
         for member in view.others().filter(|member| self.cluster.links.is_well(member.id)) {
             let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE) else {
                 continue;

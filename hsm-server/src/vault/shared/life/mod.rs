@@ -2,6 +2,7 @@
 //! consents, the new ones become active by a certificate of all, and the former go when the new ones have signed.
 
 pub mod activate;
+mod case;
 pub mod consent;
 pub mod import;
 pub mod lookafter;

@@ -8,13 +8,7 @@ use crate::{
         order::{OrderedAct, Seat},
     },
     crypto::threshold::{Committee, Party},
-    vault::{
-        Error,
-        shared::{
-            ceremony::party::{forbidden, refusal},
-            certificate::Certified,
-        },
-    },
+    vault::{Error, shared::certificate::Certified},
 };
 
 /// Who holds the shares afterwards, and who has lost its own.
@@ -39,10 +33,10 @@ impl Move {
             OrderedAct::Refresh => Ok(same(None)),
             OrderedAct::Repair { node } if old.claim.seats.contains(node) => Ok(same(Some(*node))),
             OrderedAct::Repair { .. } => {
-                Err(forbidden("the node that is to be repaired holds no share of this key"))
+                Err(Error::forbidden("the node that is to be repaired holds no share of this key"))
             }
-            OrderedAct::Share { .. } => Err(forbidden("this key is shared already")),
-            OrderedAct::Abandon => Err(forbidden("only a new key is abandoned: destroy this one")),
+            OrderedAct::Share { .. } => Err(Error::forbidden("this key is shared already")),
+            OrderedAct::Abandon => Err(Error::forbidden("only a new key is abandoned: destroy this one")),
             OrderedAct::Reshare { threshold, seats } => {
                 let committee = committee_of(*threshold, seats)?;
                 Ok(Self { committee, seats: seats.iter().map(|Seat(node)| *node).collect(), lost: None })
@@ -82,25 +76,25 @@ impl Move {
         let member = |node: &[u8; 32]| {
             let text = "a node that is to take part is no member of the cluster any more: order a reshare to those \
                         that are";
-            membership.member(node).cloned().ok_or_else(|| forbidden(text))
+            membership.member(node).cloned().ok_or_else(|| Error::forbidden(text))
         };
         let seats = (1..).map_while(Party::new).zip(&self.seats);
         let mut parties = seats
             .map(|(party, node)| Ok((party, member(node)?)))
             .collect::<Result<BTreeMap<_, _>, Error>>()?;
         if dealers.values().collect::<BTreeSet<_>>().len() != dealers.len() {
-            return Err(forbidden("a dealer that deals twice"));
+            return Err(Error::forbidden("a dealer that deals twice"));
         }
         for (seat, was) in dealers {
             let place = usize::from(was.number()).checked_sub(1);
             let node = place.and_then(|place| old.claim.seats.get(place));
-            let node = node.ok_or_else(|| forbidden("a dealer that holds no share"))?;
+            let node = node.ok_or_else(|| Error::forbidden("a dealer that holds no share"))?;
             let sits = match self.seat(node) {
                 Some(stays) => stays == *seat && self.lost != Some(*node),
                 None => !self.committee.has(*seat) && parties.insert(*seat, member(node)?).is_none(),
             };
             if !sits {
-                return Err(forbidden("a dealer at a seat that is not its own"));
+                return Err(Error::forbidden("a dealer at a seat that is not its own"));
             }
         }
         Ok(parties)
@@ -113,9 +107,9 @@ impl Move {
 /// There can be none.
 pub(in crate::vault::shared) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
     let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
-    let committee = Committee::new(threshold, parties).map_err(|error| refusal(&error))?;
+    let committee = Committee::new(threshold, parties)?;
     if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
-        return Err(forbidden("a node is to hold two shares"));
+        return Err(Error::forbidden("a node is to hold two shares"));
     }
     Ok(committee)
 }

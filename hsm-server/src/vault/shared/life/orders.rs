@@ -15,30 +15,23 @@ use crate::{
         identity::Identity,
         partition::Partition,
         shared::{
-            ceremony::party::refusal,
             certificate::Certified,
             end::abandon::new_here,
             generate::FIRST,
+            keys::KeyHere,
             life::{
                 import::{Sharing, Whole},
                 moves::Move,
-                renew::Subject,
                 waiting::Waiting,
             },
         },
     },
 };
 
-fn refused(refusal: &OrderRefusal) -> Error {
-    Error::caller(FaultCode::Forbidden, refusal.to_string())
-}
-
 impl<P: Platform> Vault<P> {
     fn own_view(&self) -> Result<std::sync::Arc<View>, Error> {
         let view = self.cluster.view().filter(|view| view.own.is_some());
-        view.ok_or_else(|| {
-            Error::caller(FaultCode::Forbidden, "this server is in no cluster: see `hsmctl cluster`")
-        })
+        view.ok_or_else(|| Error::forbidden("this server is in no cluster: see `hsmctl cluster`"))
     }
 }
 
@@ -49,7 +42,6 @@ impl<P: Platform> Vault<P> {
     /// # Errors
     /// Saying why it cannot.
     fn check_possible(&self, view: &View, partition: &Partition, order: &Order) -> Result<(), Error> {
-        let forbidden = |text: String| Err(Error::caller(FaultCode::Forbidden, text));
         let (epoch, public_key) = match &order.act {
             OrderedAct::Share { .. } => {
                 Sharing::check(order, view)?;
@@ -59,16 +51,17 @@ impl<P: Platform> Vault<P> {
             act @ (OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. }) => {
                 let shared = self.shared_here(partition, order.key)?;
                 Move::check(act, &Certified::read(&shared.certificate)?, view.document.membership())?;
-                let public_key = shared.share.public().public_key().map_err(|error| refusal(&error))?;
+                let public_key = shared.share.public().public_key()?;
                 (shared.epoch().0, public_key)
             }
         };
         if epoch != order.epoch {
             let from = order.epoch;
-            return forbidden(format!("the order starts from epoch {from}, and the key is at epoch {epoch}"));
+            let text = format!("the order starts from epoch {from}, and the key is at epoch {epoch}");
+            return Err(Error::forbidden(text));
         }
         if public_key != order.public_key.as_slice() {
-            return forbidden("the order is about another public key than the one here".into());
+            return Err(Error::forbidden("the order is about another public key than the one here"));
         }
         Ok(())
     }
@@ -78,20 +71,20 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
     fn handle(&self, context: &mut Context<'_>, call: RenewShares) -> Result<OrderState, Error> {
         let view = self.own_view()?;
         let membership = view.document.membership();
-        let order = Order::from_bytes(&call.order).map_err(|refusal| refused(&refusal))?;
+        let order = Order::from_bytes(&call.order).map_err(Error::forbidden)?;
         let partition = self.named(context, &order.partition)?;
         context.object = Some(order.key);
         context.detail = order.act.to_string();
-        order.check_time(self.platform.now() / 1_000_000).map_err(|refusal| refused(&refusal))?;
+        order.check_time(self.platform.now() / 1_000_000).map_err(Error::forbidden)?;
         if order.cluster != membership.cluster {
-            return Err(refused(&OrderRefusal::Cluster(membership.cluster)));
+            return Err(Error::forbidden(OrderRefusal::Cluster(membership.cluster)));
         }
         let malformed = |_| Error::caller(FaultCode::ArgumentsBad, "not an Ed25519 key and signature");
         let approval = OrderApproval {
             key: call.key.try_into().map_err(malformed)?,
             signature: call.signature.try_into().map_err(malformed)?,
         };
-        let name = approval.judge(&call.order, membership).map_err(|refusal| refused(&refusal))?.to_owned();
+        let name = approval.judge(&call.order, membership).map_err(Error::forbidden)?.to_owned();
         self.check_possible(&view, &partition, &order)?;
         let kept = self.keep_approval(context, (&view, &name), &order, call.order, approval)?;
         let needed = self.needed(&view, &order);
@@ -100,14 +93,14 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             Err(OrderRefusal::Approvals { found, needed }) => {
                 return Ok(OrderState { approvals: found, needed, epoch: None, note: String::new() });
             }
-            Err(refusal) => return Err(refused(&refusal)),
+            Err(refusal) => return Err(Error::forbidden(refusal)),
         };
-        let subject = Subject { name: &order.partition, partition: &partition, id: order.key };
+        let key = KeyHere { name: &order.partition, partition: &partition, id: order.key };
         let renewed = match order.act {
-            OrderedAct::Share { .. } => self.share_key(context, &view, subject, (&signed, &order)),
-            OrderedAct::Abandon => self.abandon_key(context, &view, subject, &signed),
+            OrderedAct::Share { .. } => self.share_key(context, &view, key, (&signed, &order)),
+            OrderedAct::Abandon => self.abandon_key(context, &view, key, &signed),
             OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
-                self.renew_shares(context, &view, subject, Some(&signed), &order.act)
+                self.renew_shares(context, &view, key, Some(&signed), &order.act)
             }
         };
         self.settle_order(&signed, &renewed);
@@ -160,7 +153,6 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
             };
             return prove(said, call.challenge, &identity);
         }
-        let broken = |error: &dyn std::fmt::Display| Error::caller(FaultCode::Internal, error.to_string());
         let seats = shared.iter().flat_map(|shared| &shared.seats);
         let bans = shared.as_ref().map_or(0, |shared| shared.bans().len());
         let said = SharesRead {
@@ -168,7 +160,7 @@ impl<P: Platform> Handle<ReadShares> for Vault<P> {
             partition: call.partition,
             key: call.key,
             public_key: match &shared {
-                Some(shared) => shared.share.public().public_key().map_err(|error| broken(&error))?,
+                Some(shared) => shared.share.public().public_key().map_err(Error::internal)?,
                 None => Whole::of(&partition, call.key)?.public_key,
             },
             epoch: shared.as_ref().map(|shared| shared.epoch().0),

@@ -21,10 +21,7 @@ use crate::{
     vault::{
         Error,
         identity::Identity,
-        shared::{
-            ceremony::party::forbidden,
-            certificate::{Certified, sha256},
-        },
+        shared::certificate::{Certified, sha256},
     },
 };
 
@@ -70,7 +67,7 @@ pub fn word(text: &[u8], identity: &Identity) -> Signed {
 }
 
 /// Shares that are to show that they sign.
-pub struct Subject {
+pub struct Provable {
     /// SHA-256 of the claim that everybody has signed who holds one.
     pub claim: [u8; 32],
     /// Their public shares.
@@ -79,7 +76,7 @@ pub struct Subject {
     seats: Vec<[u8; 32]>,
 }
 
-impl Subject {
+impl Provable {
     /// The shares of a certificate.
     ///
     /// # Errors
@@ -137,7 +134,7 @@ impl Subject {
     }
 }
 
-impl From<Certified> for Subject {
+impl From<Certified> for Provable {
     fn from(Certified { whole, claim, public }: Certified) -> Self {
         Self { claim: sha256(&whole.claim), public, seats: claim.seats }
     }
@@ -148,7 +145,7 @@ impl From<Certified> for Subject {
 /// # Errors
 /// It is no certificate.
 pub fn is_proven(certificate: &[u8], proofs: &[Proof]) -> Result<bool, Error> {
-    Subject::of(certificate).map(|subject| subject.is_proven(proofs))
+    Provable::of(certificate).map(|provable| provable.is_proven(proofs))
 }
 
 /// Whether a certificate of a later epoch that shows no order is one of shares of the same key as `own`, which this node
@@ -168,7 +165,7 @@ pub fn check_later(later: &Certified, own: &Certified, membership: &Membership) 
     let (known, needed) =
         (later.claim.seats.iter().filter(holds).count(), own.public.committee().threshold());
     if known < usize::from(needed) {
-        return Err(forbidden(format!(
+        return Err(Error::forbidden(format!(
             "{known} of the nodes that say that they hold the shares of epoch {} are members by the document here \
              (version {}) and held those of epoch {}, and without the order that moved the shares it takes {needed}: \
              if the document here is old, install the newest one; if administrators have moved the shares, a \
@@ -191,10 +188,10 @@ pub fn check_same(later: &Certified, own: &Certified, membership: &Membership) -
         && later.id() == own.id()
         && matches!(keys, (Ok(later), Ok(own)) if later == own);
     if !same {
-        return Err(forbidden("the certificate is of another public key than the share here"));
+        return Err(Error::forbidden("the certificate is of another public key than the share here"));
     }
     if later.claim.cluster != membership.cluster.0 {
-        return Err(forbidden("these shares are another cluster's"));
+        return Err(Error::forbidden("these shares are another cluster's"));
     }
     Ok(())
 }

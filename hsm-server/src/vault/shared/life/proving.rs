@@ -22,17 +22,17 @@ use crate::{
         record::Change,
         shared::{
             ceremony::{
-                ceremonies::{Chore, Coordinator, Going, Kind, Purpose, Work},
-                party::{About, digits, forbidden, names, refusal},
+                ceremonies::{Chore, Coordinator, Going, Kind, SignatureOf, Work},
+                party::{About, digits, names},
                 relay::{Lead, Relay},
                 setback::Trouble,
             },
             certificate::Certified,
             generate::{ACTIVATION, FIRST},
-            keys::SharedKey,
+            keys::{KeyHere, SharedKey},
             life::{
                 lookafter::PATIENCE,
-                proof::{self, Proof, Subject, quorums},
+                proof::{self, Proof, Provable, quorums},
             },
             words::{Begin, End, Task, Warrant},
         },
@@ -60,43 +60,51 @@ impl<P: Platform> Vault<P> {
         context.call = CallId::RenewShares;
         let id = ObjectId(key.0);
         let (partition, shared) =
-            self.holder_of(id).ok_or_else(|| forbidden(format!("no share of key {id} here")))?;
+            self.holder_of(id).ok_or_else(|| Error::forbidden(format!("no share of key {id} here")))?;
         context.subject.clone_from(&partition.rules().record.name);
         context.object = Some(id);
         shared.check_current()?;
-        let subject = Subject::of(&shared.certificate)?;
+        let provable = Provable::of(&shared.certificate)?;
         let setup = setup(shared.share.party());
-        if subject.claim != claim || setup.epoch != subject.public.epoch() {
-            return Err(forbidden("the coordinator means other shares than those that are active here"));
+        if provable.claim != claim || setup.epoch != provable.public.epoch() {
+            return Err(Error::forbidden(
+                "the coordinator means other shares than those that are active here",
+            ));
         }
         // Whoever has erased what these shares replace knows that they sign, and the first of a key replace nothing.
         if !shared.standing().proofs.is_empty() {
-            return Err(forbidden("these shares have shown that they sign"));
+            return Err(Error::forbidden("these shares have shown that they sign"));
         }
         if setup.epoch == FIRST {
-            return Err(forbidden("these are the first shares of their key: they have nothing to show"));
+            return Err(Error::forbidden(
+                "these are the first shares of their key: they have nothing to show",
+            ));
         }
         if !shared.may_sign(&signers) {
-            return Err(forbidden("two of the signers must not sign together any more: refresh the key"));
+            return Err(Error::forbidden(
+                "two of the signers must not sign together any more: refresh the key",
+            ));
         }
         let members = shared.members(view.document.membership());
         if members.values().all(|member| member.id != coordinator.node) {
-            return Err(forbidden("the coordinator holds no share of this key"));
+            return Err(Error::forbidden("the coordinator holds no share of this key"));
         }
         let parties: BTreeMap<Party, Member> =
             members.into_iter().filter(|(party, _)| signers.contains(party)).collect();
         if parties.len() != signers.len() {
-            return Err(forbidden("one of the signers is no member of the cluster"));
+            return Err(Error::forbidden("one of the signers is no member of the cluster"));
         }
         self.hear_before(view, &shared, &parties, &coordinator)?;
         if !shared.may_sign(&signers) {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "another node knows that two of the signers must not sign together any more",
             ));
         }
         let now = self.platform.uptime();
         if !self.cluster.ceremonies.may_prove(coordinator.node, (id, setup.epoch), now) {
-            return Err(forbidden("this node has had these shares show often enough lately that they sign"));
+            return Err(Error::forbidden(
+                "this node has had these shares show often enough lately that they sign",
+            ));
         }
         let about = About {
             partition,
@@ -113,19 +121,19 @@ impl<P: Platform> Vault<P> {
         about.tell(context);
         self.launch(context, view, (coordinator, parties), &setup, Kind::Signature, |context| {
             self.record_done(context)?;
-            let text = subject.text(&signers);
-            let signing = Signing { input: subject.input(&signers)?, signers };
-            let begun = threshold::sign(&shared.share, &signing, &setup).map_err(|error| refusal(&error));
+            let text = provable.text(&signers);
+            let signing = Signing { input: provable.input(&signers)?, signers };
+            let begun = threshold::sign(&shared.share, &signing, &setup).map_err(Error::from);
             let (ceremony, outgoing) = begun?;
-            Ok((about, Work::Signing(ceremony, Arc::clone(&shared), Purpose::Proof(text)), outgoing))
+            Ok((about, Work::Signing(ceremony, Arc::clone(&shared), SignatureOf::Proof(text)), outgoing))
         })
     }
 
     /// How a signature ends at a node that gives its part of it.
-    pub(in crate::vault::shared) fn end_of_signing(&self, purpose: &Purpose) -> Result<End, Error> {
-        match purpose {
-            Purpose::Message => Ok(End::Signed),
-            Purpose::Proof(text) => {
+    pub(in crate::vault::shared) fn end_of_signing(&self, signature: &SignatureOf) -> Result<End, Error> {
+        match signature {
+            SignatureOf::Message => Ok(End::Signed),
+            SignatureOf::Proof(text) => {
                 let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?;
                 Ok(End::Proved(proof::word(text, &identity)))
             }
@@ -146,15 +154,14 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        (name, partition): (&str, &Partition),
-        id: ObjectId,
+        KeyHere { name, partition, id }: KeyHere<'_>,
     ) -> Result<(), Error> {
         let shared = partition.shared.key(id).ok_or(FaultCode::KeyHandleInvalid)?;
-        let subject = Subject::of(&shared.certificate)?;
+        let provable = Provable::of(&shared.certificate)?;
         let mut proofs = shared.standing().proofs;
         if proofs.is_empty() {
-            for signers in quorums(subject.public.committee()) {
-                let proof = self.proof(context, view, &subject, &shared, signers);
+            for signers in quorums(provable.public.committee()) {
+                let proof = self.proof(context, view, &provable, &shared, signers);
                 proofs.push(proof.inspect_err(|_| context.recorded = false)?);
             }
         }
@@ -172,7 +179,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        subject: &Subject,
+        provable: &Provable,
         shared: &SharedKey,
         signers: BTreeSet<Party>,
     ) -> Result<Proof, Error> {
@@ -182,26 +189,27 @@ impl<P: Platform> Vault<P> {
         let members = parties.clone();
         let until = self.platform.uptime().saturating_add(BUDGET);
         let mut relay = Relay::new(self, view, parties, (until, ROUND), Lead::Together)?;
-        let public = &subject.public;
+        let public = &provable.public;
         let (id, key, epoch, me) = (relay.id, public.key(), public.epoch(), shared.share.party());
-        let task = Task::Prove { signers: signers.clone(), claim: subject.claim };
+        let task = Task::Prove { signers: signers.clone(), claim: provable.claim };
         relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() }).map_err(unproven)?;
-        let text = subject.text(&signers);
+        let text = provable.text(&signers);
         let word = |(party, member): (&Party, &Member)| match relay.ends().get(party) {
-            Some(End::Proved(word)) if subject.has_said(*party, &text, word) => Ok((*party, *word)),
-            _ => {
-                Err(missing(format!("node {} does not say that it gave its part of the proof", member.name)))
-            }
+            Some(End::Proved(word)) if provable.has_said(*party, &text, word) => Ok((*party, *word)),
+            _ => Err(Error::quorum_missing(format!(
+                "node {} does not say that it gave its part of the proof",
+                member.name
+            ))),
         };
         let words = members.iter().map(word).collect::<Result<BTreeMap<_, _>, _>>()?;
-        let signing = Signing { input: subject.input(&signers)?, signers };
+        let signing = Signing { input: provable.input(&signers)?, signers };
         let combining = combine(&shared.share, &signing, &Setup { key, id, epoch, me });
-        let combining = combining.map_err(|error| refusal(&error))?;
+        let combining = combining?;
         match combining.step(relay.collected()) {
             Step::Done(signature, _) => Ok(Proof { signers: signing.signers, signature, words }),
-            Step::Abort(abort) => Err(missing(abort.to_string())),
-            Step::Refused(_, rejected) => Err(missing(rejected.to_string())),
-            Step::Continue(..) => Err(missing("not every signer gave its part".into())),
+            Step::Abort(abort) => Err(Error::quorum_missing(abort)),
+            Step::Refused(_, rejected) => Err(Error::quorum_missing(rejected)),
+            Step::Continue(..) => Err(Error::quorum_missing("not every signer gave its part")),
         }
     }
 
@@ -240,7 +248,7 @@ impl<P: Platform> Vault<P> {
         let own = Certified::read(certificate.ok_or(FaultCode::Internal)?)?;
         let read = later.filter(|_| active.is_none()).map(|later| Certified::read(&later.certificate));
         let read = read.transpose()?.filter(|read| read.epoch() > own.epoch());
-        let subject: Subject = match later.zip(read) {
+        let provable: Provable = match later.zip(read) {
             Some((warrant, later)) => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
                 let membership = view.document.membership();
@@ -252,11 +260,11 @@ impl<P: Platform> Vault<P> {
             }
             None => own.into(),
         };
-        if active.as_ref().is_some_and(|active| !active.is_same_key(&subject.public)) {
-            return Err(forbidden("the certificate is of another public key than the share here"));
+        if active.as_ref().is_some_and(|active| !active.is_same_key(&provable.public)) {
+            return Err(Error::forbidden("the certificate is of another public key than the share here"));
         }
-        if !subject.is_proven(proofs) {
-            return Err(forbidden("these signatures do not show that every share signs"));
+        if !provable.is_proven(proofs) {
+            return Err(Error::forbidden("these signatures do not show that every share signs"));
         }
         let mut change = Change::new();
         let standing = active.map(|active| {
@@ -267,7 +275,7 @@ impl<P: Platform> Vault<P> {
         if let Some((_, standing)) = &standing {
             change = change.put(Path::Standing(partition.id, id), standing);
         }
-        context.detail = format!("every share of epoch {} has signed", subject.public.epoch().0);
+        context.detail = format!("every share of epoch {} has signed", provable.public.epoch().0);
         if former.is_some() {
             change = change.delete(Path::Former(partition.id, id));
             context.detail += "; the one before it is erased";
@@ -284,16 +292,15 @@ impl<P: Platform> Vault<P> {
     pub(in crate::vault::shared) fn look_after_unproven(
         &self,
         view: &View,
-        name: &str,
-        partition: &Partition,
-        id: ObjectId,
+        key: KeyHere<'_>,
     ) -> Result<(), Error> {
+        let KeyHere { name, partition, id } = key;
         let now = self.platform.uptime();
         if !self.cluster.ceremonies.is_turn(Chore::Former, id, now) {
             return Ok(());
         }
         let peer = self.own_peer(view)?;
-        let question = Question::Certificate { partition: name.into(), key: id };
+        let question = key.question();
         for member in view.others() {
             if let Ok(Answer::Certificate(account)) = self.consult(view, member, &question, PATIENCE)
                 && !account.proofs.is_empty()
@@ -324,7 +331,7 @@ impl<P: Platform> Vault<P> {
         }
         let mut context = self.about_shares(&peer, CallId::RenewShares);
         (context.subject, context.object) = (name.into(), Some(id));
-        let proven = self.prove_shares(&mut context, view, (name, partition), id);
+        let proven = self.prove_shares(&mut context, view, key);
         self.cluster.ceremonies.rest(Chore::Prove, id, self.platform.uptime());
         proven.inspect_err(|error| self.record_failure(&mut context, error))
     }
@@ -338,14 +345,10 @@ impl<P: Platform> Vault<P> {
     }
 }
 
-fn missing(text: String) -> Error {
-    Error::caller(FaultCode::QuorumMissing, text)
-}
-
 /// Why the shares could not show that they sign.
 fn unproven(trouble: Trouble) -> Error {
     match trouble {
         Trouble::Own(error) => error,
-        Trouble::Others(setback) => missing(setback.reasons.join("; ")),
+        Trouble::Others(setback) => Error::quorum_missing(setback.reasons.join("; ")),
     }
 }

@@ -28,10 +28,10 @@ use crate::{
             },
             certificate::Certified,
             generate::{ACTIVATION, GENERATION, ROUND, gathered},
-            keys::SharedKey,
+            keys::{KeyHere, SharedKey},
             life::{
                 activate::reached,
-                consent::{SPAN, own_object},
+                case::SPAN,
                 lookafter::{PATIENCE, peer},
                 moves::Move,
             },
@@ -39,17 +39,6 @@ use crate::{
         },
     },
 };
-
-/// A key whose shares are to become others.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The partition's name.
-    pub name: &'a str,
-    /// The partition.
-    pub partition: &'a Partition,
-    /// The private key.
-    pub id: ObjectId,
-}
 
 /// What came of it.
 #[derive(Debug)]
@@ -67,31 +56,29 @@ struct Stock {
     troubles: BTreeMap<[u8; 32], String>,
 }
 
-fn refused(text: impl Into<String>) -> Error {
-    Error::caller(FaultCode::QuorumMissing, text)
-}
-
 impl<P: Platform> Vault<P> {
     /// Makes other shares of a key, together with everybody who is to hold one.
     pub(in crate::vault::shared) fn renew_shares(
         &self,
         context: &mut Context<'_>,
         view: &View,
-        subject: Subject<'_>,
+        key: KeyHere<'_>,
         order: Option<&SignedOrder>,
         act: &OrderedAct,
     ) -> Result<Renewed, Error> {
-        let Subject { partition, id, .. } = subject;
+        let KeyHere { partition, id, .. } = key;
         let shared = self.shared_here(partition, id)?;
         let old = Certified::read(&shared.certificate)?;
         let to = Move::of(act, &old)?;
         let identity = self.cluster.identity().ok_or(FaultCode::Forbidden)?.public();
-        let stock = self.take_stock(view, subject, &old, &to);
-        self.meet(context, view, subject, &shared, (&old, &to), &stock)?;
-        self.spread_proofs(view, subject, &shared, &stock);
+        let stock = self.take_stock(view, key, &old, &to);
+        self.meet(context, view, key, &shared, (&old, &to), &stock)?;
+        self.spread_proofs(view, key, &shared, &stock);
         for (node, trouble) in &stock.troubles {
             if to.seats.contains(node) {
-                return Err(refused(format!("every node that is to hold a share takes part: {trouble}")));
+                return Err(Error::quorum_missing(format!(
+                    "every node that is to hold a share takes part: {trouble}"
+                )));
             }
         }
         let dealers = match to.is_refresh(&old) {
@@ -118,13 +105,13 @@ impl<P: Platform> Vault<P> {
             bans: shared.bans(),
             objects: Objects {
                 public: public.map(|object| object.attributes.clone()),
-                private: own_object(&partition.keyring, id)?,
+                private: partition.keyring.token_attributes(id)?,
             },
         };
         let task = Task::Renew(renewal);
         let begin = Begin { id: relay.id, key: old.public.key(), epoch, task, parcels: Vec::new() };
         let ran = relay.run(context, &begin);
-        let ran = ran.map_err(|trouble| self.undone_renewal(context, view, subject, (&shared, &to), trouble));
+        let ran = ran.map_err(|trouble| self.undone_renewal(context, view, key, (&shared, &to), trouble));
         let text = "the nodes do not say the same of the new shares; none of them uses its own";
         let whole = gathered(context, ran, relay.ends(), (&to.seats, text))?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
@@ -137,7 +124,7 @@ impl<P: Platform> Vault<P> {
             notes = self.hand_on(view, (&old, &to), (&warrant, &children));
         }
         if activated.is_ok() {
-            notes.extend(self.prove_new(context, view, subject));
+            notes.extend(self.prove_new(context, view, key));
         }
         for note in &notes {
             tracing::warn!(key = %id, note, "new shares");
@@ -162,10 +149,10 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks everybody who is or was to hold a share what they have.
-    fn take_stock(&self, view: &View, subject: Subject<'_>, old: &Certified, to: &Move) -> Stock {
+    fn take_stock(&self, view: &View, key: KeyHere<'_>, old: &Certified, to: &Move) -> Stock {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let members: Vec<&Member> = view.others().filter(|member| nodes.contains(&member.identity)).collect();
-        let question = Question::Certificate { partition: subject.name.into(), key: subject.id };
+        let question = key.question();
         let ask = |member: &Member| match self.consult(view, member, &question, PATIENCE)? {
             Answer::Certificate(account) => Ok(account),
             other => Err(other.strange()),
@@ -204,7 +191,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { name, partition, id }: Subject<'_>,
+        KeyHere { name, partition, id }: KeyHere<'_>,
         shared: &SharedKey,
         (old, to): (&Certified, &Move),
         stock: &Stock,
@@ -220,7 +207,7 @@ impl<P: Platform> Vault<P> {
                     tracing::warn!(node = member.name, %error, "it shows later shares that are not believed here");
                     continue;
                 }
-                return Err(refused(format!(
+                return Err(Error::quorum_missing(format!(
                     "node {} had later shares, of epoch {}, and this node has taken its own into use: order it again",
                     member.name, epoch.0
                 )));
@@ -235,7 +222,7 @@ impl<P: Platform> Vault<P> {
                     Some(_) | None if to.is_refresh(old) => {
                         let handed = self.consult(view, member, &Warrant::of(shared).question(), ACTIVATION);
                         handed.map_err(|error| {
-                            refused(format!(
+                            Error::quorum_missing(format!(
                                 "node {} has not its share of epoch {}: {error}; `hsmctl key repair {name} {id} --node \
                                  {}` gives it one again",
                                 member.name,
@@ -263,7 +250,7 @@ impl<P: Platform> Vault<P> {
     fn spread_proofs(
         &self,
         view: &View,
-        Subject { name, id, .. }: Subject<'_>,
+        KeyHere { name, id, .. }: KeyHere<'_>,
         shared: &SharedKey,
         stock: &Stock,
     ) {
@@ -300,7 +287,7 @@ impl<P: Platform> Vault<P> {
         &self,
         context: &mut Context<'_>,
         view: &View,
-        Subject { partition, .. }: Subject<'_>,
+        KeyHere { partition, .. }: KeyHere<'_>,
         (shared, to): (&SharedKey, &Move),
         trouble: Trouble,
     ) -> Error {
@@ -317,7 +304,7 @@ impl<P: Platform> Vault<P> {
         if let Err(error) = kept.and(accused) {
             return error;
         }
-        refused(format!(
+        Error::quorum_missing(format!(
             "every node that is to hold a share takes part, and the shares are as they were: {}",
             setback.reasons.join("; ")
         ))
@@ -354,16 +341,11 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Has the new shares show that they sign: what is still to be done.
-    fn prove_new(
-        &self,
-        context: &mut Context<'_>,
-        view: &View,
-        Subject { name, partition, id }: Subject<'_>,
-    ) -> Option<String> {
-        if partition.shared.key(id).is_none() {
+    fn prove_new(&self, context: &mut Context<'_>, view: &View, key: KeyHere<'_>) -> Option<String> {
+        if key.partition.shared.key(key.id).is_none() {
             return Some("this node holds no share of the key any more".into());
         }
-        let proven = self.prove_shares(context, view, (name, partition), id);
+        let proven = self.prove_shares(context, view, key);
         proven.err().map(|error| {
             format!(
                 "the shares before are kept until every new one has signed, which the nodes go on trying: {error}"
@@ -397,7 +379,7 @@ fn dealers(
     let needed = usize::from(old.public.committee().threshold());
     if candidates.len() < needed {
         let names: Vec<_> = stock.troubles.values().map(String::as_str).collect();
-        return Err(refused(format!(
+        return Err(Error::quorum_missing(format!(
             "{} of the {needed} nodes whose shares it takes are there: {}",
             candidates.len(),
             names.join("; ")

@@ -1,7 +1,7 @@
 //! Refreshes by the schedule: nobody orders them, so every node holds them against its own clock and its own setting,
 //! and a bad one cannot have the others make shares all day.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use strongroom_shared::{object::ObjectId, wire::CallId};
 
@@ -13,8 +13,9 @@ use crate::{
         cluster::View,
         partition::Partition,
         shared::{
-            ceremony::ceremonies::Chore, ceremony::party::forbidden, certificate::sha256, keys::SharedKey,
-            life::renew::Subject,
+            ceremony::ceremonies::Chore,
+            certificate::sha256,
+            keys::{KeyHere, SharedKey},
         },
     },
 };
@@ -43,18 +44,20 @@ impl<P: Platform> Vault<P> {
     ) -> Result<(), Error> {
         let hours = self.settings.refresh_hours;
         if hours == 0 {
-            return Err(forbidden(
+            return Err(Error::forbidden(
                 "no refresh by the schedule is set at this node: set `refresh_hours` under [cluster] in server.toml \
                  alike at all nodes",
             ));
         }
         if banned {
-            return Err(forbidden("a refresh that ends a ban is ordered by two administrators"));
+            return Err(Error::forbidden("a refresh that ends a ban is ordered by two administrators"));
         }
         // The clocks and the settings of nodes may differ a little.
         let young = HOUR.saturating_mul(hours) / 4 * 3;
         if self.platform.now() < shared.made.saturating_add(young) {
-            return Err(forbidden("the share here is younger than the schedule of this node asks for"));
+            return Err(Error::forbidden(
+                "the share here is younger than the schedule of this node asks for",
+            ));
         }
         Ok(())
     }
@@ -64,10 +67,7 @@ impl<P: Platform> Vault<P> {
         let hours = self.settings.refresh_hours;
         let (Some(identity), true) = (self.cluster.identity(), hours > 0) else { return Ok(()) };
         let (node, now) = (identity.public(), self.platform.now());
-        let partitions: Vec<_> = {
-            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().map(|(name, partition)| (name.clone(), Arc::clone(partition))).collect()
-        };
+        let partitions = self.all_partitions();
         let of_partition = |(name, partition): (String, Arc<Partition>)| {
             let keys = partition.shared.keys().into_iter();
             keys.map(|(id, shared)| (id, shared, name.clone(), Arc::clone(&partition))).collect::<Vec<_>>()
@@ -106,8 +106,8 @@ impl<P: Platform> Vault<P> {
             let peer = self.own_peer(view)?;
             let mut context = self.about_shares(&peer, CallId::RenewShares);
             (context.subject, context.object) = (name.clone(), Some(id));
-            let subject = Subject { name: &name, partition: &partition, id };
-            let renewed = self.renew_shares(&mut context, view, subject, None, &OrderedAct::Refresh);
+            let key = KeyHere { name: &name, partition: &partition, id };
+            let renewed = self.renew_shares(&mut context, view, key, None, &OrderedAct::Refresh);
             self.cluster.ceremonies.rest(Chore::Refresh, id, self.platform.uptime());
             return renewed.map(drop).inspect_err(|error| self.record_failure(&mut context, error));
         }

@@ -21,11 +21,15 @@ use crate::{
     vault::{
         Error, Vault,
         cluster::View,
-        nodes::{Answer, Question},
+        nodes::Answer,
         partition::Partition,
         record::Change,
         records::decode,
-        shared::{certificate::Certified, keys::SharedKeys, words::Account},
+        shared::{
+            certificate::Certified,
+            keys::{KeyHere, SharedKeys},
+            words::Account,
+        },
     },
 };
 
@@ -181,14 +185,13 @@ impl<P: Platform> Vault<P> {
     pub(in crate::vault::shared) fn find_traces<'v>(
         &self,
         view: &'v View,
-        (name, partition): (&str, &Partition),
-        key: ObjectId,
+        key: KeyHere<'_>,
         holders: &BTreeSet<[u8; 32]>,
     ) -> Result<Vec<Trace<'v>>, Vec<String>> {
-        let question = Question::Certificate { partition: name.into(), key };
+        let question = key.question();
         let account = |answer| if let Answer::Certificate(account) = answer { Some(account) } else { None };
         // Whoever's word this node itself wants to see before it destroys its own is asked too.
-        let own = traces_of(&partition.shared, key).map_err(|error| vec![error.to_string()])?;
+        let own = traces_of(&key.partition.shared, key.id).map_err(|error| vec![error.to_string()])?;
         let mut known: BTreeSet<[u8; 32]> = own.into_keys().chain(holders.iter().copied()).collect();
         let (mut asked, mut found, mut troubles) = (BTreeSet::new(), Vec::new(), Vec::new());
         loop {

@@ -84,8 +84,7 @@ impl Waiting {
         match signatures.iter().find(|one| one.by == client.0) {
             Some(before) if before.approval == approval => {}
             Some(_) => {
-                return Err(Error::caller(
-                    FaultCode::Forbidden,
+                return Err(Error::forbidden(
                     "another signature under this order came with the same certificate: each administrator comes \
                      with one of their own",
                 ));

@@ -15,14 +15,14 @@ use crate::{
 
 /// The right to replace a certificate and its key. No other process has it at the same time.
 #[derive(Debug)]
-pub struct Claim {
+pub struct ReplaceLock {
     certificate: PathBuf,
     key: PathBuf,
     /// Locked: the key's file itself, so that there is no other file to be left behind.
     lock: File,
 }
 
-impl Claim {
+impl ReplaceLock {
     /// Takes the right, if nobody has it and both files can be replaced. None: another process has it, or has
     /// just replaced them.
     ///
@@ -35,12 +35,12 @@ impl Claim {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(PairError::new(&key, error)),
         }
-        let claim = Self { certificate, key, lock };
-        if !claim.is_of_the_present_file() {
+        let held = Self { certificate, key, lock };
+        if !held.is_of_the_present_file() {
             return Ok(None);
         }
-        can_replace(&claim.certificate, &claim.key)?;
-        Ok(Some(claim))
+        can_replace(&held.certificate, &held.key)?;
+        Ok(Some(held))
     }
 
     /// Puts a renewed certificate and its key in the place of those that are there, once the server has `accepted` them
@@ -71,7 +71,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for ReplaceLock {
     fn drop(&mut self) {
         // Not left to the closing of the file: a child of `fork` may hold it open too.
         if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
@@ -85,24 +85,24 @@ mod tests {
     use super::*;
     use crate::pair::tests::Place;
 
-    fn take(place: &Place) -> Result<Option<Claim>, PairError> {
-        Claim::take(place.certificate(), place.key())
+    fn take(place: &Place) -> Result<Option<ReplaceLock>, PairError> {
+        ReplaceLock::take(place.certificate(), place.key())
     }
 
     #[test]
     fn one_at_a_time_and_who_comes_after_a_replacement_looks_again() {
         let place = Place::new();
         let waiting = File::open(place.key()).unwrap();
-        let claim = take(&place).unwrap().unwrap();
+        let held = take(&place).unwrap().unwrap();
         assert!(take(&place).unwrap().is_none());
         let (certificate, key) = place.pair();
         let authority = place.authority();
         let renewed = Renewed { certificate: &certificate, authority: &authority, key: &key };
-        claim.replace::<PairError>(renewed, |_| Ok(())).unwrap();
+        held.replace::<PairError>(renewed, |_| Ok(())).unwrap();
         assert_eq!(place.load().unwrap(), certificate);
         // Who had opened the old file when the lock was given up.
         flock(&waiting, FlockOperation::NonBlockingLockExclusive).unwrap();
-        let late = Claim { certificate: place.certificate(), key: place.key(), lock: waiting };
+        let late = ReplaceLock { certificate: place.certificate(), key: place.key(), lock: waiting };
         assert!(!late.is_of_the_present_file());
         drop(late);
         assert!(take(&place).unwrap().is_some());
@@ -128,6 +128,6 @@ mod tests {
         let place = Place::new();
         fs::remove_file(place.certificate()).unwrap();
         assert_eq!(take(&place).unwrap_err().path, place.certificate());
-        assert!(Claim::take(place.certificate(), "/nowhere/x.key".into()).is_err());
+        assert!(ReplaceLock::take(place.certificate(), "/nowhere/x.key".into()).is_err());
     }
 }

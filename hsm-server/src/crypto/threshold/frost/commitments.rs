@@ -16,15 +16,15 @@ use super::Suite;
 const KEPT: usize = 64;
 
 /// Public, so nothing of it is wiped.
-pub struct Lately<S: Suite>(Mutex<VecDeque<(Vec<u8>, SigningCommitments<S>)>>);
+pub struct ReadCommitments<S: Suite>(Mutex<VecDeque<(Vec<u8>, SigningCommitments<S>)>>);
 
-impl<S: Suite> Default for Lately<S> {
+impl<S: Suite> Default for ReadCommitments<S> {
     fn default() -> Self {
         Self(Mutex::new(VecDeque::new()))
     }
 }
 
-impl<S: Suite> Lately<S> {
+impl<S: Suite> ReadCommitments<S> {
     /// Keeps what these bytes were read as, in place of the oldest.
     pub fn keep(&self, bytes: &[u8], commitments: SigningCommitments<S>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,12 +53,12 @@ mod tests {
     fn what_was_read_is_found_once_by_its_bytes_and_the_oldest_goes() {
         let share = SigningShare::<Ed25519>::deserialize(&[1; 32]).unwrap();
         let commitments = || *SigningNonces::new(&share, &mut OsRng).commitments();
-        let lately = Lately::<Ed25519>::default();
+        let read = ReadCommitments::<Ed25519>::default();
         let all: Vec<_> = (0..=KEPT).map(|_| commitments()).collect();
         for commitments in &all {
-            lately.keep(&commitments.serialize().unwrap(), *commitments);
+            read.keep(&commitments.serialize().unwrap(), *commitments);
         }
-        let take = |place: usize| lately.take(&all[place].serialize().unwrap());
+        let take = |place: usize| read.take(&all[place].serialize().unwrap());
         assert_eq!(take(0), None);
         assert_eq!(take(KEPT), Some(all[KEPT]));
         assert_eq!(take(KEPT), None);
