@@ -275,6 +275,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Destroy { .. }
             | Question::MayAbandon(_)
             | Question::Abandon { .. }
+            | Question::Ended(_)
             | Question::Bans(_) => Err(FaultCode::Internal.into()),
         }
     }
@@ -317,12 +318,11 @@ impl<'a, P: Platform> Relay<'a, P> {
                 if let NodeError::Unreachable(_) = &error {
                     self.vault.cluster.links.ill(&member, &error, self.vault.platform.uptime());
                 }
-                let incident = match (&error, self.senders.get(&party)) {
-                    (NodeError::Refused(fault), Some(senders))
-                        if fault.code == FaultCode::Malformed && !senders.is_empty() =>
-                    {
-                        Incident::Letters(party, senders.clone())
-                    }
+                let senders = self.senders.get(&party).filter(|senders| !senders.is_empty());
+                let refusal = if let NodeError::Refused(fault) = &error { Some(fault.code) } else { None };
+                let incident = match (refusal, senders.cloned()) {
+                    (Some(FaultCode::Malformed), Some(senders)) => Incident::Letters(party, senders),
+                    (Some(FaultCode::Unavailable), Some(senders)) => Incident::Unheard(party, senders),
                     _ => Incident::Failed(party),
                 };
                 setback.add(&member, &error, incident);
