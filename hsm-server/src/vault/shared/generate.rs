@@ -6,14 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use pkcs11_sys::*;
-use strongroom_identity::is_whole;
-use strongroom_shared::{
-    fault::FaultCode,
-    mandate::Mandated,
-    message::*,
-    object::ObjectId,
-    shares::{Certificate, Signed},
-};
+use strongroom_shared::{fault::FaultCode, mandate::Mandated, message::*, object::ObjectId};
 
 use super::{
     super::{
@@ -28,27 +21,19 @@ use super::{
     },
     ceremony::{
         draft::Draft,
+        making::{ACTIVATION, Making, ROUND},
         plan::Plan,
-        relay::{Lead, Relay},
-        setback::Trouble,
     },
     certificate::key_id,
-    life::renew::is_unwritten,
     meant,
-    words::{Begin, End, Task, Warrant},
+    words::{Task, Warrant},
 };
 use crate::{
     cluster::{Member, NodeId},
     crypto::threshold::{Epoch, Party},
-    platform::{Platform, Time},
+    platform::Platform,
 };
 
-/// How long a generation may take: a little less than the application waits.
-pub(super) const GENERATION: Time = 55_000_000;
-/// How long a node may take for its part of a round: many times what the slowest scheme takes.
-pub(super) const ROUND: Duration = Duration::from_secs(20);
-/// How long a node may take to make its share active.
-pub(super) const ACTIVATION: Duration = Duration::from_secs(5);
 /// The epoch of a key's first shares.
 pub const FIRST: Epoch = Epoch(0);
 /// How many shares of a partition may wait for their certificates, of those that one node has had made: it takes no
@@ -127,35 +112,28 @@ impl<P: Platform> Vault<P> {
         }
         let members = &view.document.membership().members;
         let parties: BTreeMap<Party, _> = (1..).map_while(Party::new).zip(members.iter().cloned()).collect();
-        let until = self.platform.uptime().saturating_add(GENERATION);
-        let times = (until, ROUND);
-        let mut relay = Relay::new(self, &view, parties, times, Lead::Together)?;
-        let begin = Begin {
-            id: relay.id,
+        let task = Task::Generate {
+            mandated: mandated.clone(),
+            public,
+            seats: members.iter().map(|member| member.name.clone()).collect(),
+        };
+        let making = Making {
+            parties,
+            seats: &plan.seats,
             key: key_id(private),
             epoch: FIRST,
-            task: Task::Generate {
-                mandated: mandated.clone(),
-                public,
-                seats: members.iter().map(|member| member.name.clone()).collect(),
-            },
-            parcels: Vec::new(),
+            task,
+            patience: ROUND,
+            unlike: "the nodes do not say the same of the new key; none of them uses it",
         };
-        let ran = relay.run(context, &begin).map_err(failed);
-        let text = "the nodes do not say the same of the new key; none of them uses it";
-        let certificate = gathered(context, ran, relay.ends(), (&plan.seats, text))?;
+        let certificate = self.make_shares(context, &view, making, |_, trouble| {
+            trouble.told(|reasons| format!("a shared key is made by all nodes together: {reasons}"))
+        })?;
         let bytes = encode(&certificate).to_vec();
         let warrant = Warrant { certificate: bytes.clone(), order: None };
-        let activated = self.activate(context, &warrant);
-        // What this node cannot write down, the others can: nobody else has the certificate.
-        if activated.as_ref().err().is_none_or(is_unwritten) {
-            for trouble in self.ask_all(&view, view.others(), &warrant.question(), ACTIVATION) {
-                // It asks for the certificate itself, once a second.
-                tracing::warn!(trouble, "a node has not taken the new key into use yet");
-            }
-        }
-        context.recorded = activated.is_ok();
-        activated?;
+        self.put_into_use(context, private, &warrant, || {
+            self.ask_all(&view, view.others(), &warrant.question(), ACTIVATION)
+        })?;
         let describe = |id| -> Result<_, Error> {
             let (me, missing) = (context.application_id(), FaultCode::ObjectHandleInvalid);
             let object = mandate.partition.keyring.object(id, me, Role::User, missing)?;
@@ -166,53 +144,5 @@ impl<P: Platform> Vault<P> {
             private: describe(private)?,
             certificate: Some(bytes.into()),
         })
-    }
-}
-
-/// How a making ends that `ran`: in the certificate, or undone and to be put on record so, for what parties put there
-/// before was no more than their own part.
-///
-/// # Errors
-/// That of the ceremony; `QuorumMissing` with `text` if not all have said the same.
-pub(super) fn gathered(
-    context: &mut Context<'_>,
-    ran: Result<(), Error>,
-    ends: &BTreeMap<Party, End>,
-    (seats, text): (&[[u8; 32]], &str),
-) -> Result<Certificate, Error> {
-    let unlike = || Error::quorum_missing(text);
-    let whole = ran.and_then(|()| certificate_of(ends, seats).ok_or_else(unlike));
-    whole.inspect_err(|_| context.recorded = false)
-}
-
-/// The certificate, if all have said the same, each with its own key.
-fn certificate_of(ends: &BTreeMap<Party, End>, seats: &[[u8; 32]]) -> Option<Certificate> {
-    let statement = |end: &End| match end {
-        End::Ready(statement) => Some(statement.clone()),
-        End::Signed
-        | End::Proved(_)
-        | End::Behind(_)
-        | End::Aborted(_)
-        | End::Dealt
-        | End::Elsewhen { .. } => None,
-    };
-    let statements = ends.values().take(seats.len()).map(statement).collect::<Option<Vec<_>>>()?;
-    let claim = statements.first()?.claim.clone();
-    if statements.iter().any(|statement| statement.claim != claim) {
-        return None;
-    }
-    let signatures = statements.iter().map(|statement| Signed(statement.signature)).collect();
-    let certificate = Certificate { claim, signatures };
-    is_whole(&certificate, seats).then_some(certificate)
-}
-
-/// Why no key was made.
-fn failed(trouble: Trouble) -> Error {
-    match trouble {
-        Trouble::Own(error) => error,
-        Trouble::Others(setback) => Error::quorum_missing(format!(
-            "a shared key is made by all nodes together: {}",
-            setback.reasons.join("; ")
-        )),
     }
 }

@@ -4,6 +4,7 @@
 pub mod ceremonies;
 pub mod draft;
 mod letters;
+pub mod making;
 pub mod party;
 pub mod plan;
 pub mod relay;

@@ -25,6 +25,16 @@ pub enum Trouble {
     Others(Box<Setback>),
 }
 
+impl Trouble {
+    /// What whoever asked for the ceremony is told: this node's own error, or what `tell` makes of the others' reasons.
+    pub fn told(self, tell: impl FnOnce(String) -> String) -> Error {
+        match self {
+            Self::Own(error) => error,
+            Self::Others(setback) => Error::quorum_missing(tell(setback.reasons.join("; "))),
+        }
+    }
+}
+
 impl From<Setback> for Trouble {
     fn from(setback: Setback) -> Self {
         Self::Others(Box::new(setback))

@@ -34,11 +34,12 @@ use crate::{
         record::Change,
         records::decode,
         shared::{
+            ceremony::making::ACTIVATION,
             end::{
                 destroyed::DestroyedRecord,
                 promise::{PromiseRecord, check_promised, holders},
             },
-            generate::{ACTIVATION, FIRST},
+            generate::FIRST,
             kept::PendingRecord,
             keys::{KeyHere, SharedKeys},
             life::{activate::reached, renew::Renewed},

@@ -33,21 +33,19 @@ use crate::{
             ceremony::{
                 ceremonies::{Coordinator, Going, Kind, Work},
                 draft::Draft,
+                making::{ACTIVATION, GENERATION, Making},
                 party::{About, digits, names},
                 plan::{Plan, likeness},
-                relay::{Lead, Relay},
-                setback::Trouble,
             },
             certificate::sha256,
-            generate::{ACTIVATION, GENERATION, gathered},
             keys::KeyHere,
             life::{
                 case::{SPAN, check_given},
                 consent::check_waiting,
                 moves::committee_of,
-                renew::{Renewed, is_unwritten},
+                renew::Renewed,
             },
-            words::{Begin, Import, Objects, Task, Warrant},
+            words::{Import, Objects, Task, Warrant},
         },
     },
 };
@@ -297,37 +295,32 @@ impl<P: Platform> Vault<P> {
         let (public, objects) = whole.objects(partition, sharing.shares(), self.new_id())?;
         let import = Import { order: signed.clone(), scheme: whole.scheme, public, objects };
         drop(whole);
-        let until = self.platform.uptime().saturating_add(GENERATION);
-        let times = (until, Duration::from_micros(GENERATION));
         let others: Vec<Member> = parties.values().filter(|member| member.id != own.id).cloned().collect();
-        let mut relay = Relay::new(self, view, parties, times, Lead::Together)?;
         let epoch = Epoch(partition.shared.highest(id).unwrap_or_default().saturating_add(1));
-        let task = Task::Import(import);
-        let begin = Begin { id: relay.id, key: KeyId(id.0), epoch, task, parcels: Vec::new() };
-        let ran = relay.run(context, &begin).map_err(|trouble| match trouble {
-            Trouble::Own(error) => error,
-            Trouble::Others(setback) => Error::quorum_missing(format!(
-                "every node that is to hold a share takes part, and the key is as it was: {}",
-                setback.reasons.join("; ")
-            )),
-        });
-        let text = "the nodes do not say the same of the shares; the key is as it was";
-        let whole = gathered(context, ran, relay.ends(), (&sharing.seats, text))?;
+        let making = Making {
+            parties,
+            seats: &sharing.seats,
+            key: KeyId(id.0),
+            epoch,
+            task: Task::Import(import),
+            patience: Duration::from_micros(GENERATION),
+            unlike: "the nodes do not say the same of the shares; the key is as it was",
+        };
+        let whole = self.make_shares(context, view, making, |_, trouble| {
+            trouble.told(|reasons| {
+                format!("every node that is to hold a share takes part, and the key is as it was: {reasons}")
+            })
+        })?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: Some(signed.clone()) };
-        let activated = self.activate(context, &warrant);
-        let mut notes = Vec::new();
-        // What this node cannot write down, the others can: nobody else has the certificate.
-        if activated.as_ref().err().is_none_or(is_unwritten) {
-            notes = self.ask_all(view, &others, &warrant.question(), ACTIVATION);
-        }
-        if activated.is_ok()
-            && let Err(error) = self.prove_shares(context, view, key)
-        {
+        let mut notes = self.put_into_use(context, id, &warrant, || {
+            self.ask_all(view, &others, &warrant.question(), ACTIVATION)
+        })?;
+        if let Err(error) = self.prove_shares(context, view, key) {
             notes.push(format!("the shares have not all signed yet: {error}"));
         }
         // What has been done is done, and on record.
-        context.recorded = activated.is_ok();
-        activated.map(|()| Renewed { epoch, note: notes.join("; ") })
+        context.recorded = true;
+        Ok(Renewed { epoch, note: notes.join("; ") })
     }
 }
 

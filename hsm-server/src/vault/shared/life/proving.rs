@@ -23,12 +23,12 @@ use crate::{
         shared::{
             ceremony::{
                 ceremonies::{Chore, Coordinator, Going, Kind, SignatureOf, Work},
+                making::ACTIVATION,
                 party::{About, digits, names},
                 relay::{Lead, Relay},
-                setback::Trouble,
             },
             certificate::Certified,
-            generate::{ACTIVATION, FIRST},
+            generate::FIRST,
             keys::{KeyHere, SharedKey},
             life::{
                 lookafter::PATIENCE,
@@ -192,7 +192,9 @@ impl<P: Platform> Vault<P> {
         let public = &provable.public;
         let (id, key, epoch, me) = (relay.id, public.key(), public.epoch(), shared.share.party());
         let task = Task::Prove { signers: signers.clone(), claim: provable.claim };
-        relay.run(context, &Begin { id, key, epoch, task, parcels: Vec::new() }).map_err(unproven)?;
+        relay
+            .run(context, &Begin { id, key, epoch, task, parcels: Vec::new() })
+            .map_err(|trouble| trouble.told(|reasons| reasons))?;
         let text = provable.text(&signers);
         let word = |(party, member): (&Party, &Member)| match relay.ends().get(party) {
             Some(End::Proved(word)) if provable.has_said(*party, &text, word) => Ok((*party, *word)),
@@ -342,13 +344,5 @@ impl<P: Platform> Vault<P> {
         let own = view.me().map(|me| me.id);
         members.len() == shared.seats.len()
             && members.values().all(|member| Some(member.id) == own || self.cluster.links.is_well(member.id))
-    }
-}
-
-/// Why the shares could not show that they sign.
-fn unproven(trouble: Trouble) -> Error {
-    match trouble {
-        Trouble::Own(error) => error,
-        Trouble::Others(setback) => Error::quorum_missing(setback.reasons.join("; ")),
     }
 }

@@ -23,11 +23,10 @@ use crate::{
         records::encode,
         shared::{
             ceremony::{
-                relay::{Lead, Relay},
+                making::{ACTIVATION, Making, ROUND},
                 setback::Trouble,
             },
             certificate::Certified,
-            generate::{ACTIVATION, GENERATION, ROUND, gathered},
             keys::{KeyHere, SharedKey},
             life::{
                 activate::reached,
@@ -35,7 +34,7 @@ use crate::{
                 lookafter::{PATIENCE, peer},
                 moves::Move,
             },
-            words::{Account, Begin, Objects, Renewal, Task, Warrant},
+            words::{Account, Objects, Renewal, Task, Warrant},
         },
     },
 };
@@ -93,9 +92,6 @@ impl<P: Platform> Vault<P> {
         let highest = highest.filter(|highest| *highest < own.saturating_add(SPAN)).max();
         let highest = highest.unwrap_or_default().max(own);
         let epoch = Epoch(highest.saturating_add(1));
-        let until = self.platform.uptime().saturating_add(GENERATION);
-        let times = (until, ROUND);
-        let mut relay = Relay::new(self, view, parties, times, Lead::Together)?;
         let public =
             partition.keyring.token_objects().into_iter().find(|object| object.id == old.claim.public);
         let renewal = Renewal {
@@ -108,30 +104,27 @@ impl<P: Platform> Vault<P> {
                 private: partition.keyring.token_attributes(id)?,
             },
         };
-        let task = Task::Renew(renewal);
-        let begin = Begin { id: relay.id, key: old.public.key(), epoch, task, parcels: Vec::new() };
-        let ran = relay.run(context, &begin);
-        let ran = ran.map_err(|trouble| self.undone_renewal(context, view, key, (&shared, &to), trouble));
-        let text = "the nodes do not say the same of the new shares; none of them uses its own";
-        let whole = gathered(context, ran, relay.ends(), (&to.seats, text))?;
+        let making = Making {
+            parties,
+            seats: &to.seats,
+            key: old.public.key(),
+            epoch,
+            task: Task::Renew(renewal),
+            patience: ROUND,
+            unlike: "the nodes do not say the same of the new shares; none of them uses its own",
+        };
+        let whole = self.make_shares(context, view, making, |context, trouble| {
+            self.undone_renewal(context, view, key, (&shared, &to), trouble)
+        })?;
         let warrant = Warrant { certificate: encode(&whole).to_vec(), order: order.cloned() };
         // A node that leaves has none of them afterwards.
         let children = partition.children_to_bring(id);
-        let activated = self.activate(context, &warrant);
-        let mut notes = Vec::new();
-        // What this node cannot write down, the others can: nobody else has the certificate.
-        if activated.as_ref().err().is_none_or(is_unwritten) {
-            notes = self.hand_on(view, (&old, &to), (&warrant, &children));
-        }
-        if activated.is_ok() {
-            notes.extend(self.prove_new(context, view, key));
-        }
-        for note in &notes {
-            tracing::warn!(key = %id, note, "new shares");
-        }
+        let mut notes = self
+            .put_into_use(context, id, &warrant, || self.hand_on(view, (&old, &to), (&warrant, &children)))?;
+        notes.extend(self.prove_new(context, view, key));
         // What has been done is done, and on record.
-        context.recorded = activated.is_ok();
-        activated.map(|()| Renewed { epoch, note: notes.join("; ") })
+        context.recorded = true;
+        Ok(Renewed { epoch, note: notes.join("; ") })
     }
 
     /// The key, if this node holds a share of it that may be used.
@@ -347,16 +340,12 @@ impl<P: Platform> Vault<P> {
         }
         let proven = self.prove_shares(context, view, key);
         proven.err().map(|error| {
+            tracing::warn!(key = %key.id, %error, "new shares have not all signed yet");
             format!(
                 "the shares before are kept until every new one has signed, which the nodes go on trying: {error}"
             )
         })
     }
-}
-
-/// Whether this node could not write down what it was to do. It catches up when it can write again.
-pub(in crate::vault::shared) const fn is_unwritten(error: &Error) -> bool {
-    matches!(error, Error::Store(_) | Error::Audit(_))
 }
 
 /// Who deals: as many as sign, of those who hold the same shares as this node, and rather such as stay.
