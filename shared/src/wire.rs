@@ -6,11 +6,11 @@
 //! The body of a request is the [`Caller`] and then the call's own struct; of a reply, the reply's struct;
 //! of a fault, a [`Fault`]. The major version is the ALPN name, so a frame of another version is an error.
 
-use std::fmt;
+use std::{convert::Infallible, fmt};
 
 use minicbor::{Decode, Decoder, Encode};
 
-use crate::{fault::Fault, message::*, object::ObjectInfo};
+use crate::{fault::Fault, message::*, object::ObjectInfo, secret::Wiped};
 
 /// The application protocol that both ends name in the TLS handshake.
 pub const ALPN: &[u8] = b"strongroom/1";
@@ -146,6 +146,29 @@ pub fn encode_reply<C: Call>(out: &mut Vec<u8>, id: u64, reply: &C::Reply) {
 /// Appends a fault frame to `out`.
 pub fn encode_fault(out: &mut Vec<u8>, id: u64, call: u16, fault: &Fault) {
     write_frame(out, Kind::Fault, call, id, |out| write_value(out, fault));
+}
+
+/// The body that holds one value. It is written into a buffer of just its length, which does not move meanwhile: nothing
+/// of it is left behind when it is wiped.
+pub fn encode_body<T: Encode<()>>(value: &T) -> Wiped {
+    let mut length = Length(0);
+    let counted = minicbor::encode(value, &mut length);
+    debug_assert!(counted.is_ok(), "a message could not be encoded");
+    let mut body = Wiped::from(Vec::with_capacity(length.0));
+    write_value(&mut body, value);
+    body
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl minicbor::encode::Write for Length {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 += bytes.len();
+        Ok(())
+    }
 }
 
 /// Reads a body that holds one value and nothing after it.

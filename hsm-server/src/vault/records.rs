@@ -5,9 +5,11 @@ use strongroom_shared::{
     fault::FaultCode,
     message::SecretBytes,
     object::{ObjectId, Template},
-    secret::Wiped,
     wire::decode_body,
 };
+
+/// A record as bytes, to be sealed. They may hold a key.
+pub use strongroom_shared::wire::encode_body as encode;
 
 use super::error::Error;
 use crate::door::{Admission, ClientId};
@@ -149,29 +151,6 @@ pub struct NodeRecord {
     /// The private key that goes with it, PKCS#8 DER.
     #[n(3)]
     pub key: SecretBytes,
-}
-
-/// A record as bytes, to be sealed. They may hold a key, so the buffer has its length from the first: one that moves
-/// while it grows leaves copies behind.
-pub fn encode<T: Encode<()>>(record: &T) -> Wiped {
-    let mut length = Length(0);
-    let counted = minicbor::encode(record, &mut length);
-    let mut bytes = Wiped::from(Vec::with_capacity(length.0));
-    let written = minicbor::encode(record, &mut *bytes);
-    debug_assert!(counted.is_ok() && written.is_ok(), "writing to memory cannot fail");
-    bytes
-}
-
-/// Counts what is written to it.
-struct Length(usize);
-
-impl minicbor::encode::Write for Length {
-    type Error = std::convert::Infallible;
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.0 += bytes.len();
-        Ok(())
-    }
 }
 
 /// A record from the bytes that were sealed.

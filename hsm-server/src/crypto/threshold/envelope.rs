@@ -8,7 +8,10 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use strongroom_shared::secret::{Wiped, wipe};
+use strongroom_shared::{
+    secret::{Wiped, wipe},
+    wire::encode_body,
+};
 
 use super::party::{CeremonyId, Epoch, KeyId, Party, Setup};
 
@@ -140,7 +143,7 @@ impl Envelope {
             receiver,
             body: letter.body.to_vec().into(),
         };
-        Outgoing { to: letter.to, bytes: encode_secret(&envelope, letter.body.len()) }
+        Outgoing { to: letter.to, bytes: encode_body(&envelope) }
     }
 
     /// Reads an envelope of this version; `None` if it is anything else.
@@ -181,26 +184,8 @@ pub(super) struct Letter {
 
 /// The encoding of public things.
 pub(super) fn encode(value: &impl Encode<()>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write(&mut bytes, value);
-    bytes
+    std::mem::take(&mut *encode_body(value))
 }
-
-/// The encoding of something that holds up to `secret` bytes of secrets: the buffer does not move while it grows.
-pub(super) fn encode_secret(value: &impl Encode<()>, secret: usize) -> Wiped {
-    let mut bytes = Wiped::from(Vec::with_capacity(secret + SLACK));
-    write(&mut bytes, value);
-    bytes
-}
-
-/// Writing to memory cannot fail, and nothing here has a fallible encoder.
-fn write(bytes: &mut Vec<u8>, value: &impl Encode<()>) {
-    let result = minicbor::encode(value, bytes);
-    debug_assert!(result.is_ok(), "a message could not be encoded");
-}
-
-/// Room for what stands around a secret: headers, verifying shares, echoes.
-const SLACK: usize = 8 * 1024;
 
 /// Reads all of `bytes`.
 pub(super) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Option<T> {

@@ -16,10 +16,12 @@ use minicbor::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
+use strongroom_shared::wire::encode_body;
+
 use super::{
     blame::{Abort, Blame},
     ceremony::{First, Machine, Mailbox, Turn},
-    envelope::{Letter, To, decode, encode, encode_secret, hash},
+    envelope::{Letter, To, decode, encode, hash},
     party::{Committee, Epoch, KeyId, Party},
     scheme::{Holder, SchemeId},
     share::{Outcome, PublicShares, Ready, Share},
@@ -155,7 +157,7 @@ fn address(to: &BTreeSet<Party>, said: &Said, views: &Views) -> Vec<Letter> {
             private: private.to_vec().into(),
             echo: views.0.clone(),
         };
-        Letter { to: To::Party(*party), body: encode_secret(&body, private.len() + said.public.len()) }
+        Letter { to: To::Party(*party), body: encode_body(&body) }
     };
     to.iter().map(letter).collect()
 }

@@ -3,11 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use strongroom_shared::secret::Wiped;
+use strongroom_shared::{secret::Wiped, wire::encode_body};
 
 use super::{
     blame::Refusal,
-    envelope::{decode, encode, encode_secret, hash},
+    envelope::{decode, encode, hash},
     party::{Committee, Epoch, KeyId, Party},
     scheme::{Holder, SchemeId},
 };
@@ -187,14 +187,13 @@ impl Share {
     /// The library cannot write its state.
     pub fn to_secret_bytes(&self) -> Result<Wiped, Refusal> {
         let secret = self.secret.to_secret_bytes()?;
-        let length = secret.len();
         let stored = Stored {
             version: Stored::VERSION,
             public: self.public.clone(),
             me: self.me,
             secret: secret.to_vec().into(),
         };
-        Ok(encode_secret(&stored, length))
+        Ok(encode_body(&stored))
     }
 
     /// Reads what [`Share::to_secret_bytes`] wrote, and checks that the secret is the one that the public part names.
