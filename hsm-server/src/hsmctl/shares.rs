@@ -5,6 +5,7 @@
 //! ([`super::known`]).
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -30,6 +31,7 @@ use crate::{
         Membership,
         order::{Order, OrderRefusal, OrderedAct, Seat},
     },
+    crypto::threshold::Committee,
 };
 
 /// For how long an order may be carried out, in seconds: as long as other administrators may take to sign it.
@@ -74,6 +76,10 @@ pub struct Reshare {
 impl Reshare {
     /// The seats, of these nodes first.
     fn seats(&self, known: &Known, first: &[Seat]) -> Result<Vec<Seat>, CtlError> {
+        Committee::new(self.threshold, self.parties).map_err(|refusal| {
+            let asked = format!("--threshold {} --parties {}", self.threshold, self.parties);
+            CtlError::new(format!("{asked}: {refusal}"))
+        })?;
         let seats: Vec<Seat> = if self.nodes.is_empty() {
             let members: Vec<Seat> =
                 known.membership.members.iter().map(|member| Seat(member.identity)).collect();
@@ -89,6 +95,9 @@ impl Reshare {
                 self.parties,
                 seats.len()
             )));
+        }
+        if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {
+            return Err(CtlError::new("a node is named twice"));
         }
         Ok(seats)
     }

@@ -204,13 +204,19 @@ impl Signer {
         let path = folder.join(KEY);
         let text = fs::read(&path).map_err(|error| {
             CtlError::file(&path, error).advise(
-                "changes of a cluster are signed by the administrators that `hsmctl cluster init` or \
-                 `admit-administrator` listed",
+                "this is the key with which an administrator signs for the cluster; it stands in the folder that --admin \
+                 or --with names. The folders that have one are those of whom `hsmctl cluster init` or \
+                 `admit-administrator` listed: name one of them, or bring its key here",
             )
         })?;
-        let key = pem::parse(text).map_err(|error| CtlError::file(&path, error))?;
-        let pair =
-            Ed25519KeyPair::from_pkcs8(key.contents()).map_err(|error| CtlError::file(&path, error))?;
+        let wrong = |error: &dyn std::fmt::Display| {
+            CtlError::file(&path, error).advise(
+                "this is not the Ed25519 key with which an administrator signs for the cluster, which `hsmctl cluster` \
+                 wrote as cluster.key (PKCS#8, PEM): neither client.key nor mandate.key takes its place",
+            )
+        };
+        let key = pem::parse(text).map_err(|error| wrong(&error))?;
+        let pair = Ed25519KeyPair::from_pkcs8(key.contents()).map_err(|error| wrong(&error))?;
         let token = Token::read(folder)?;
         let text = fs::read(&token.certificate).map_err(|error| CtlError::file(&token.certificate, error))?;
         let certificate = pem::parse(text).map_err(|error| CtlError::file(&token.certificate, error))?;

@@ -134,6 +134,8 @@ pub struct Context<'a> {
     mechanism: Option<u64>,
     message_hash: Vec<u8>,
     detail: String,
+    /// The ceremonies that this node has coordinated for it, for the record of a failure.
+    tried: Vec<String>,
     /// Whether it is on record already.
     recorded: bool,
 }
@@ -155,6 +157,7 @@ impl<'a> Context<'a> {
             mechanism: None,
             message_hash: Vec::new(),
             detail: String::new(),
+            tried: Vec::new(),
             recorded: false,
         }
     }

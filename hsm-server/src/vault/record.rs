@@ -146,7 +146,10 @@ impl<P: Platform> Vault<P> {
             | Error::Store(_)
             | Error::Audit(_) => error.to_string(),
         };
-        let detail = plain(&detail);
+        let detail = match context.tried.as_slice() {
+            [] => plain(&detail),
+            tried => plain(&format!("{detail}; ceremonies tried: {}", tried.join(", "))),
+        };
         tracing::warn!(
             client = context.peer.client,
             partition = context.peer.partition.as_deref().unwrap_or_default(),

@@ -83,6 +83,10 @@ impl<P: Platform> Vault<P> {
             Question::Descendant { partition, key } => {
                 Ok(Answer::Descendant(self.child_certificate(&partition, key).map(Into::into)))
             }
+            Question::Ended(session) => {
+                self.cluster.links.drop_outgoing(member.id, session);
+                Ok(Answer::Done)
+            }
             Question::Vouch => {
                 let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
                 let version = view.document.membership().version;

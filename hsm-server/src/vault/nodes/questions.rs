@@ -132,6 +132,9 @@ pub enum Question {
         #[n(1)]
         promises: Vec<Promised>,
     },
+    /// The session of this number, which you began, has ended here: write nothing in it any more.
+    #[n(27)]
+    Ended(#[n(0)] u64),
 }
 
 /// What it answers, sealed.

@@ -27,7 +27,7 @@ use super::{
     words::{Begin, Task, Warrant},
 };
 use crate::{
-    cluster::Member,
+    cluster::{Member, Membership, NodeId},
     crypto::{
         self,
         threshold::{Party, SchemeId, Setup, Signing, Step, combine},
@@ -51,6 +51,10 @@ struct Lessons {
     refusals: Vec<Fault>,
     /// Who was brought to the same epoch: nobody is twice.
     met: BTreeSet<Party>,
+    /// Who has said that letters came in sessions that had ended: nobody is believed that twice.
+    unheard: BTreeSet<Party>,
+    /// The nodes that were asked.
+    asked: BTreeMap<NodeId, Member>,
 }
 
 impl Lessons {
@@ -65,15 +69,38 @@ impl Lessons {
         self.out.is_disjoint(signers) && !self.apart.iter().any(|apart| apart.is_subset(signers))
     }
 
-    /// What the application is told: a refusal if that is all there was, or that there are too few nodes.
-    fn fault(&self) -> Error {
-        match self.refusals.first() {
-            Some(refusal) if self.refusals.len() == self.reasons.len() => {
-                Error::caller(refusal.code, refusal.detail.clone())
+    /// Those of whom it is believed that letters came in sessions that had ended.
+    fn believe(&mut self, setback: &Setback) -> BTreeSet<Party> {
+        let unheard = setback.incidents.iter().filter_map(|incident| match incident {
+            Incident::Unheard(party, _) => Some(*party),
+            Incident::Failed(_)
+            | Incident::Letters(..)
+            | Incident::GaveUp(..)
+            | Incident::Behind(..)
+            | Incident::Elsewhen(..)
+            | Incident::Stuck
+            | Incident::Unfit(_) => None,
+        });
+        unheard.filter(|party| self.unheard.insert(*party)).collect()
+    }
+
+    /// What the application is told: a refusal if that is all there was, or that there are too few nodes. Of nodes that
+    /// have left the cluster meanwhile it is told nothing.
+    fn fault(&self, membership: &Membership) -> Error {
+        let gone = self.asked.values().filter(|member| membership.member(&member.identity).is_none());
+        let gone: Vec<String> = gone.map(|member| format!("node {}: ", member.name)).collect();
+        let stays = |text: &&str| !gone.iter().any(|name| text.starts_with(name));
+        let reasons: Vec<&str> = self.reasons.iter().map(String::as_str).filter(stays).collect();
+        let refusals = self.refusals.iter().filter(|refusal| stays(&refusal.detail.as_str()));
+        let refusals: Vec<&Fault> = refusals.collect();
+        match refusals.first() {
+            Some(refusal) if refusals.len() == reasons.len() => {
+                let said: BTreeSet<&str> = refusals.iter().map(|said| said.detail.as_str()).collect();
+                Error::caller(refusal.code, said.into_iter().collect::<Vec<_>>().join("; "))
             }
-            Some(_) | None => Error::quorum_missing(match self.reasons.is_empty() {
+            Some(_) | None => Error::quorum_missing(match reasons.is_empty() {
                 true => "too few nodes may sign with this key now: see `hsmctl cluster list`".into(),
-                false => format!("too few nodes sign: {}", self.reasons.join("; ")),
+                false => format!("too few nodes sign: {}", reasons.join("; ")),
             }),
         }
     }
@@ -99,7 +126,6 @@ impl<P: Platform> Vault<P> {
                 "the message is longer than nodes may pass on",
             ));
         }
-        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         self.keep_unkept_bans(context, &partition, &shared.family)?;
         let until = self.platform.uptime().saturating_add(BUDGET);
         let mut lessons = Lessons::default();
@@ -107,8 +133,10 @@ impl<P: Platform> Vault<P> {
             if self.platform.uptime() >= until {
                 break;
             }
+            let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
             let Some(parties) = self.quorum(&view, &shared.family, &lessons) else { break };
             let asked = parties.clone();
+            lessons.asked.extend(asked.values().map(|member| (member.id, member.clone())));
             let told = shared.family.bans();
             match self.attempt(context, &view, (mandated, mandate, &input), (&shared, &told), parties, until)
             {
@@ -126,6 +154,7 @@ impl<P: Platform> Vault<P> {
                     let mut believed =
                         self.hear(context, &partition, (family, &told), &setback, &mut lessons)?;
                     believed.extend(self.meet_epochs(context, &view, family, &setback, &mut lessons)?);
+                    believed.extend(lessons.believe(&setback));
                     let judgement = setback.judge(&believed);
                     let now = self.platform.uptime();
                     let doubted = judgement.doubted();
@@ -138,7 +167,8 @@ impl<P: Platform> Vault<P> {
             }
         }
         context.recorded = false;
-        Err(lessons.fault())
+        let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
+        Err(lessons.fault(view.document.membership()))
     }
 
     /// One attempt of one quorum, under an id and with randomness of its own.
@@ -314,4 +344,55 @@ fn choose(
     }
     chosen.remove(first);
     choose(rest, count, chosen, fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::document::ClusterId;
+
+    fn member(name: &str, seed: u8) -> Member {
+        Member {
+            name: name.into(),
+            address: "127.0.0.1:7373".into(),
+            server_name: "localhost".into(),
+            authority: Vec::new(),
+            id: NodeId([seed; 32]),
+            identity: [seed; 32],
+            sealing: [seed; 32],
+        }
+    }
+
+    fn told(refusals: &[&str], reasons: &[&str], members: Vec<Member>) -> (FaultCode, String) {
+        let refusals = refusals.iter().map(|text| Fault::new(FaultCode::Frozen, *text)).collect();
+        let reasons = reasons.iter().map(|text| (*text).to_owned()).collect();
+        let asked = [("b", 2), ("c", 3)].map(|(name, seed)| (NodeId([seed; 32]), member(name, seed))).into();
+        let lessons = Lessons { refusals, reasons, asked, ..Lessons::default() };
+        let cluster = ClusterId([7; 16]);
+        let membership =
+            Membership { cluster, version: 2, members, administrators: Vec::new(), approvals: 1 };
+        match lessons.fault(&membership) {
+            Error::Caller(code, text) => (code, text),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_of_nodes_that_have_left_meanwhile() {
+        let all = || vec![member("a", 1), member("b", 2), member("c", 3)];
+        let left = || vec![member("a", 1), member("b", 2)];
+        let reasons = ["node b: lost", "node c: lost"];
+        let few = |text: &str| (FaultCode::QuorumMissing, format!("too few nodes sign: {text}"));
+        assert_eq!(told(&[], &reasons, all()), few("node b: lost; node c: lost"));
+        assert_eq!(told(&[], &reasons, left()), few("node b: lost"));
+        let (_, text) = told(&[], &reasons[1..], left());
+        assert!(text.starts_with("too few nodes may sign"), "{text}");
+        // What is left are refusals alone.
+        let frozen = (FaultCode::Frozen, "node b: frozen".to_owned());
+        assert_eq!(told(&["node b: frozen"], &["node b: frozen", "node c: lost"], left()), frozen);
+        assert_eq!(
+            told(&["node b: frozen"], &["node b: frozen", "node c: lost"], all()).0,
+            FaultCode::QuorumMissing
+        );
+    }
 }

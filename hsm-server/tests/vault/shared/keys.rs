@@ -138,7 +138,8 @@ fn a_shared_key_is_destroyed_everywhere_or_nowhere() {
     house.cut_off(&["b"]);
     let fault = destroy(&house).unwrap_err();
     assert_eq!(fault.code, FaultCode::QuorumMissing);
-    assert!(fault.detail.contains("nothing was destroyed") && fault.detail.contains("node b"), "{fault}");
+    assert!(fault.detail.contains("nothing was destroyed. ") && fault.detail.contains("node b"), "{fault}");
+    assert!(fault.detail.contains("hsmctl cluster remove"), "{fault}");
     house.clear_up();
     house.beat();
     house.sign(2, Kind::Ed25519, made.private.id, MESSAGE).unwrap();

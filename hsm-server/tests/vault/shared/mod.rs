@@ -2,6 +2,7 @@
 
 mod abandon;
 mod administrators;
+mod anew;
 mod children;
 mod destruction;
 mod double;

@@ -101,3 +101,52 @@ fn threads_sign_at_once_with_one_key_at_all_nodes() {
         }
     });
 }
+
+/// The ceremonies that records of an act speak of.
+fn ceremonies(node: &Node, outcome: Outcome) -> Vec<String> {
+    let records = node.records("SignShared").into_iter().filter(|record| record.outcome == outcome);
+    let named = |record: AuditRecord| {
+        let (_, rest) = record.detail.split_once("ceremony ").unwrap_or_else(|| panic!("{record:?}"));
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    records.map(named).collect()
+}
+
+#[test]
+fn of_attempts_that_gave_no_signature_the_coordinator_says_so_in_one_record() {
+    for kind in [Kind::Ed25519, Kind::K1] {
+        let house = House::new(3);
+        let key = house.generate(0, &kind.wish(2, 3)).unwrap().private.id;
+        // The others give their parts, and nobody hears them.
+        house.net.weather(|from, _, call| {
+            let lost = from == "a" && call == CallId::SealedCall;
+            if lost { Mishap::ReplyLost } else { Mishap::None }
+        });
+        let fault = house.sign(0, kind, key, MESSAGE).unwrap_err();
+        assert_eq!(fault.code, FaultCode::QuorumMissing, "{fault}");
+        let records = house.nodes[0].records("SignShared");
+        let failed: Vec<_> = records.iter().filter(|record| record.outcome == Outcome::Failed).collect();
+        assert_eq!((failed.len(), records.last().unwrap().outcome), (1, Outcome::Failed), "{records:?}");
+        assert!(failed[0].detail.contains("node b") && failed[0].detail.contains("node c"), "{failed:?}");
+        assert_eq!(failed[0].message_hash, openssl::sha::sha256(MESSAGE));
+        let (_, tried) = failed[0].detail.rsplit_once("ceremonies tried: ").unwrap();
+        let tried: Vec<&str> = tried.split(", ").collect();
+        let given = house.nodes.iter().flat_map(|node| ceremonies(node, Outcome::Done)).collect::<Vec<_>>();
+        assert!(tried.len() == 2 && given.len() == 4, "{tried:?} {given:?}");
+        assert!(given.iter().all(|ceremony| tried.contains(&ceremony.as_str())), "{tried:?} {given:?}");
+    }
+}
+
+#[test]
+fn every_node_that_refuses_is_named() {
+    let house = House::new(3);
+    let key = house.generate(0, &Kind::Ed25519.wish(2, 3)).unwrap().private.id;
+    for at in 1..3 {
+        let node = &house.nodes[at];
+        let freeze = Freeze { partition: "trading".into(), key: Some(key) };
+        node.world.ask(&node.vault, &node.admin(), &freeze).unwrap();
+    }
+    let fault = house.sign(0, Kind::Ed25519, key, MESSAGE).unwrap_err();
+    assert_eq!(fault.code, FaultCode::Frozen, "{fault}");
+    assert!(fault.detail.contains("node b") && fault.detail.contains("node c"), "{fault}");
+}

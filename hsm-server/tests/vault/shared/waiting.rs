@@ -1,6 +1,6 @@
 //! Orders that wait at a node: over restarts, and until they can come about no more.
 
-use strongroom_server::cluster::order::{Order, OrderedAct};
+use strongroom_server::cluster::order::{Order, OrderedAct, Seat};
 use strongroom_shared::fault::FaultCode;
 
 use super::{
@@ -149,5 +149,32 @@ fn an_order_that_was_refused_for_good_waits_no_longer() {
         faults.len() > 2 && faults.iter().all(|fault| fault.code == FaultCode::QuorumMissing),
         "{faults:?}"
     );
+    assert_eq!(house.kept_orders(), 0);
+}
+
+#[test]
+fn what_cannot_come_about_is_refused_before_anybody_else_signs_it() {
+    let house = House::ruled(3, 2);
+    let key = house.generate(0, &ED.wish(2, 3)).unwrap().private.id;
+    let ann = house.admin(0, ANN);
+    let all: Vec<Seat> = (0..3).map(|at| house.seat(at)).collect();
+    let twice = vec![all[0], all[1], all[0]];
+    let stranger = vec![all[0], all[1], Seat([5; 32])];
+    let reshare = |threshold, seats| OrderedAct::Reshare { threshold, seats };
+    for (act, hint) in [
+        (reshare(4, all.clone()), "2 ≤ threshold ≤ parties"),
+        (reshare(1, all.clone()), "2 ≤ threshold ≤ parties"),
+        (reshare(2, twice), "two shares"),
+        (reshare(2, stranger), "no member of the cluster"),
+        (OrderedAct::Repair { node: [5; 32] }, "holds no share"),
+        (OrderedAct::Share { threshold: 4, seats: all.clone() }, "2 ≤ threshold ≤ parties"),
+        (OrderedAct::Share { threshold: 2, seats: all }, "no private key that is whole here"),
+    ] {
+        let fault = house.approve(0, &ann, &house.order(0, key, act), ANN).unwrap_err();
+        assert!(fault.detail.contains(hint), "{hint}: {fault}");
+    }
+    let other = Order { public_key: vec![7; 33].into(), ..house.order(0, key, OrderedAct::Refresh) };
+    let fault = house.approve(0, &ann, &other, ANN).unwrap_err();
+    assert!(fault.detail.contains("another public key"), "{fault}");
     assert_eq!(house.kept_orders(), 0);
 }

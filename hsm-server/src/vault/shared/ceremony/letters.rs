@@ -4,6 +4,8 @@
 //! vaults have, so that the coordinator can neither read nor change it; only what is from or for the
 //! coordinator's own seat travels as it is, inside what the two vaults say to each other anyway.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 use strongroom_shared::{fault::FaultCode, message::SecretBytes, wire::decode_body};
 
@@ -14,6 +16,7 @@ use crate::{
     vault::{
         Error, Vault,
         cluster::View,
+        nodes::Question,
         records::encode,
         shared::{
             ceremony::ceremonies::Going,
@@ -36,6 +39,9 @@ struct Letter {
     #[n(4)]
     text: SecretBytes,
 }
+
+/// How long a node may take to hear that its session has ended, while a coordinator waits.
+const TELLING: Duration = Duration::from_millis(250);
 
 const LABEL: &str = "strongroom letter 1";
 
@@ -121,8 +127,9 @@ impl<P: Platform> Vault<P> {
             Content::Plain(text) if sender.id == coordinator || view.is_me(coordinator) => text.0.to_vec(),
             Content::Plain(_) => return Err(strange("its letter is not sealed")),
             Content::Sealed(SealedLetter { session, counter, sealed }) => {
-                let link = self.session_from(view, sender, session);
-                let link = link.ok_or_else(|| strange("its letter is of a session that has ended"))?;
+                let Some(link) = self.session_from(view, sender, session) else {
+                    return Err(self.unheard(view, sender, session));
+                };
                 let text = link.open(counter, &sealed).map_err(|error| strange(&error.to_string()))?;
                 let letter: Letter = decode_body(&text).map_err(|error| strange(&error.to_string()))?;
                 if letter.label != LABEL || (letter.ceremony, letter.from, letter.to) != (id, from, going.me)
@@ -133,5 +140,22 @@ impl<P: Platform> Vault<P> {
             }
         };
         Ok(Incoming { from, bytes })
+    }
+
+    /// Tells a node that it has written in a session that this one does not know any more, so that it writes the next time
+    /// in another. Whoever was started anew gets such letters, until the others notice.
+    fn unheard(&self, view: &View, writer: &Member, session: u64) -> Error {
+        let told = match self.consult(view, writer, &Question::Ended(session), TELLING) {
+            Ok(_) => "it has been told".to_owned(),
+            Err(error) => format!("it could not be told yet: {error}"),
+        };
+        Error::caller(
+            FaultCode::Unavailable,
+            format!(
+                "node {} wrote to this node in a session that has ended, because this node was started anew or the session \
+                 was too old; {told}; trying again helps",
+                writer.name
+            ),
+        )
     }
 }

@@ -27,6 +27,7 @@ use crate::{
         shared::{
             ceremony::{
                 ceremonies::Coordinator,
+                party::digits,
                 setback::{Incident, Setback, Trouble},
             },
             words::{Begin, Content, End, Parcel, Progress, Verdict},
@@ -129,6 +130,7 @@ impl<'a, P: Platform> Relay<'a, P> {
 
     /// Runs the ceremony to its end.
     pub fn run(&mut self, context: &mut Context<'_>, begin: &Begin) -> Result<(), Trouble> {
+        context.tried.push(digits(self.id));
         let result = self.rounds(context, begin);
         if result.is_err() {
             self.cancel();
@@ -273,6 +275,7 @@ impl<'a, P: Platform> Relay<'a, P> {
             | Question::Destroy { .. }
             | Question::MayAbandon(_)
             | Question::Abandon { .. }
+            | Question::Ended(_)
             | Question::Bans(_) => Err(FaultCode::Internal.into()),
         }
     }
@@ -315,12 +318,11 @@ impl<'a, P: Platform> Relay<'a, P> {
                 if let NodeError::Unreachable(_) = &error {
                     self.vault.cluster.links.ill(&member, &error, self.vault.platform.uptime());
                 }
-                let incident = match (&error, self.senders.get(&party)) {
-                    (NodeError::Refused(fault), Some(senders))
-                        if fault.code == FaultCode::Malformed && !senders.is_empty() =>
-                    {
-                        Incident::Letters(party, senders.clone())
-                    }
+                let senders = self.senders.get(&party).filter(|senders| !senders.is_empty());
+                let refusal = if let NodeError::Refused(fault) = &error { Some(fault.code) } else { None };
+                let incident = match (refusal, senders.cloned()) {
+                    (Some(FaultCode::Malformed), Some(senders)) => Incident::Letters(party, senders),
+                    (Some(FaultCode::Unavailable), Some(senders)) => Incident::Unheard(party, senders),
                     _ => Incident::Failed(party),
                 };
                 setback.add(&member, &error, incident);

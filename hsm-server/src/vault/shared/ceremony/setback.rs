@@ -48,6 +48,9 @@ pub enum Incident {
     Failed(Party),
     /// It refused letters of these as wrong: one of them is, or it says so.
     Letters(Party, BTreeSet<Party>),
+    /// Letters of these came to it in sessions that have ended there, as they do when it is started anew. It says that it
+    /// has told them.
+    Unheard(Party, BTreeSet<Party>),
     /// It gave up.
     GaveUp(Party, Verdict),
     /// It knows of bans that the coordinator did not tell.
@@ -120,6 +123,7 @@ impl Setback {
             Incident::Behind(party, bans) => Some((*party, bans.as_slice())),
             Incident::Failed(_)
             | Incident::Letters(..)
+            | Incident::Unheard(..)
             | Incident::Elsewhen(..)
             | Incident::Stuck
             | Incident::Unfit(_) => None,
@@ -127,7 +131,7 @@ impl Setback {
     }
 
     /// Who is not to be asked again, or not with whom. `believed` are those whose bans, or shares of another epoch, were
-    /// news that this node took up.
+    /// news that this node took up, and those of whom it is believed this once that sessions had ended.
     ///
     /// Of every incident at least one other party is held to be at fault, and if nobody is named, it is one of all
     /// others. So the same parties are never asked twice in vain, and nothing that a bad one can say is free.
@@ -138,7 +142,11 @@ impl Setback {
         for incident in &self.incidents {
             match incident {
                 Incident::Failed(party) => blame([*party].into()),
-                Incident::Letters(reader, writers) => {
+                Incident::Unheard(reader, writers) if believed.contains(reader) => {
+                    involved.insert(*reader);
+                    involved.extend(writers);
+                }
+                Incident::Letters(reader, writers) | Incident::Unheard(reader, writers) => {
                     writers.iter().for_each(|writer| blame([*reader, *writer].into()));
                 }
                 // Its own judgement is the only one that this node can rely on. Others may accuse whom they like.
@@ -238,6 +246,8 @@ mod tests {
             Incident::Letters(party(2), parties([1])),
             Incident::Letters(party(2), parties([3])),
             Incident::Letters(party(3), parties([2])),
+            Incident::Unheard(party(2), parties([3])),
+            Incident::Unheard(party(2), parties([1, 3])),
             Incident::GaveUp(party(3), gave_up(none(), parties([2]), None)),
             Incident::GaveUp(party(1), gave_up(none(), none(), None)),
             Incident::GaveUp(party(1), gave_up(none(), none(), Some(2))),
@@ -277,8 +287,11 @@ mod tests {
     #[test]
     fn what_was_news_is_mended_and_the_same_may_be_asked_again() {
         let warrant = Warrant { certificate: Vec::new(), order: None };
-        let incidents =
-            [Incident::Behind(party(2), Vec::new()), Incident::Elsewhen(party(2), Epoch(1), warrant)];
+        let incidents = [
+            Incident::Behind(party(2), Vec::new()),
+            Incident::Elsewhen(party(2), Epoch(1), warrant),
+            Incident::Unheard(party(2), parties([2])),
+        ];
         for incident in incidents {
             let setback = Setback::new(parties([1, 2, 3]), Some(party(1))).with("".into(), incident);
             let judgement = setback.judge(&parties([2]));

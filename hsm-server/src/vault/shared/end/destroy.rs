@@ -234,8 +234,8 @@ impl<P: Platform> Vault<P> {
         let failed = |what: &str, troubles: Vec<String>| {
             Err(Error::quorum_missing(format!("{what}: {}", troubles.join("; "))))
         };
-        let undone =
-            "nothing was destroyed, because not every node would that has something of the key or may have";
+        let undone = "nothing was destroyed. Every node that may hold a share of the key has to agree first (one that is gone \
+                      for ever is taken out with `hsmctl cluster remove`), and not every one did";
         let holding = holders.iter().map(|member| member.identity).collect();
         let name = mandate.partition.rules().record.name.clone();
         let traces = match mandate.partition.shared.key(id) {

@@ -147,7 +147,7 @@ impl Whole {
 }
 
 /// What an order to share a key says.
-struct Sharing {
+pub(in crate::vault::shared) struct Sharing {
     seats: Vec<[u8; 32]>,
     committee: threshold::Committee,
     public_key: Vec<u8>,
@@ -168,6 +168,15 @@ impl Sharing {
                 Err(Error::forbidden("the coordinator means another act than the one that was ordered"))
             }
         }
+    }
+
+    /// Whether an order to share a key that is whole here can come about with the nodes that are members now.
+    ///
+    /// # Errors
+    /// `Forbidden` or `AttributeValueInvalid`, saying why not.
+    pub fn check(order: &Order, view: &View) -> Result<(), Error> {
+        let own = view.me().ok_or(FaultCode::Forbidden)?;
+        Self::of(order)?.parties(view, own).map(drop)
     }
 
     const fn shares(&self) -> Shares {

@@ -44,6 +44,14 @@ impl Move {
         }
     }
 
+    /// Whether the act can come about with the nodes that are members now.
+    ///
+    /// # Errors
+    /// `Forbidden` or `AttributeValueInvalid`, saying why not.
+    pub fn check(act: &OrderedAct, old: &Certified, membership: &Membership) -> Result<(), Error> {
+        Self::of(act, old)?.parties(old, &BTreeMap::new(), membership).map(drop)
+    }
+
     /// Whether shares are only made anew, and none is dealt.
     pub fn is_refresh(&self, old: &Certified) -> bool {
         self.lost.is_none() && self.committee == old.public.committee() && self.seats == old.claim.seats

@@ -13,11 +13,17 @@ use crate::{
         Context, Error, Vault,
         cluster::View,
         identity::Identity,
+        partition::Partition,
         shared::{
+            certificate::Certified,
             end::abandon::new_here,
             generate::FIRST,
             keys::KeyHere,
-            life::{import::Whole, waiting::Waiting},
+            life::{
+                import::{Sharing, Whole},
+                moves::Move,
+                waiting::Waiting,
+            },
         },
     },
 };
@@ -26,6 +32,39 @@ impl<P: Platform> Vault<P> {
     fn own_view(&self) -> Result<std::sync::Arc<View>, Error> {
         let view = self.cluster.view().filter(|view| view.own.is_some());
         view.ok_or_else(|| Error::forbidden("this server is in no cluster: see `hsmctl cluster`"))
+    }
+}
+
+impl<P: Platform> Vault<P> {
+    /// Whether an order is about what there is here, and can come about: what cannot is refused before anybody else is
+    /// asked to sign it.
+    ///
+    /// # Errors
+    /// Saying why it cannot.
+    fn check_possible(&self, view: &View, partition: &Partition, order: &Order) -> Result<(), Error> {
+        let (epoch, public_key) = match &order.act {
+            OrderedAct::Share { .. } => {
+                Sharing::check(order, view)?;
+                (0, Whole::of(partition, order.key)?.public_key)
+            }
+            OrderedAct::Abandon => (FIRST.0, new_here(partition, order.key)?.public_key),
+            act @ (OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. }) => {
+                let shared = self.shared_here(partition, order.key)?;
+                Move::check(act, &Certified::read(&shared.certificate)?, view.document.membership())?;
+                let public_key = shared.share.public().public_key()?;
+                (shared.epoch().0, public_key)
+            }
+        };
+        if epoch != order.epoch {
+            let from = order.epoch;
+            return Err(Error::forbidden(format!(
+                "the order starts from epoch {from}, and the key is at epoch {epoch}"
+            )));
+        }
+        if public_key != order.public_key.as_slice() {
+            return Err(Error::forbidden("the order is about another public key than the one here"));
+        }
+        Ok(())
     }
 }
 
@@ -47,19 +86,7 @@ impl<P: Platform> Handle<RenewShares> for Vault<P> {
             signature: call.signature.try_into().map_err(malformed)?,
         };
         let name = approval.judge(&call.order, membership).map_err(Error::forbidden)?.to_owned();
-        let epoch = match order.act {
-            OrderedAct::Share { .. } => Whole::of(&partition, order.key).map(|_| 0)?,
-            OrderedAct::Abandon => new_here(&partition, order.key).map(|_| FIRST.0)?,
-            OrderedAct::Refresh | OrderedAct::Repair { .. } | OrderedAct::Reshare { .. } => {
-                self.shared_here(&partition, order.key)?.epoch().0
-            }
-        };
-        if epoch != order.epoch {
-            return Err(Error::forbidden(format!(
-                "the order starts from epoch {}, and the key is at epoch {}",
-                order.epoch, epoch
-            )));
-        }
+        self.check_possible(&view, &partition, &order)?;
         let kept = self.keep_approval(context, (&view, &name), &order, call.order, approval)?;
         let needed = self.needed(&view, &order);
         let signed = match kept {

@@ -312,12 +312,18 @@ impl<P: Platform> Vault<P> {
     ) -> Vec<String> {
         let nodes: BTreeSet<&[u8; 32]> = old.claim.seats.iter().chain(&to.seats).collect();
         let others = view.others().filter(|member| nodes.contains(&member.identity));
+        let others: Vec<&Member> = others.collect();
         // Whoever does not hear it asks for the certificate itself.
-        let troubles = self.ask_all(view, others, &warrant.question(), ACTIVATION);
-        let mut notes: Vec<String> = troubles
-            .into_iter()
-            .map(|trouble| format!("has not taken its new share into use yet: {trouble}"))
-            .collect();
+        let done = |answer| matches!(answer, Answer::Done).then_some(());
+        let told = self.ask_each(view, others.iter().copied(), &warrant.question(), ACTIVATION, done);
+        let note = |(told, member): (Result<(), String>, &&Member)| {
+            let trouble = told.err()?;
+            Some(match to.seats.contains(&member.identity) {
+                true => format!("has not taken its new share into use yet: {trouble}"),
+                false => format!("has not heard yet that it holds no share any more: {trouble}"),
+            })
+        };
+        let mut notes: Vec<String> = told.into_iter().zip(&others).filter_map(note).collect();
         let comes = |member: &&Member| {
             let node = &member.identity;
             to.seats.contains(node) && (to.lost == Some(*node) || !old.claim.seats.contains(node))
