@@ -55,7 +55,10 @@ pub enum Pace {
     Quick,
     /// Milliseconds or more (key generation, PINs, RSA, administration): give it to another thread.
     Slow,
-    /// The same, for another node: give it to a thread that waits for a node itself for a handshake at most, or two
+    /// Milliseconds, of which it waits for other nodes the longest: give it to one of more threads than there are
+    /// processors, which nothing else keeps busy.
+    Together,
+    /// As [`Self::Slow`], for another node: give it to a thread that waits for a node itself for a handshake at most, or two
     /// nodes that wait for each other would wait for ever.
     Node,
 }

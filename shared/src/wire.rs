@@ -226,6 +226,8 @@ pub enum Pace {
     ByKey,
     /// Milliseconds: it writes to the disk or reads much.
     Slow,
+    /// Milliseconds, of which it waits for other nodes the longest.
+    Together,
     /// Up to seconds: it makes a key or hashes a PIN, slowly on purpose.
     Patient,
 }
@@ -369,7 +371,7 @@ calls! {
     0x0141 Verify          => Done,          Application,     Once, ByKey,   Traced;
     0x0142 Encrypt         => Bytes,         Application,     Once, ByKey,   Traced;
     0x0143 Decrypt         => Bytes,         Application,     Once, ByKey,   Traced;
-    0x0145 SignShared      => Signature,     Application,     Once, Slow,    Traced;
+    0x0145 SignShared      => Signature,     Application,     Once, Together, Traced;
     0x0150 GenerateRandom  => Bytes,         Application,     Safe, Quick,   Silent;
     0x0151 SeedRandom      => Done,          Application,     Once, Quick,   Traced;
 

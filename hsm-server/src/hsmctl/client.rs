@@ -225,7 +225,7 @@ impl Connection {
         let patience = match (C::ID, C::ID.pace()) {
             (CallId::VerifyAudit, _) => LONG_ANSWER,
             (_, Pace::Patient) => PATIENT_ANSWER,
-            (_, Pace::Quick | Pace::ByKey | Pace::Slow) => ANSWER,
+            (_, Pace::Quick | Pace::ByKey | Pace::Slow | Pace::Together) => ANSWER,
         };
         let (header, body) = self.exchange(&frame, patience).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.silent(C::ID, patience),

@@ -277,6 +277,7 @@ impl Lane {
                 return Ok(());
             }
             Pace::Slow => (&self.keeper.workers, peer.partition.clone()),
+            Pace::Together => (&self.keeper.signers, peer.partition.clone()),
             Pace::Node => (&self.keeper.node_workers, Some(peer.client.clone())),
         };
         guest.busy.store(true, Ordering::Release);
@@ -295,6 +296,9 @@ impl Lane {
 pub struct Keeper {
     door: Arc<dyn Door>,
     workers: Workers,
+    /// For signatures that other nodes have a part in: while some wait for theirs, others do the own one, and the making
+    /// of a key holds up none.
+    signers: Workers,
     /// For other nodes. They wait for a node themselves for a handshake at most.
     node_workers: Workers,
     herald: Arc<Herald>,
@@ -348,7 +352,8 @@ impl Keeper {
         })?;
         let mut clocks = vec![ticker];
         let outbound = Arc::new(Outbound::default());
-        let mut node_workers = 0;
+        // One at least, to answer that there is no cluster.
+        let (mut signers, mut node_workers) = (1, 0);
         if !config.cluster.ports.is_empty() {
             door.reach(outbound.clone());
             let (greeter, tender) = (Arc::clone(&door), Arc::clone(&door));
@@ -356,8 +361,10 @@ impl Keeper {
             clocks.push(clock("tender", BEAT, move || tender.tend())?);
             // As above: while one makes a key for a node, another signs for it.
             node_workers = (config.lane_count() + 1).clamp(3, MAX_WORKERS);
+            signers = (2 * node_workers).min(MAX_WORKERS);
         }
         Ok(Arc::new(Self {
+            signers: Workers::start(signers, Arc::clone(&door), Arc::clone(&herald))?,
             node_workers: Workers::start(node_workers, Arc::clone(&door), Arc::clone(&herald))?,
             door,
             workers,
@@ -411,6 +418,7 @@ impl Keeper {
     /// Ends the door's threads, once the lanes have ended, and closes the door.
     pub fn close(&self) {
         self.workers.close();
+        self.signers.close();
         self.node_workers.close();
         let clocks: Vec<_> = self.clocks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         for (stop, thread) in clocks {

@@ -1,8 +1,9 @@
-//! The threads for slow calls: key generation, PINs, RSA, administration. They answer for themselves.
+//! The threads for slow calls: key generation, PINs, RSA, administration, and what other nodes have a part in. They
+//! answer for themselves.
 
 use std::{
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::JoinHandle,
 };
 
@@ -11,7 +12,7 @@ use tracing::{debug, error};
 
 use super::{
     Guest, Herald, Outlet,
-    fair::{Fair, Owner},
+    fair::{Owner, Queue},
     vital,
 };
 use crate::{
@@ -37,25 +38,18 @@ pub(super) struct Workers {
 struct Shared {
     door: Arc<dyn Door>,
     herald: Arc<Herald>,
-    queue: Mutex<Queue>,
-    ready: Condvar,
-}
-
-struct Queue {
-    jobs: Fair<Job>,
-    closed: bool,
+    queue: Queue<Job>,
 }
 
 impl fmt::Debug for Workers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Workers").field("waiting", &self.shared.queue().jobs.len()).finish_non_exhaustive()
+        f.debug_struct("Workers").field("waiting", &self.shared.queue.len()).finish_non_exhaustive()
     }
 }
 
 impl Workers {
     pub(super) fn start(count: usize, door: Arc<dyn Door>, herald: Arc<Herald>) -> std::io::Result<Self> {
-        let queue = Mutex::new(Queue { jobs: Fair::new(count), closed: false });
-        let shared = Arc::new(Shared { door, herald, queue, ready: Condvar::new() });
+        let shared = Arc::new(Shared { door, herald, queue: Queue::new(count) });
         let threads = (0..count)
             .map(|_| {
                 let shared = Arc::clone(&shared);
@@ -66,14 +60,12 @@ impl Workers {
     }
 
     pub(super) fn push(&self, owner: Owner, job: Job) {
-        self.shared.queue().jobs.push(owner, job);
-        self.shared.ready.notify_one();
+        self.shared.queue.push(owner, job);
     }
 
     /// Finishes what waits and ends the threads.
     pub(super) fn close(&self) {
-        self.shared.queue().closed = true;
-        self.shared.ready.notify_all();
+        self.shared.queue.close();
         let threads: Vec<_> = self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         for thread in threads {
             if thread.join().is_err() {
@@ -84,32 +76,10 @@ impl Workers {
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self) {
-        while let Some((owner, job)) = self.next() {
+        while let Some((owner, job)) = self.queue.take() {
             self.carry_out(&job);
-            let mut queue = self.queue();
-            queue.jobs.done(&owner);
-            // What waited for its share may go on, and whoever waits for the end may see it.
-            if queue.closed || !queue.jobs.is_empty() {
-                self.ready.notify_all();
-            }
-        }
-    }
-
-    fn next(&self) -> Option<(Owner, Job)> {
-        let mut queue = self.queue();
-        loop {
-            if let Some(job) = queue.jobs.pop() {
-                return Some(job);
-            }
-            if queue.closed && queue.jobs.is_empty() {
-                return None;
-            }
-            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.queue.done(&owner);
         }
     }
 

@@ -415,10 +415,13 @@ impl<P: Platform> Door for Vault<P> {
         let head = frame.first_chunk::<HEADER>().and_then(|head| Header::decode(head, u32::MAX).ok());
         let call = head.and_then(|header| CallId::from_number(header.call));
         match call.map(CallId::pace) {
-            Some(wire::Pace::Slow | wire::Pace::Patient) if self.cluster.is_neighbour(&peer.fingerprint) => {
+            Some(wire::Pace::Slow | wire::Pace::Patient | wire::Pace::Together)
+                if self.cluster.is_neighbour(&peer.fingerprint) =>
+            {
                 Pace::Node
             }
             Some(wire::Pace::Slow | wire::Pace::Patient) => Pace::Slow,
+            Some(wire::Pace::Together) => Pace::Together,
             Some(wire::Pace::ByKey) => sign::pace(frame),
             // It waits for the disk then.
             Some(wire::Pace::Quick) if call == Some(CallId::Hello) && self.is_first_shown(peer) => Pace::Slow,

@@ -95,7 +95,7 @@ impl<S: Suite> Machine<Held> for Committed<S> {
     }
 }
 
-/// The signers' commitments, as the library has them: those of `lately` are known already.
+/// The signers' commitments, as the library has them: those of `lately` are known, and known to be encoded so.
 fn read<S: Suite>(
     commitments: &BTreeMap<Party, ByteVec>,
     lately: &ReadCommitments<S>,
@@ -104,12 +104,15 @@ fn read<S: Suite>(
     for (party, bytes) in commitments {
         let commitment = match lately.take(bytes) {
             Some(known) => known,
-            None => SigningCommitments::<S>::deserialize(bytes).map_err(|_| garbage(*party))?,
+            None => {
+                let new = SigningCommitments::<S>::deserialize(bytes).map_err(|_| garbage(*party))?;
+                // One encoding only, or two parties could read the same from different bytes.
+                if new.serialize().ok().as_ref() != Some(&**bytes) {
+                    return Err(garbage(*party));
+                }
+                new
+            }
         };
-        // One encoding only, or two parties could read the same from different bytes.
-        if commitment.serialize().ok().as_ref() != Some(&**bytes) {
-            return Err(garbage(*party));
-        }
         read.insert(identifier::<S>(*party).map_err(|_| garbage(*party))?, commitment);
     }
     Ok(read)

@@ -57,9 +57,8 @@ impl<P: Platform> Vault<P> {
         };
         if epoch != order.epoch {
             let from = order.epoch;
-            return Err(Error::forbidden(format!(
-                "the order starts from epoch {from}, and the key is at epoch {epoch}"
-            )));
+            let text = format!("the order starts from epoch {from}, and the key is at epoch {epoch}");
+            return Err(Error::forbidden(text));
         }
         if public_key != order.public_key.as_slice() {
             return Err(Error::forbidden("the order is about another public key than the one here"));
