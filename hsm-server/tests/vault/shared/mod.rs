@@ -4,6 +4,7 @@ mod abandon;
 mod administrators;
 mod between;
 mod children;
+mod concurrent;
 mod destruction;
 mod double;
 mod hearsay;
