@@ -17,6 +17,7 @@ mod memory;
 mod orders;
 mod proofs;
 mod renewals;
+mod reordered;
 mod signers;
 mod signing;
 mod spoilt;
