@@ -5,6 +5,7 @@ mod administrators;
 mod between;
 mod children;
 mod concurrent;
+mod crashes;
 mod destruction;
 mod double;
 mod hearsay;
