@@ -2,7 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
+    },
     time::Duration,
 };
 
@@ -42,6 +46,9 @@ pub enum Mishap {
     Cut,
     /// The request arrives after the next one to the same node, when nobody waits for it any more.
     Late,
+    /// The request arrives after the next one to the same node, and is answered: the two have changed places. Where no
+    /// other comes for a while, it arrives by itself.
+    Overtaken,
     /// Another frame arrives in the request's place.
     Replaced(Vec<u8>),
     /// The node that is called dies before it hears the request.
@@ -69,13 +76,22 @@ pub struct Net {
     late: Mutex<Vec<Late>>,
     /// Every request as it was sent: from, to, the frame.
     pub said: Mutex<Vec<(String, String, Vec<u8>)>>,
+    /// How many requests were overtaken by others.
+    pub overtaken: AtomicUsize,
+    numbers: AtomicU64,
 }
 
+/// How long a request waits for another one that overtakes it.
+const WAIT: Duration = Duration::from_millis(100);
+
 struct Late {
+    number: u64,
     to: NodeId,
     /// The certificate of the caller.
     certificate: Vec<u8>,
     frame: Vec<u8>,
+    /// The caller, if it still waits for the answer.
+    waits: Option<Sender<Result<Vec<u8>, Fault>>>,
 }
 
 struct Place {
@@ -92,6 +108,8 @@ impl Default for Net {
             patience: Mutex::default(),
             said: Mutex::default(),
             late: Mutex::default(),
+            overtaken: AtomicUsize::new(0),
+            numbers: AtomicU64::new(0),
         }
     }
 }
@@ -109,10 +127,28 @@ impl Net {
     /// What was late for this node arrives now.
     fn deliver_late(&self, node: NodeId, vault: &Vault<Fake>) {
         let now: Vec<Late> = lock(&self.late).extract_if(.., |late| late.to == node).collect();
-        for Late { certificate, frame, .. } in now {
-            // Whatever it answers, nobody hears it.
-            let _unheard = deliver(vault, &certificate, &frame);
+        for Late { certificate, frame, waits, .. } in now {
+            let answer = deliver(vault, &certificate, &frame);
+            // Nobody hears what is answered to a request that was only late.
+            if let Some(waits) = waits {
+                self.overtaken.fetch_add(1, Ordering::Relaxed);
+                waits.send(answer).unwrap();
+            }
         }
+    }
+
+    /// Waits until another request has overtaken this one: its answer. None if none came, and it is to arrive now.
+    fn be_overtaken(&self, to: NodeId, certificate: &[u8], frame: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
+        let (waits, answer) = channel();
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (certificate, frame) = (certificate.to_vec(), frame.to_vec());
+        lock(&self.late).push(Late { number, to, certificate, frame, waits: Some(waits) });
+        if let Ok(answer) = answer.recv_timeout(WAIT) {
+            return Some(answer);
+        }
+        let alone = lock(&self.late).extract_if(.., |late| late.number == number).next().is_some();
+        // Or it is on its way already.
+        if alone { None } else { Some(answer.recv().unwrap()) }
     }
 }
 
@@ -153,10 +189,22 @@ impl Peers for Wire {
                 return Err(unreachable("it has died"));
             }
             Mishap::Late => {
-                let certificate = ring.certificate.clone();
-                lock(&self.net.late).push(Late { to: node, certificate, frame: frame.to_vec() });
+                let (certificate, frame) = (ring.certificate.clone(), frame.to_vec());
+                lock(&self.net.late).push(Late {
+                    number: u64::MAX,
+                    to: node,
+                    certificate,
+                    frame,
+                    waits: None,
+                });
                 return Err(unreachable("it takes too long"));
             }
+            Mishap::Overtaken => match self.net.be_overtaken(node, &ring.certificate, frame) {
+                Some(answer) => {
+                    return answer.map(Wiped::from).map_err(|fault| Unreachable(fault.to_string()));
+                }
+                None => frame.to_vec(),
+            },
             Mishap::Altered => altered(frame),
             Mishap::Cut => {
                 let peer = vault.admit(&ring.certificate, ([127, 0, 0, 1], 9).into()).unwrap();
@@ -192,6 +240,7 @@ impl Peers for Wire {
             | Mishap::Dies
             | Mishap::Altered
             | Mishap::Late
+            | Mishap::Overtaken
             | Mishap::Cut
             | Mishap::Replaced(_)
             | Mishap::Forged => reply,

@@ -11,6 +11,7 @@ use strongroom_shared::{
     mandate::Mandated,
     mechanism::Mechanism,
     message::{Outcome, Sign, Signature},
+    object::ObjectId,
     wire::CallId,
 };
 
@@ -116,7 +117,7 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Signature, Error> {
         let Sign { key, mechanism, params: _, input } = wanted;
         let partition = context.partition()?;
-        let mut shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
+        let mut shared = self.key_to_sign_with(context, &partition, key)?;
         shared.family.check_current()?;
         let mechanism = Mechanism::from_number(mechanism).ok_or(FaultCode::MechanismInvalid)?;
         let input = crypto::shared_input(shared.share().public().scheme(), mechanism, &input)?;
@@ -162,13 +163,29 @@ impl<P: Platform> Vault<P> {
                     doubted.for_each(|member| self.cluster.links.doubt(member.id, now));
                     self.accuse(context, family, &view, (&judgement, &setback.reasons))?;
                     lessons.learn(*setback, judgement);
-                    shared = partition.shared.signing_key(key)?.ok_or(FaultCode::KeyTypeInconsistent)?;
+                    shared = self.key_to_sign_with(context, &partition, key)?;
                 }
             }
         }
         context.recorded = false;
         let view = self.cluster.view().ok_or(FaultCode::Forbidden)?;
         Err(lessons.fault(view.document.membership()))
+    }
+
+    /// The key as it signs now.
+    fn key_to_sign_with(
+        &self,
+        context: &mut Context<'_>,
+        partition: &Partition,
+        key: ObjectId,
+    ) -> Result<SigningKey, Error> {
+        if let Some(shared) = partition.shared.signing_key(key)? {
+            return Ok(shared);
+        }
+        context.recorded = false;
+        // What was destroyed or has left this node since the call came is gone; any other key is none of shares.
+        self.object(context, partition, key, FaultCode::KeyHandleInvalid)?;
+        Err(FaultCode::KeyTypeInconsistent.into())
     }
 
     /// One attempt of one quorum, under an id and with randomness of its own.

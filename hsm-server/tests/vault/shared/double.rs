@@ -2,10 +2,11 @@
 //! nodes' language as it is written down here once more.
 
 mod asked;
+mod relaying;
 mod words;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Mutex,
 };
 
@@ -31,7 +32,8 @@ use strongroom_shared::{
     },
 };
 
-pub use self::{asked::*, words::*};
+use self::relaying::{last, parcels, run};
+pub use self::{asked::*, relaying::Delivery, words::*};
 use super::*;
 
 /// The first letter of a ceremony, spoilt.
@@ -42,6 +44,10 @@ pub struct Double {
     certificate: Vec<u8>,
     identity: Ed25519KeyPair,
     sealing: Secret<[u8; 32]>,
+    /// How it hands letters on.
+    pub delivery: Delivery,
+    /// How many letters have been overtaken by others.
+    pub overtaken: AtomicUsize,
 }
 
 /// A session with an honest node.
@@ -62,6 +68,8 @@ impl Double {
             certificate: b"the certificate of z".to_vec(),
             identity: Ed25519KeyPair::from_seed_unchecked(&[77; 32]).unwrap(),
             sealing: Secret::new([78; 32]),
+            delivery: Delivery::default(),
+            overtaken: AtomicUsize::new(0),
         }
     }
 
@@ -367,87 +375,4 @@ impl Talk<'_> {
             reply => Ok(reply),
         }
     }
-}
-
-/// What one says, as parcels to those it is for among `others`.
-fn parcels(from: Party, outgoing: &[Outgoing], others: &[Party]) -> Vec<Parcel> {
-    let parcel = |message: &Outgoing| {
-        let to = match message.to {
-            To::Party(party) => vec![party],
-            To::All => others.to_vec(),
-            To::Coordinator => Vec::new(),
-        };
-        let content = Content::Plain(message.bytes.to_vec());
-        to.into_iter()
-            .map(move |to| Parcel { from, to: Some(to), content: content.clone() })
-            .collect::<Vec<_>>()
-    };
-    outgoing.iter().flat_map(parcel).collect()
-}
-
-/// The seat of the bad node: after those of the honest ones.
-fn last(talks: &[Talk<'_>]) -> Party {
-    party(talks.len() as u8 + 1)
-}
-
-/// Runs a ceremony of the honest nodes at the first seats and one's own at the last. What they say to each other it
-/// cannot read.
-fn run<T: 'static>(
-    talks: &[Talk<'_>],
-    (ceremony, outgoing): (Ceremony<T>, Vec<Outgoing>),
-    me: Party,
-    begin: &Begin,
-    mut look: impl FnMut(&Parcel),
-) -> Result<(Option<T>, Vec<Statement>), Fault> {
-    let seats: Vec<Party> = (1..me.number()).map(party).collect();
-    let mut ceremony = Some(ceremony);
-    let (mut done, mut said) = (None, BTreeMap::new());
-    let mut inboxes: BTreeMap<Party, VecDeque<Parcel>> = BTreeMap::new();
-    let post = |parcels: Vec<Parcel>, inboxes: &mut BTreeMap<Party, VecDeque<Parcel>>| {
-        for parcel in parcels {
-            inboxes.entry(parcel.to.unwrap()).or_default().push_back(parcel);
-        }
-    };
-    post(parcels(me, &outgoing, &seats), &mut inboxes);
-    let mut first = true;
-    while said.len() < seats.len() {
-        for (seat, talk) in seats.iter().zip(talks) {
-            // One letter at a time: they are long.
-            let parcels = inboxes.entry(*seat).or_default().pop_front();
-            let parcels = parcels.into_iter().collect();
-            let question = match first {
-                true => Question::Begin(Begin { parcels, ..begin.clone() }),
-                false => Question::Step { id: begin.id, parcels },
-            };
-            if said.contains_key(seat) {
-                continue;
-            }
-            let Reply::Progress(progress) = talk.ask(&question)? else { panic!() };
-            progress.parcels.iter().for_each(&mut look);
-            post(progress.parcels, &mut inboxes);
-            if let Some(End::Ready(statement)) = progress.end {
-                said.insert(*seat, statement);
-            }
-        }
-        first = false;
-        let mine = inboxes.entry(me).or_default();
-        let incoming = mine.drain(..).map(|parcel| match parcel.content {
-            Content::Plain(bytes) => Incoming { from: parcel.from, bytes },
-            Content::Sealed(_) => panic!("sealed for the coordinator itself"),
-        });
-        match ceremony.take().map(|ceremony| ceremony.step(incoming.collect())) {
-            None => {}
-            Some(Step::Continue(going, outgoing)) => {
-                ceremony = Some(going);
-                post(parcels(me, &outgoing, &seats), &mut inboxes);
-            }
-            Some(Step::Done(result, outgoing)) => {
-                done = Some(result);
-                post(parcels(me, &outgoing, &seats), &mut inboxes);
-            }
-            Some(Step::Abort(abort)) => panic!("{abort}"),
-            Some(Step::Refused(_, rejected)) => panic!("{rejected}"),
-        }
-    }
-    Ok((done, said.into_values().collect()))
 }

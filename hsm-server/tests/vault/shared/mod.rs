@@ -3,7 +3,10 @@
 mod abandon;
 mod administrators;
 mod anew;
+mod between;
 mod children;
+mod concurrent;
+mod crashes;
 mod destruction;
 mod double;
 mod hearsay;
@@ -16,6 +19,7 @@ mod memory;
 mod orders;
 mod proofs;
 mod renewals;
+mod reordered;
 mod signers;
 mod signing;
 mod spoilt;
@@ -267,10 +271,20 @@ impl House {
 
     /// This happens to the call of vault to vault from `from` that comes after `after` others.
     pub fn strike(&self, from: &'static str, after: usize, mishap: Mishap) -> Arc<AtomicUsize> {
+        self.strike_calls(move |caller, call| caller == from && call == CallId::SealedCall, after, mishap)
+    }
+
+    /// This happens to the call that comes after `after` others of those that are `meant`, by caller and call.
+    pub fn strike_calls(
+        &self,
+        meant: impl Fn(&str, CallId) -> bool + Send + 'static,
+        after: usize,
+        mishap: Mishap,
+    ) -> Arc<AtomicUsize> {
         let count = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&count);
         self.net.weather(move |caller, _, call| {
-            if caller != from || call != CallId::SealedCall {
+            if !meant(caller, call) {
                 return Mishap::None;
             }
             if seen.fetch_add(1, Ordering::Relaxed) == after { mishap.clone() } else { Mishap::None }
