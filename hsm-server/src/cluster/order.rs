@@ -172,12 +172,16 @@ impl Order {
         text
     }
 
-    /// Reads what [`Self::to_bytes`] wrote.
+    /// Reads what [`Self::to_bytes`] wrote, and nothing else: whoever signs it is shown all that it says.
     ///
     /// # Errors
     /// `Malformed`.
     pub fn from_bytes(text: &[u8]) -> Result<Self, OrderRefusal> {
-        decode_body(text).map_err(|error| OrderRefusal::Malformed(error.to_string()))
+        let order: Self = decode_body(text).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+        if order.to_bytes() != text {
+            return Err(OrderRefusal::Malformed("it says more than this version knows, or otherwise".into()));
+        }
+        Ok(order)
     }
 
     /// Whether an order of this end may be shown now (both in seconds since 1970).
@@ -333,6 +337,18 @@ mod tests {
         }
         let twins = membership(&[("ann", 1), ("ann", 2)], 1);
         assert!(signed(&order(), &[1, 2]).judge(&twins, 2).is_err(), "one person with two keys");
+    }
+
+    #[test]
+    fn it_says_nothing_that_this_version_does_not_show() {
+        let text = order().to_bytes();
+        assert_eq!(Order::from_bytes(&text).as_ref(), Ok(&order()));
+        // Eight fields in an array, and a ninth.
+        assert_eq!(text[0], 0x88);
+        let longer = [&[0x89], &text[1..], &[0x05]].concat();
+        assert!(matches!(Order::from_bytes(&longer), Err(OrderRefusal::Malformed(_))));
+        let indefinite = [&[0x9f], &text[1..], &[0xff]].concat();
+        assert!(matches!(Order::from_bytes(&indefinite), Err(OrderRefusal::Malformed(_))));
     }
 
     #[test]

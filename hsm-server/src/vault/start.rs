@@ -36,10 +36,7 @@ use super::{
         end::{destroyed::DestroyedRecord, promise::PromiseRecord},
         kept::{FormerRecord, ShareRecord, StandingRecord},
         keys::{Pending, SharedKey, SharedKeys},
-        life::{
-            traces::TracesRecord,
-            waiting::{OrderRecord, WaitingOrders},
-        },
+        life::{traces::TracesRecord, waiting::WaitingOrders},
     },
     tickets::Tickets,
 };
@@ -192,7 +189,7 @@ struct Contents {
     authority: Option<AuthorityRecord>,
     node: Option<NodeRecord>,
     membership: Option<Document>,
-    orders: BTreeMap<[u8; 32], OrderRecord>,
+    orders: BTreeMap<[u8; 32], Wiped>,
     clients: HashMap<[u8; 32], ClientRecord>,
     partitions: BTreeMap<PartitionId, Parts>,
 }
@@ -224,7 +221,7 @@ impl Contents {
                 Path::Authority => contents.authority = Some(decode(&bytes)?),
                 Path::Node => contents.node = Some(decode(&bytes)?),
                 Path::Membership => contents.membership = Some(kept(&bytes)?),
-                Path::Order(digest) => drop(contents.orders.insert(digest, decode(&bytes)?)),
+                Path::Order(digest) => drop(contents.orders.insert(digest, bytes)),
                 Path::Client(fingerprint) => drop(contents.clients.insert(fingerprint, decode(&bytes)?)),
                 Path::Partition(id) => partitions.entry(id).or_default().record = Some(decode(&bytes)?),
                 Path::Roles(id) => partitions.entry(id).or_default().roles = decode(&bytes)?,
@@ -328,11 +325,7 @@ impl<P: Platform> Vault<P> {
         let now = platform.now();
         let vault = Self {
             authority: Authority::load(&authority.certificate, &authority.key.0)?,
-            cluster: Cluster::open(
-                contents.node,
-                contents.membership,
-                WaitingOrders::load(contents.orders)?,
-            )?,
+            cluster: Cluster::open(contents.node, contents.membership, WaitingOrders::load(contents.orders))?,
             tickets: Tickets::new(&store.subkey("tickets")),
             changes: Mutex::default(),
             administration: Mutex::default(),

@@ -51,7 +51,7 @@ impl<P: Platform> Vault<P> {
             lost: 0,
             banned: 0,
             given_up: 0,
-            orders: self.waiting_orders()?.len() as u64,
+            orders: self.waiting_orders().len() as u64,
         };
         for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             let shared = &partition.shared;

@@ -52,8 +52,8 @@ struct Lessons {
     refusals: Vec<Fault>,
     /// Who was brought to the same epoch: nobody is twice.
     met: BTreeSet<Party>,
-    /// Who has said that letters came in sessions that had ended: nobody is believed that twice.
-    unheard: BTreeSet<Party>,
+    /// Whether it was believed once that letters came in sessions that had ended.
+    unheard: bool,
     /// The nodes that were asked.
     asked: BTreeMap<NodeId, Member>,
 }
@@ -70,7 +70,7 @@ impl Lessons {
         self.out.is_disjoint(signers) && !self.apart.iter().any(|apart| apart.is_subset(signers))
     }
 
-    /// Those of whom it is believed that letters came in sessions that had ended.
+    /// Those of whom it is believed that letters came in sessions that had ended: all who say so first, and nobody again.
     fn believe(&mut self, setback: &Setback) -> BTreeSet<Party> {
         let unheard = setback.incidents.iter().filter_map(|incident| match incident {
             Incident::Unheard(party, _) => Some(*party),
@@ -82,7 +82,9 @@ impl Lessons {
             | Incident::Stuck
             | Incident::Unfit(_) => None,
         });
-        unheard.filter(|party| self.unheard.insert(*party)).collect()
+        let believed: BTreeSet<Party> = unheard.filter(|_| !self.unheard).collect();
+        self.unheard |= !believed.is_empty();
+        believed
     }
 
     /// What the application is told: a refusal if that is all there was, or that there are too few nodes. Of nodes that

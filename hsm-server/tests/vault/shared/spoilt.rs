@@ -136,6 +136,11 @@ fn one_that_does_not_begin_and_names_nobody_stops_no_signature() {
 }
 
 #[test]
+fn one_that_seals_what_is_for_the_coordinator_is_suspected() {
+    they_sign_without_it(Kind::Ed25519, SchemeId::Ed25519, (2, 3), Spoils::Seals);
+}
+
+#[test]
 fn one_whose_letters_are_bound_to_another_signature_is_suspected() {
     let (kind, scheme) = (Kind::K1, SchemeId::EcdsaSecp256k1);
     they_sign_without_it(kind, scheme, (2, 3), Spoils::Binding);

@@ -126,6 +126,9 @@ impl<P: Platform> Vault<P> {
         let bytes = match parcel.content {
             Content::Plain(text) if sender.id == coordinator || view.is_me(coordinator) => text.0.to_vec(),
             Content::Plain(_) => return Err(strange("its letter is not sealed")),
+            Content::Sealed(_) if sender.id == coordinator || view.is_me(coordinator) => {
+                return Err(strange("its letter is sealed, and from or for the coordinator"));
+            }
             Content::Sealed(SealedLetter { session, counter, sealed }) => {
                 let Some(link) = self.session_from(view, sender, session) else {
                     return Err(self.unheard(view, sender, session));

@@ -34,8 +34,10 @@ impl<P: Platform> Vault<P> {
         going.about.tell(context);
         if let Err(error) = self.advance(context, &view, id, &mut going, parcels) {
             match error {
-                // What it had to say is lost.
-                Error::Hindered(..) => ceremonies.end(id, coordinator.node),
+                // What it had to say is lost, or what it was told.
+                Error::Hindered(..) | Error::Caller(FaultCode::Unavailable, _) => {
+                    ceremonies.end(id, coordinator.node);
+                }
                 // What was refused changed nothing: the ceremony may go on without it until its time is over.
                 _ => ceremonies.put(id, going),
             }

@@ -238,7 +238,9 @@ impl<P: Platform> Vault<P> {
         check_waiting(&partition, *id, (Some(&import.order), act))?;
         let shown = threshold::shown_public_key(import.scheme, &import.compressed);
         if shown? != order.public_key.as_slice() {
-            return Err(Error::forbidden("the coordinator means another public key than the one that was ordered"));
+            return Err(Error::forbidden(
+                "the coordinator means another public key than the one that was ordered",
+            ));
         }
         let whole = if setup.me == dealing {
             let whole = Whole::of(&partition, *id)?;

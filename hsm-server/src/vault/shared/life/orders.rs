@@ -124,7 +124,7 @@ impl<P: Platform> Handle<ListOrders> for Vault<P> {
                 order: signed.text,
             }
         };
-        Ok(Orders { orders: self.waiting_orders()?.into_iter().map(describe).collect() })
+        Ok(Orders { orders: self.waiting_orders().into_iter().map(describe).collect() })
     }
 }
 

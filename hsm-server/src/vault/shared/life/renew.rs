@@ -288,18 +288,27 @@ impl<P: Platform> Vault<P> {
             Trouble::Own(error) => return error,
             Trouble::Others(setback) => setback,
         };
-        let heard: Vec<_> = setback.bans().flat_map(|(_, bans)| bans).cloned().collect();
-        let kept = self.learn(context, partition, shared, &heard);
+        let mut reasons = setback.reasons.clone();
+        let mut kept = Ok(());
+        for (party, bans) in setback.bans() {
+            match self.learn(context, partition, shared, bans) {
+                // It is a reason like the others, and no judgement of this node's.
+                Err(Error::Caller(FaultCode::Forbidden, text)) => {
+                    reasons.push(format!("{party} tells {text}"))
+                }
+                learnt => kept = kept.and(learnt),
+            }
+        }
         let seated = to.seats == shared.seats;
         let judgement = setback.judge(&BTreeSet::new());
-        let why = (&judgement, setback.reasons.as_slice());
+        let why = (&judgement, reasons.as_slice());
         let accused = if seated { self.accuse(context, shared, view, why) } else { Ok(()) };
         if let Err(error) = kept.and(accused) {
             return error;
         }
         Error::quorum_missing(format!(
             "every node that is to hold a share takes part, and the shares are as they were: {}",
-            setback.reasons.join("; ")
+            reasons.join("; ")
         ))
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use minicbor::{Decode, Encode};
-use strongroom_shared::fault::FaultCode;
+use strongroom_shared::{fault::FaultCode, secret::Wiped, wire::decode_body};
 
 use crate::{
     cluster::{
@@ -107,46 +107,26 @@ impl Waiting {
     }
 }
 
-/// By the SHA-256 of their texts.
-type Orders = BTreeMap<[u8; 32], Waiting>;
+/// By the SHA-256 of their texts. None is one that this version cannot read, and that is to be erased.
+type Orders = BTreeMap<[u8; 32], Option<Waiting>>;
 
 /// The orders that wait at this node.
 #[derive(Default)]
 pub struct WaitingOrders(Mutex<Orders>);
 
 impl WaitingOrders {
-    /// Those that were kept.
-    ///
-    /// # Errors
-    /// `IntegrityViolated`: one is none.
-    pub fn load(kept: BTreeMap<[u8; 32], OrderRecord>) -> Result<Self, Error> {
-        let read = |(digest, record): ([u8; 32], OrderRecord)| match Order::from_bytes(&record.text) {
-            Ok(order) => Ok((digest, Waiting { order, record })),
-            Err(refusal) => Err(Error::caller(FaultCode::IntegrityViolated, refusal.to_string())),
+    /// Those that were kept, as they stand in the store. One of another version keeps no server from starting.
+    pub fn load(kept: BTreeMap<[u8; 32], Wiped>) -> Self {
+        let read = |bytes: &[u8]| {
+            let record: OrderRecord = decode_body(bytes).ok()?;
+            Some(Waiting { order: Order::from_bytes(&record.text).ok()?, record })
         };
-        Ok(Self(Mutex::new(kept.into_iter().map(read).collect::<Result<_, _>>()?)))
+        Self(Mutex::new(kept.into_iter().map(|(digest, bytes)| (digest, read(&bytes))).collect()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Orders> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether an act that came to nothing can come about by the same order later. What this node itself forbids cannot; nodes
-/// that were away, or a disk that was full, may be mended.
-const fn may_be_tried_again(error: &Error) -> bool {
-    !matches!(
-        error,
-        Error::Caller(
-            FaultCode::Forbidden
-                | FaultCode::KeyHandleInvalid
-                | FaultCode::KeyTypeInconsistent
-                | FaultCode::MechanismInvalid
-                | FaultCode::ArgumentsBad
-                | FaultCode::AttributeValueInvalid,
-            _
-        )
-    )
 }
 
 impl<P: Platform> Vault<P> {
@@ -166,8 +146,10 @@ impl<P: Platform> Vault<P> {
         if order.cluster != membership.cluster {
             return Err("this server is in another cluster now".into());
         }
-        let now = self.platform.now() / 1_000_000;
-        order.check_time(now).map_err(|_| "its time is over")?;
+        // One that ends later than any may was in time when it came: the clock is wrong.
+        if order.expires <= self.platform.now() / 1_000_000 {
+            return Err("its time is over".into());
+        }
         let gone = order.act.seats().iter().any(|seat| membership.member(&seat.0).is_none());
         if gone {
             return Err("a node that is to hold a share has left the cluster".into());
@@ -185,46 +167,49 @@ impl<P: Platform> Vault<P> {
         waiting.clone().signed_by(membership)
     }
 
-    /// Erases what can come about no more, on disk and here.
-    fn clear_up(&self, orders: &mut Orders) -> Result<(), Error> {
+    /// The orders that may still come about. The others are erased, on disk and here; where the disk cannot be written,
+    /// later.
+    fn clear_up(&self, orders: &mut Orders) -> BTreeMap<[u8; 32], Waiting> {
         let (mut change, mut left, mut changed) = (Change::new(), BTreeMap::new(), false);
         for (digest, waiting) in orders.iter() {
-            match self.still_good(waiting) {
+            let unreadable = || "this version cannot read it".to_owned();
+            match waiting.as_ref().ok_or_else(unreadable).and_then(|waiting| self.still_good(waiting)) {
                 Ok(good) => {
-                    if good.record != waiting.record {
+                    if waiting.as_ref().is_some_and(|waiting| waiting.record != good.record) {
                         (change, changed) = (change.put(Path::Order(*digest), &good.record), true);
                     }
                     left.insert(*digest, good);
                 }
                 Err(why) => {
-                    let Order { key, act, .. } = &waiting.order;
-                    tracing::info!(%key, %act, "an order that waited is forgotten: {why}");
+                    let about = waiting
+                        .as_ref()
+                        .map(|Waiting { order, .. }| format!("{} of {}", order.act, order.key));
+                    let about = about.unwrap_or_default();
+                    tracing::info!(about, "an order that waited is forgotten: {why}");
                     (change, changed) = (change.delete(Path::Order(*digest)), true);
                 }
             }
         }
         if changed {
-            self.change_silently(change)?;
-            *orders = left;
+            match self.change_silently(change) {
+                Ok(()) => *orders = left.iter().map(|(digest, good)| (*digest, Some(good.clone()))).collect(),
+                Err(error) => tracing::warn!(%error, "orders that can come about no more are not erased yet"),
+            }
         }
-        Ok(())
+        left
     }
 
     /// Erases the orders that can come about no more.
     pub(in crate::vault) fn look_after_orders(&self) {
-        let mut orders = self.cluster.orders.lock();
-        if let Err(error) = self.clear_up(&mut orders) {
-            tracing::warn!(%error, "orders that can come about no more are not erased yet");
-        }
+        self.clear_up(&mut self.cluster.orders.lock());
     }
 
     /// The orders that wait, in the order of their ends.
-    pub(in crate::vault) fn waiting_orders(&self) -> Result<Vec<Waiting>, Error> {
-        let mut orders = self.cluster.orders.lock();
-        self.clear_up(&mut orders)?;
-        let mut waiting: Vec<Waiting> = orders.values().cloned().collect();
+    pub(in crate::vault) fn waiting_orders(&self) -> Vec<Waiting> {
+        let mut waiting: Vec<Waiting> =
+            self.clear_up(&mut self.cluster.orders.lock()).into_values().collect();
         waiting.sort_by_key(|waiting| waiting.order.expires);
-        Ok(waiting)
+        waiting
     }
 
     /// Keeps a signature of the administrator `name` with those that came before it: the order with all of them, if there
@@ -239,12 +224,12 @@ impl<P: Platform> Vault<P> {
     ) -> Result<Result<SignedOrder, OrderRefusal>, Error> {
         let digest = sha256(&text);
         let mut orders = self.cluster.orders.lock();
-        self.clear_up(&mut orders)?;
-        let known = orders.get(&digest).cloned();
-        if known.is_none() && orders.len() >= MOST {
+        let left = self.clear_up(&mut orders);
+        let known = left.get(&digest).cloned();
+        if known.is_none() && left.len() >= MOST {
             return Err(Error::caller(FaultCode::Full, "too many orders wait for signatures at this node"));
         }
-        let begun = orders.values().filter(|waiting| waiting.is_begun_by(context.peer.id)).count();
+        let begun = left.values().filter(|waiting| waiting.is_begun_by(context.peer.id)).count();
         if known.is_none() && begun >= MOST_OF_ONE {
             let text = "too many orders of yours wait for signatures at this node: they end with their time";
             return Err(Error::caller(FaultCode::Full, text));
@@ -265,23 +250,26 @@ impl<P: Platform> Vault<P> {
                 Ok(_) => self.change_silently(change)?,
                 Err(_) => self.change(context, change)?,
             }
-            orders.insert(digest, waiting);
+            orders.insert(digest, Some(waiting));
         }
         Ok(judged)
     }
 
-    /// Forgets an order that was carried out or can come about no more; of one that may be tried again it keeps what was
-    /// wrong.
+    /// Forgets an order that was carried out, or that this node may not begin again. Of any other it keeps what was wrong:
+    /// whatever a node says that takes part, what the administrators have signed is theirs.
     pub(super) fn settle_order<T>(&self, signed: &SignedOrder, came: &Result<T, Error>) {
         let digest = sha256(&signed.text);
         let mut orders = self.cluster.orders.lock();
-        let Some(waiting) = orders.get(&digest) else { return };
+        let Some(Some(waiting)) = orders.get(&digest) else { return };
+        let own = self.cluster.view().and_then(|view| view.me().map(|own| own.id));
+        let again =
+            own.is_some_and(|own| self.cluster.begun.may_begin_order(digest, own, self.platform.uptime()));
         let settled = match came {
-            Err(error) if may_be_tried_again(error) => {
+            Err(error) if again => {
                 let record = OrderRecord { trouble: Some(error.to_string()), ..waiting.record.clone() };
                 let waiting = Waiting { order: waiting.order.clone(), record };
                 self.change_silently(Change::new().put(Path::Order(digest), &waiting.record))
-                    .map(|()| drop(orders.insert(digest, waiting)))
+                    .map(|()| drop(orders.insert(digest, Some(waiting))))
             }
             Ok(_) | Err(_) => self
                 .change_silently(Change::new().delete(Path::Order(digest)))
@@ -290,5 +278,23 @@ impl<P: Platform> Vault<P> {
         if let Err(error) = settled {
             tracing::warn!(%error, "what came of an order that waited is not written down");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_version_wrote_keeps_no_server_from_starting() {
+        let known = minicbor::to_vec(OrderRecord { text: vec![0x80], signatures: Vec::new(), trouble: None })
+            .unwrap();
+        let kept = [vec![0xff], Vec::new(), known].into_iter().zip(0..);
+        let orders = WaitingOrders::load(kept.map(|(bytes, place)| ([place; 32], bytes.into())).collect());
+        assert_eq!(
+            orders.lock().values().map(Option::is_none).collect::<Vec<_>>(),
+            [true; 3],
+            "they are erased"
+        );
     }
 }

@@ -129,6 +129,8 @@ pub enum Spoils {
     Sessions,
     /// It tells nobody but node a which bans it knows.
     Bans,
+    /// Its letter to the coordinator is sealed, in a session that nobody knows.
+    Seals,
 }
 
 /// The bad node as a signer, who is asked by honest coordinators.
@@ -198,6 +200,13 @@ impl Signer {
                 return gives_up(absent.into_iter().collect());
             }
             Spoils::Sessions | Spoils::Bans => return says(Vec::new(), None),
+            Spoils::Seals => {
+                let [to] = begin.parcels.iter().map(|parcel| parcel.from).collect::<Vec<_>>()[..] else {
+                    return says(Vec::new(), None);
+                };
+                let content = Content::Sealed(Sealed { session: 7, counter: 0, sealed: vec![7; 64] });
+                return says(vec![Parcel { from: me, to: Some(to), content }], None);
+            }
             Spoils::Part | Spoils::Letters | Spoils::Rest | Spoils::Binding => {}
         }
         let input = match self.share.public().scheme() {
