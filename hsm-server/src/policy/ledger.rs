@@ -11,7 +11,7 @@ use std::{
 use strongroom_shared::object::ObjectId;
 
 /// The window of a limit, in microseconds.
-pub const WINDOW: u64 = 60_000_000;
+const WINDOW: u64 = 60_000_000;
 
 /// When the signatures of each limited key stop counting, by the platform's uptime: no step of the clock makes a
 /// key wait for longer than a minute, or gives it a signature too many.

@@ -91,7 +91,7 @@ impl Object {
 
     /// Whether this caller may know of it: private objects are for the normal user, session objects for
     /// the application that made them.
-    pub fn is_visible(&self, to: ApplicationId, role: Role) -> bool {
+    fn is_visible(&self, to: ApplicationId, role: Role) -> bool {
         let mine = match self.owner {
             Owner::BuiltIn | Owner::Token => true,
             Owner::Session(owner, _) => owner == to,

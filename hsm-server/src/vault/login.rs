@@ -18,9 +18,9 @@ use super::{
 use crate::{platform::Platform, store::Path};
 
 /// The shortest PIN, in bytes.
-pub const MIN_PIN: usize = 4;
+const MIN_PIN: usize = 4;
 /// The longest PIN, in bytes.
-pub const MAX_PIN: usize = 255;
+const MAX_PIN: usize = 255;
 /// Wrong PINs in a row that lock the normal user.
 const USER_TRIES: u32 = 10;
 /// Wrong PINs in a row that lock the security officer.

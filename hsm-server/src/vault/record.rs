@@ -68,7 +68,7 @@ impl Change {
 }
 
 impl<P: Platform> Vault<P> {
-    pub(super) fn change_turn(&self) -> MutexGuard<'_, ()> {
+    fn change_turn(&self) -> MutexGuard<'_, ()> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

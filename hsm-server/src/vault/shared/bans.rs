@@ -69,7 +69,7 @@ impl SignedBan {
     }
 
     /// Whether the reporter, whose key this is, has said so.
-    pub fn is_genuine(&self, cluster: ClusterId, reporter: &[u8; 32]) -> bool {
+    fn is_genuine(&self, cluster: ClusterId, reporter: &[u8; 32]) -> bool {
         let key = UnparsedPublicKey::new(&ED25519, reporter);
         key.verify(&to_sign(&self.ban, cluster), &self.signature).is_ok()
     }

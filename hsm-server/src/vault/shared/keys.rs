@@ -375,7 +375,7 @@ impl SharedKeys {
     }
 
     /// The keys of which such a share is kept.
-    pub fn all_former(&self) -> Vec<ObjectId> {
+    fn all_former(&self) -> Vec<ObjectId> {
         self.former.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 

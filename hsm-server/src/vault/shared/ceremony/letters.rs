@@ -59,7 +59,7 @@ impl View {
 
 impl<P: Platform> Vault<P> {
     /// Addresses what a ceremony says.
-    pub(in crate::vault::shared) fn post(
+    pub(super) fn post(
         &self,
         view: &View,
         id: CeremonyId,
@@ -109,7 +109,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Opens what another party said, if it is from that party and for this one.
-    pub(in crate::vault::shared) fn open_parcel(
+    pub(super) fn open_parcel(
         &self,
         view: &View,
         id: CeremonyId,

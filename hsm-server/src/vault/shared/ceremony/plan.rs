@@ -68,7 +68,7 @@ fn set(attributes: &mut Template, values: Template) {
 
 impl<P: Platform> Vault<P> {
     /// Stores a share, pending, and says so. One who has only dealt has nothing to store.
-    pub(in crate::vault::shared) fn keep_pending(
+    pub(super) fn keep_pending(
         &self,
         context: &mut Context<'_>,
         (about, coordinator): (&About, NodeId),

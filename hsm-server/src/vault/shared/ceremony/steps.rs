@@ -47,7 +47,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Hands a ceremony what others said.
-    pub(in crate::vault::shared) fn advance(
+    pub(super) fn advance(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -145,7 +145,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Hands out as much as fits into a frame, and keeps the ceremony if it is not over.
-    pub(in crate::vault::shared) fn report(&self, id: CeremonyId, mut going: Box<Going>) -> Progress {
+    pub(super) fn report(&self, id: CeremonyId, mut going: Box<Going>) -> Progress {
         let mut room = self.portion();
         let mut parcels = Vec::new();
         while let Some(next) = going.outbox.front()

@@ -117,7 +117,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Makes a descendant visible, if all have signed. Only for whoever has the object turn.
-    pub(in crate::vault::shared) fn adopt_child(
+    pub(super) fn adopt_child(
         &self,
         context: &mut Context<'_>,
         partition: &Partition,

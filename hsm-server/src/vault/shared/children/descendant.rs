@@ -39,7 +39,7 @@ const WAITING: usize = 64;
 
 /// What a node says of a descendant that it has stored: the same bytes at every honest node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(in crate::vault::shared) struct ChildClaim {
+pub(super) struct ChildClaim {
     /// The cluster.
     #[n(0)]
     pub cluster: ClusterId,
@@ -67,7 +67,7 @@ impl ChildClaim {
     }
 }
 
-pub(in crate::vault::shared) fn object_id(hash: &[u8; 32]) -> ObjectId {
+pub(super) fn object_id(hash: &[u8; 32]) -> ObjectId {
     let mut id = [0; 16];
     id.iter_mut().zip(hash).for_each(|(to, from)| *to = *from);
     ObjectId(id)
@@ -82,7 +82,7 @@ pub(in crate::vault::shared) fn lineage(descent: &Descent) -> ObjectId {
 ///
 /// # Errors
 /// The share has no key or chain code, or the curve is another.
-pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
+pub(super) fn values_of(share: &Share, like: &Template) -> Result<Template, Error> {
     let public = share.public();
     let point = public.public_key().map_err(Error::internal)?;
     let params = like.bytes(CKA_EC_PARAMS).unwrap_or_default();
@@ -93,7 +93,7 @@ pub(in crate::vault::shared) fn values_of(share: &Share, like: &Template) -> Res
 }
 
 /// What a descendant is to be like.
-pub(in crate::vault::shared) struct ChildPlan {
+pub(super) struct ChildPlan {
     /// Its object.
     pub id: ObjectId,
     /// The object's attributes.
@@ -156,7 +156,7 @@ impl<P: Platform> Handle<DeriveKey> for Vault<P> {
 
 impl<P: Platform> Vault<P> {
     /// What the descendant of a mandate is to be like.
-    pub(in crate::vault::shared) fn plan_child(
+    pub(super) fn plan_child(
         &self,
         context: &mut Context<'_>,
         view: &View,

@@ -116,7 +116,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Has these nodes say that they would destroy what they have of a key: what each says, or what is wrong with it.
-    pub(in crate::vault::shared) fn gather_agreements(
+    pub(super) fn gather_agreements(
         &self,
         view: &View,
         members: &[&Member],
@@ -133,7 +133,7 @@ impl<P: Platform> Vault<P> {
     ///
     /// # Errors
     /// `Forbidden`: a node has not; nothing is destroyed.
-    pub(in crate::vault::shared) fn check_agreed(
+    pub(super) fn check_agreed(
         &self,
         mandate: &CheckedMandate,
         id: ObjectId,

@@ -154,7 +154,7 @@ impl Destroyed {
     }
 
     /// The mark is gone from the store.
-    pub fn lift(&self, id: ObjectId) {
+    fn lift(&self, id: ObjectId) {
         self.write().remove(id);
     }
 

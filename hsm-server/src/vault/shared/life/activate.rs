@@ -75,7 +75,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The same; that the shares of the certificate sign, these show.
-    pub(in crate::vault::shared) fn activate_proven(
+    pub(super) fn activate_proven(
         &self,
         context: &mut Context<'_>,
         warrant: &Warrant,

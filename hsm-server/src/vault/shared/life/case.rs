@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How many epochs new shares may be ahead of those that they come from: attempts that came to nothing leave gaps.
-pub(in crate::vault::shared) const SPAN: u64 = 64;
+pub(super) const SPAN: u64 = 64;
 
 /// What a node has of a key before its shares become others.
 pub(super) struct Case {

@@ -267,7 +267,7 @@ impl Agreed {
 }
 
 /// How many administrators it takes, whatever the document says: a ban ends by two.
-pub(in crate::vault::shared) const fn least(banned: bool) -> u32 {
+pub(super) const fn least(banned: bool) -> u32 {
     if banned { 2 } else { 1 }
 }
 
@@ -284,7 +284,7 @@ fn detail(
 
 /// Whether not too many shares of a key wait already: a coordinator that has them made and keeps their certificates to
 /// itself gets few of them.
-pub(in crate::vault::shared) fn check_waiting(
+pub(super) fn check_waiting(
     partition: &Partition,
     id: ObjectId,
     (order, act): (Option<&SignedOrder>, &OrderedAct),

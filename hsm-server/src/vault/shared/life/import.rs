@@ -51,7 +51,7 @@ use crate::{
 };
 
 /// A key that is whole here still.
-pub(in crate::vault::shared) struct Whole {
+pub(super) struct Whole {
     /// What its shares will be made by.
     pub scheme: SchemeId,
     /// The private scalar.
@@ -150,7 +150,7 @@ impl Whole {
 }
 
 /// What an order to share a key says.
-pub(in crate::vault::shared) struct Sharing {
+pub(super) struct Sharing {
     seats: Vec<[u8; 32]>,
     committee: threshold::Committee,
 }
@@ -287,7 +287,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Turns a key that this node holds into shares, together with everybody who is to hold one.
-    pub(in crate::vault::shared) fn share_key(
+    pub(super) fn share_key(
         &self,
         context: &mut Context<'_>,
         view: &View,

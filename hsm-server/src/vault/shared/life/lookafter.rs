@@ -155,7 +155,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Puts on record what another node would have this one believe of a key, though not over and over.
-    pub(in crate::vault::shared) fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
+    pub(super) fn tell_of(&self, context: &mut Context<'_>, id: ObjectId, error: &Error) {
         if self.cluster.ceremonies.is_turn(Chore::Tell, id, self.platform.uptime()) {
             self.record_failure(context, error);
         }

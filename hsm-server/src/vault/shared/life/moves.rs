@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Who holds the shares afterwards, and who has lost its own.
-pub(in crate::vault::shared) struct Move {
+pub(super) struct Move {
     /// How many hold a share and how many sign.
     pub committee: Committee,
     /// The nodes: Ed25519 keys, in the order of their seats.
@@ -105,7 +105,7 @@ impl Move {
 ///
 /// # Errors
 /// There can be none.
-pub(in crate::vault::shared) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
+pub(super) fn committee_of(threshold: u8, seats: &[Seat]) -> Result<Committee, Error> {
     let parties = u8::try_from(seats.len()).unwrap_or(u8::MAX);
     let committee = Committee::new(threshold, parties)?;
     if seats.iter().collect::<BTreeSet<_>>().len() != seats.len() {

@@ -141,16 +141,13 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The key of this id of which this node holds a share, and where.
-    pub(in crate::vault::shared) fn holder_of(
-        &self,
-        id: ObjectId,
-    ) -> Option<(Arc<Partition>, Arc<SharedKey>)> {
+    fn holder_of(&self, id: ObjectId) -> Option<(Arc<Partition>, Arc<SharedKey>)> {
         let partitions = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         partitions.values().find_map(|partition| Some((Arc::clone(partition), partition.shared.key(id)?)))
     }
 
     /// Has the shares of a key show that they sign, and everybody erase those before them.
-    pub(in crate::vault::shared) fn prove_shares(
+    pub(super) fn prove_shares(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -291,11 +288,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Asks the others for the proof that they may have, or has the shares give one.
-    pub(in crate::vault::shared) fn look_after_unproven(
-        &self,
-        view: &View,
-        key: KeyHere<'_>,
-    ) -> Result<(), Error> {
+    pub(super) fn look_after_unproven(&self, view: &View, key: KeyHere<'_>) -> Result<(), Error> {
         let KeyHere { name, partition, id } = key;
         let now = self.platform.uptime();
         if !self.cluster.ceremonies.is_turn(Chore::Former, id, now) {
@@ -339,7 +332,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Whether everybody who holds a share of a key is there.
-    pub(in crate::vault::shared) fn all_well(&self, view: &View, shared: &SharedKey) -> bool {
+    pub(super) fn all_well(&self, view: &View, shared: &SharedKey) -> bool {
         let members = shared.members(view.document.membership());
         let own = view.me().map(|me| me.id);
         members.len() == shared.seats.len()

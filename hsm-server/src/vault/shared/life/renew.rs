@@ -57,7 +57,7 @@ struct Stock {
 
 impl<P: Platform> Vault<P> {
     /// Makes other shares of a key, together with everybody who is to hold one.
-    pub(in crate::vault::shared) fn renew_shares(
+    pub(super) fn renew_shares(
         &self,
         context: &mut Context<'_>,
         view: &View,
@@ -128,7 +128,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// The key, if this node holds a share of it that may be used.
-    pub(in crate::vault::shared) fn shared_here(
+    pub(super) fn shared_here(
         &self,
         partition: &Partition,
         id: ObjectId,

@@ -37,11 +37,7 @@ impl<P: Platform> Vault<P> {
     ///
     /// # Errors
     /// `Forbidden`, saying why not.
-    pub(in crate::vault::shared) fn check_schedule(
-        &self,
-        shared: &SharedKey,
-        banned: bool,
-    ) -> Result<(), Error> {
+    pub(super) fn check_schedule(&self, shared: &SharedKey, banned: bool) -> Result<(), Error> {
         let hours = self.settings.refresh_hours;
         if hours == 0 {
             return Err(Error::forbidden(
@@ -63,7 +59,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Refreshes the key whose turn it is, one at a time.
-    pub(in crate::vault::shared) fn refresh_by_schedule(&self, view: &View) -> Result<(), Error> {
+    pub(super) fn refresh_by_schedule(&self, view: &View) -> Result<(), Error> {
         let hours = self.settings.refresh_hours;
         let (Some(identity), true) = (self.cluster.identity(), hours > 0) else { return Ok(()) };
         let (node, now) = (identity.public(), self.platform.now());

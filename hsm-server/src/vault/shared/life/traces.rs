@@ -129,7 +129,7 @@ pub(in crate::vault::shared) fn traces_of(
 
 impl<P: Platform> Vault<P> {
     /// Writes down that shares of a key move between these nodes.
-    pub(in crate::vault::shared) fn note_traces<'n>(
+    pub(super) fn note_traces<'n>(
         &self,
         partition: &Partition,
         key: ObjectId,
@@ -153,7 +153,7 @@ impl<P: Platform> Vault<P> {
     }
 
     /// Takes from what a node says of a key whether it has to be waited for any longer, and for whom else.
-    pub(in crate::vault::shared) fn hear_of_traces(
+    pub(super) fn hear_of_traces(
         &self,
         partition: &Partition,
         key: ObjectId,
