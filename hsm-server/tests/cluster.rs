@@ -190,6 +190,9 @@ fn three_servers_become_one_cluster() {
     eventually("c is missed", || !a.list()[2].1);
     let human = done(a.run(&["cluster", "list"]));
     assert!(human.lines().any(|line| line.starts_with("c ") && line.contains("no ")), "{human}");
+    let status = a.json(&["status"]);
+    assert_eq!((status["nodes"].as_u64(), status["nodes_well"].as_u64()), (Some(3), Some(2)), "{status}");
+    assert!(status["nodes_not_well"].as_str().unwrap().starts_with("node c: "), "{status}");
     c.start();
     for node in [&a, &b, &c] {
         eventually("c is back", || node.list() == all_well(&["a", "b", "c"], 3));
@@ -197,7 +200,12 @@ fn three_servers_become_one_cluster() {
 
     // Whoever is not listed cannot change it: b's administrator has no key in the document.
     let refused = not_done(b.run(&["cluster", "remove", "c"]));
-    assert!(refused.contains("cluster.key"), "{refused}");
+    assert!(refused.contains("cluster.key") && refused.contains("admit-administrator"), "{refused}");
+    let key = b.state.join("admin/cluster.key");
+    fs::copy(b.state.join("admin/client.key"), &key).unwrap();
+    let refused = not_done(b.run(&["cluster", "remove", "c"]));
+    assert!(refused.contains("cluster.key") && refused.contains("neither client.key nor"), "{refused}");
+    fs::remove_file(&key).unwrap();
     let itself = not_done(a.run(&["cluster", "remove", "a"]));
     assert!(itself.contains("another node"), "{itself}");
     let removed = a.json(&["cluster", "remove", "c", "--folder", &c.admin(), "--yes"]);

@@ -41,8 +41,8 @@ pub struct Order {
     /// What is to be done.
     #[n(6)]
     pub act: OrderedAct,
-    /// The public key: as a node shows it of a shared key, or compressed, as the group of its scheme writes it, of one
-    /// that is to be shared. So nobody who has had no share of the key yet is shown another one.
+    /// The public key, as a node shows it: as `CKA_EC_POINT` has it inside its OCTET STRING, of BIP340 x alone. So nobody
+    /// who has had no share of the key yet is shown another one.
     #[n(7)]
     pub public_key: ByteVec,
 }

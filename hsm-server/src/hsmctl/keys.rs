@@ -4,6 +4,7 @@ use clap::Subcommand;
 use strongroom_shared::message::{KeyInfo, ListKeys, ListWaiting};
 
 use super::{
+    approve,
     client::Connection,
     error::CtlError,
     generate::Generate,
@@ -37,7 +38,7 @@ pub enum Key {
     /// Gives up a new key of which shares wait, if no node has it in use; every node that may hold one must answer.
     Abandon(shares::Target),
     /// Lists what other administrators have ordered at this node, or signs one of it too.
-    Approve(shares::Approve),
+    Approve(approve::Approve),
 }
 
 const KEYS: &[(&str, For)] = &[

@@ -3,6 +3,7 @@
 //! Exit status: 0 done, 1 not done (standard error says why and what to do), 2 wrong usage.
 
 mod administrators;
+mod approve;
 mod audit;
 mod client;
 mod clients;

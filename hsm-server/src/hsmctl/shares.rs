@@ -1,4 +1,4 @@
-//! `hsmctl key share`, `refresh`, `repair`, `reshare` and `approve`: what administrators order about the shares of a key.
+//! `hsmctl key share`, `refresh`, `repair`, `reshare` and `abandon`: what administrators order about the shares of a key.
 //!
 //! An order is signed with `cluster.key`, as membership documents are, and each signature goes to the node on its own
 //! administrator's connection. What the node says of the key and of the cluster is believed as its vault's word only
@@ -12,7 +12,7 @@ use std::{
 
 use clap::Args;
 use strongroom_shared::{
-    message::{ListOrders, OrderState, ReadShares, RenewShares, SharesRead},
+    message::{OrderState, ReadShares, RenewShares, SharesRead},
     object::ObjectId,
 };
 
@@ -29,7 +29,7 @@ use crate::{
     certificates::fingerprint,
     cluster::{
         Membership,
-        order::{Order, OrderRefusal, OrderedAct, Seat},
+        order::{Order, OrderedAct, Seat},
     },
     crypto::threshold::Committee,
 };
@@ -120,14 +120,6 @@ impl Reshare {
     }
 }
 
-#[derive(Debug, Args)]
-pub struct Approve {
-    /// The order, by its first digits as the list shows them; without it the orders are listed that wait at this node.
-    order: Option<String>,
-    #[command(flatten)]
-    signers: Signers,
-}
-
 fn key(text: &str) -> Result<ObjectId, String> {
     text.parse().map_err(|_| "not a key's id: see `hsmctl key list PARTITION`".into())
 }
@@ -143,26 +135,18 @@ const ORDERED: &[(&str, For)] = &[
     ("note", For::All),
 ];
 
-const WAITING: &[(&str, For)] = &[
-    ("order", For::All),
-    ("partition", For::All),
-    ("key", For::All),
-    ("act", For::All),
-    ("signed_by", For::All),
-    ("needed", For::All),
-    ("expires", For::All),
-    ("trouble", For::All),
-];
-
 /// What the vault has proved of its cluster and of a key.
-struct Known {
-    membership: Membership,
-    shares: SharesRead,
+pub(super) struct Known {
+    pub membership: Membership,
+    pub shares: SharesRead,
 }
 
 impl Known {
     /// Asks the vault, and checks what it says.
-    fn of(
+    ///
+    /// # Errors
+    /// It refused, or it is not the word of the vault that the folder knows.
+    pub fn of(
         folder: &Path,
         server: &mut Connection,
         (partition, key): (&str, ObjectId),
@@ -272,12 +256,11 @@ fn now() -> Result<u64, CtlError> {
     now.map(|now| now.as_secs()).map_err(|error| CtlError::new(error.to_string()))
 }
 
-fn unreadable(refusal: &OrderRefusal) -> CtlError {
-    CtlError::new(refusal.to_string())
-}
-
 /// Shows an order, has it signed, and brings each signature on its administrator's connection.
-fn sign(
+///
+/// # Errors
+/// Somebody said no, or the node does not carry it out.
+pub(super) fn sign(
     folder: &Path,
     server: &mut Connection,
     signers: &Signers,
@@ -310,7 +293,12 @@ fn sign(
             key: approval.key.to_vec(),
             signature: approval.signature.to_vec(),
         };
-        state = connection.call(&call).map_err(CtlError::plain)?;
+        state = connection.call(&call).map_err(|error| {
+            error.advise(
+                "`hsmctl key approve` lists the orders that wait, and with what was wrong those that may be tried again: \
+                 `hsmctl key approve ORDER` does so",
+            )
+        })?;
     }
     if state.epoch.is_none() {
         note(
@@ -426,50 +414,5 @@ impl Reshare {
             let threshold = self.threshold;
             self.seats(known, &known.seats()).map(|seats| OrderedAct::Reshare { threshold, seats })
         })
-    }
-}
-
-impl Approve {
-    /// `hsmctl key approve`
-    ///
-    /// # Errors
-    /// As [`Target::refresh`]; also if no order begins so, or more than one.
-    pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
-        let waiting = server.call(&ListOrders {})?.orders;
-        let mut read = Vec::new();
-        for one in waiting {
-            let order = Order::from_bytes(&one.order).map_err(|refusal| unreadable(&refusal))?;
-            read.push((hex(&fingerprint(&one.order)), order, one));
-        }
-        let Some(wanted) = &self.order else {
-            let rows = read.into_iter().map(|(digits, order, one)| {
-                vec![
-                    Cell::text(digits.get(..16).unwrap_or(&digits)),
-                    Cell::text(order.partition),
-                    Cell::text(order.key.to_string()),
-                    Cell::text(order.act.to_string()),
-                    Cell::text(one.signed_by.join(", ")),
-                    Cell::Number(one.needed.into()),
-                    Cell::seconds(order.expires),
-                    one.trouble.map_or(Cell::Empty, Cell::text),
-                ]
-            });
-            return told(Table::new(WAITING).rows(rows).print(format));
-        };
-        let found: Vec<_> = read.into_iter().filter(|(digits, ..)| digits.starts_with(wanted)).collect();
-        let [(_, order, one)] = found.as_slice() else {
-            return Err(CtlError::new(format!(
-                "{} orders that begin with {wanted} wait at this node",
-                found.len()
-            ))
-            .advise("`hsmctl key approve` without it lists them"));
-        };
-        let known = Known::of(folder, server, (&order.partition, order.key), &self.signers)?;
-        let of_it = order.cluster == known.membership.cluster
-            && order.epoch == known.shares.epoch.unwrap_or_default();
-        if !of_it {
-            return Err(CtlError::new("the order is about other shares than those that there are"));
-        }
-        sign(folder, server, &self.signers, (&known, order), one.order.clone(), format)
     }
 }

@@ -22,7 +22,8 @@ messages! {
         1 key: ObjectId,
         /// `CKA_LABEL`.
         2 label: Vec<u8> as "minicbor::bytes",
-        /// The public key, as `CKA_EC_POINT` has it inside its OCTET STRING.
+        /// The public key, as `CKA_EC_POINT` has it inside its OCTET STRING; of a shared BIP340 key x alone, as of one that is to
+        /// be shared.
         3 public_key: Vec<u8> as "minicbor::bytes",
         /// Which shares of the key they are: each refresh, repair and reshare makes later ones. Absent for a key that is
         /// not shared.

@@ -111,6 +111,15 @@ pub fn public_key_of(scheme: SchemeId, private_key: &[u8]) -> Result<Vec<u8>, Re
     scheme.row().public_of(private_key)
 }
 
+/// The same public key as it is shown to people and programs: as `CKA_EC_POINT` has it inside its OCTET STRING;
+/// of BIP340 x alone.
+///
+/// # Errors
+/// It is none of the scheme's group.
+pub fn shown_public_key(scheme: SchemeId, compressed: &[u8]) -> Result<Vec<u8>, Refusal> {
+    scheme.row().public_key(compressed)
+}
+
 /// What a renewal starts from.
 pub(super) enum Basis<'a> {
     Refresh(&'a Share),

@@ -39,7 +39,9 @@ pub use self::{
     blame::{Abort, Blame, Refusal, Reject, Rejected},
     ceremony::{Ceremony, Started, Step},
     envelope::{Incoming, MAX_LENGTH, Outgoing, To},
-    lifecycle::{Importing, Resharing, generate_key, import, public_key_of, refresh, reshare},
+    lifecycle::{
+        Importing, Resharing, generate_key, import, public_key_of, refresh, reshare, shown_public_key,
+    },
     party::{CeremonyId, Committee, Epoch, KeyId, Party, Setup},
     scheme::SchemeId,
     share::{Outcome, PublicShares, Ready, Share},

@@ -99,6 +99,9 @@ pub struct Import {
     /// What the objects are to be like.
     #[n(3)]
     pub objects: Objects,
+    /// The public key that the order names, compressed, as the scheme's group writes it.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub compressed: Vec<u8>,
 }
 
 /// How the shares of a key are to become others.

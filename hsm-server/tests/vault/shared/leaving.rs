@@ -289,3 +289,15 @@ fn one_that_cannot_write_down_its_share_of_its_own_key_hands_the_certificate_on(
         });
     }
 }
+
+#[test]
+fn of_a_node_that_is_away_while_it_is_left_out_the_note_says_what_is_true_of_it() {
+    let house = House::ruled(3, 1);
+    let key = house.generate(0, &ED.wish(2, 3)).unwrap().private.id;
+    house.cut_off(&["c"]);
+    let seats = (0..2).map(|at| house.seat(at)).collect();
+    let state = house.renew(0, key, OrderedAct::Reshare { threshold: 2, seats }).unwrap();
+    assert_eq!(state.epoch, Some(1));
+    let note = "has not heard yet that it holds no share any more: node c: ";
+    assert!(state.note.starts_with(note) && !state.note.contains("its new share"), "{}", state.note);
+}

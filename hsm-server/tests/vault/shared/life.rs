@@ -425,6 +425,14 @@ fn a_key_that_one_node_holds_becomes_shares_and_is_whole_nowhere() {
         let read = ReadShares { partition: "trading".into(), key, challenge: vec![5; 32] };
         let known = node.world.ask(&node.vault, &node.admin(), &read).unwrap();
         assert_eq!((known.epoch, known.threshold, known.seats.len()), (None, 0, 0));
+        // As other commands show it, and as it will be when it is shared.
+        let point = ReadAttributes { object: made.public.id, kinds: vec![CKA_EC_POINT] };
+        let Answer::Value(Value::Bytes(point)) = house.ask(0, &point).unwrap().answers.remove(0) else {
+            panic!()
+        };
+        // BIP340 knows x alone.
+        let point = if kind == Kind::Bip340 { &point[3..35] } else { &point[2..] };
+        assert_eq!(known.public_key, point);
         let share = |house: &House, seats: &[usize]| {
             let act =
                 OrderedAct::Share { threshold: 2, seats: seats.iter().map(|at| house.seat(*at)).collect() };

@@ -63,7 +63,7 @@ fn two_administrators_order_together_each_with_a_certificate() {
     alone_in(name, Duration::from_secs(300), "a", |folder| {
         let bob = folder.join("bob");
         let with = bob.display().to_string();
-        let world = World::joined(folder, |nodes| {
+        let mut world = World::joined(folder, |nodes| {
             let (first, others) = nodes.servers.split_first().unwrap();
             first.hsmctl(&["client", "add", "bob", "--admin", "--out", &with]).unwrap();
             let approved = ["--with", &with, "--yes"];
@@ -79,8 +79,14 @@ fn two_administrators_order_together_each_with_a_certificate() {
             nodes.await_all().unwrap();
         });
         let key = world.generate("EC:edwards25519", "edwards");
+        let refused = order(&world, &["reshare", "--threshold", "4", "--parties", "3"]).unwrap_err();
+        assert!(refused.contains("threshold ≤ parties") && !refused.contains("signed by"), "{refused}");
         let told = order(&world, &["refresh"]).unwrap();
         assert!(told.contains("\"signatures\": 1") && told.contains("\"epoch\": null"), "{told}");
+        // What waits outlives the node's process.
+        world.kill(0);
+        world.start(0);
+        world.nodes.await_all().unwrap();
         // Bob knows the node by its fingerprint, sees what waits, and signs it.
         let told = hsmctl_as(&bob, &["--json", "key", "approve"]).unwrap();
         let waiting: Value = serde_json::from_str(&told).unwrap();

@@ -56,8 +56,10 @@ pub(super) struct Whole {
     pub scheme: SchemeId,
     /// The private scalar.
     pub secret: Zeroizing<Vec<u8>>,
-    /// The public key, compressed.
+    /// The public key, as orders name it and nodes show it.
     pub public_key: Vec<u8>,
+    /// The same, compressed, as the scheme's group writes it.
+    compressed: Vec<u8>,
     attributes: Template,
 }
 
@@ -75,14 +77,15 @@ impl Whole {
             ));
         }
         let (scheme, secret) = crypto::shared_secret(&attributes)?;
-        let public_key = threshold::public_key_of(scheme, &secret)?;
+        let compressed = threshold::public_key_of(scheme, &secret)?;
+        let public_key = threshold::shown_public_key(scheme, &compressed)?;
         if partition.keyring.has_copies(id, attributes.value(CKA_PUBLIC_KEY_INFO)) {
             return Err(Error::caller(
                 FaultCode::ActionProhibited,
                 "there are copies of this key here, which would stay whole: destroy them first",
             ));
         }
-        Ok(Self { scheme, secret, public_key, attributes })
+        Ok(Self { scheme, secret, public_key, compressed, attributes })
     }
 
     /// The object of a key that its shares are about to replace, looked at once more: it may have been copied since
@@ -96,7 +99,7 @@ impl Whole {
         public: &threshold::PublicShares,
     ) -> Result<ObjectRecord, Error> {
         let whole = Self::of(partition, id)?;
-        if whole.scheme != public.scheme() || whole.public_key != public.compressed() {
+        if whole.scheme != public.scheme() || whole.compressed != public.compressed() {
             return Err(Error::forbidden("the shares are of another public key than the key here"));
         }
         Ok(ObjectRecord { attributes: whole.attributes, lineage: partition.keyring.lineage(id) })
@@ -150,7 +153,6 @@ impl Whole {
 pub(super) struct Sharing {
     seats: Vec<[u8; 32]>,
     committee: threshold::Committee,
-    public_key: Vec<u8>,
 }
 
 impl Sharing {
@@ -159,7 +161,6 @@ impl Sharing {
             OrderedAct::Share { threshold, seats } => Ok(Self {
                 committee: committee_of(*threshold, seats)?,
                 seats: seats.iter().map(|Seat(node)| *node).collect(),
-                public_key: order.public_key.to_vec(),
             }),
             OrderedAct::Refresh
             | OrderedAct::Repair { .. }
@@ -235,9 +236,15 @@ impl<P: Platform> Vault<P> {
         }
         [*id, import.public].into_iter().try_for_each(|id| self.check_free_elsewhere(&partition, id))?;
         check_waiting(&partition, *id, (Some(&import.order), act))?;
+        let shown = threshold::shown_public_key(import.scheme, &import.compressed)?;
+        if shown != order.public_key.as_slice() {
+            return Err(Error::forbidden(
+                "the coordinator means another public key than the one that was ordered",
+            ));
+        }
         let whole = if setup.me == dealing {
             let whole = Whole::of(&partition, *id)?;
-            if whole.public_key != sharing.public_key || whole.scheme != import.scheme {
+            if whole.compressed != import.compressed || whole.scheme != import.scheme {
                 return Err(Error::forbidden("the order is about another key than the one here"));
             }
             partition.rules().check_thawed(partition.keyring.lineage(*id))?;
@@ -269,7 +276,7 @@ impl<P: Platform> Vault<P> {
                 scheme: import.scheme,
                 committee: sharing.committee,
                 dealer: dealing,
-                public_key: &sharing.public_key,
+                public_key: &import.compressed,
                 private_key: whole.as_ref().map(|whole| &whole.secret),
                 chain_code: None,
             };
@@ -293,8 +300,9 @@ impl<P: Platform> Vault<P> {
         let own = view.me().ok_or(FaultCode::Forbidden)?;
         let (parties, _) = sharing.parties(view, own)?;
         let (public, objects) = whole.objects(partition, sharing.shares(), self.new_id())?;
-        let import = Import { order: signed.clone(), scheme: whole.scheme, public, objects };
-        drop(whole);
+        let (scheme, compressed) = (whole.scheme, whole.compressed);
+        let import = Import { order: signed.clone(), scheme, public, objects, compressed };
+        drop(whole.secret);
         let others: Vec<Member> = parties.values().filter(|member| member.id != own.id).cloned().collect();
         let epoch = Epoch(partition.shared.highest(id).unwrap_or_default().saturating_add(1));
         let making = Making {
