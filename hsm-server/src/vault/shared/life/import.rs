@@ -236,8 +236,8 @@ impl<P: Platform> Vault<P> {
         }
         [*id, import.public].into_iter().try_for_each(|id| self.check_free_elsewhere(&partition, id))?;
         check_waiting(&partition, *id, (Some(&import.order), act))?;
-        let shown = threshold::shown_public_key(import.scheme, &import.compressed);
-        if shown? != order.public_key.as_slice() {
+        let shown = threshold::shown_public_key(import.scheme, &import.compressed)?;
+        if shown != order.public_key.as_slice() {
             return Err(Error::forbidden(
                 "the coordinator means another public key than the one that was ordered",
             ));
