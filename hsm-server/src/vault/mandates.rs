@@ -296,14 +296,7 @@ impl<P: Platform> Vault<P> {
                 "the mandate is for another cluster; this server is in {cluster}"
             )));
         }
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        let partition = partitions.get(&mandate.partition).cloned().ok_or_else(|| {
-            let name = &mandate.partition;
-            Error::forbidden(format!(
-                "no partition {name} at this node: run `hsmctl partition create` here too"
-            ))
-        })?;
-        drop(partitions);
+        let partition = self.partition_here(&mandate.partition)?;
         let admission = partition.admitted().get(&mandate.key).cloned().ok_or_else(|| {
             Error::forbidden(format!(
                 "the client's mandate key is not admitted to partition {} at this node: run `hsmctl client admit` \

@@ -20,6 +20,7 @@ mod orders;
 mod proofs;
 mod renewals;
 mod reordered;
+mod sharing;
 mod signers;
 mod signing;
 mod spoilt;
