@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use strongroom_shared::message::ListOrders;
+use strongroom_shared::message::{ListOrders, WaitingOrder};
 
 use super::{
     client::Connection,
@@ -37,8 +37,26 @@ const WAITING: &[(&str, For)] = &[
     ("trouble", For::All),
 ];
 
-fn unreadable(refusal: &OrderRefusal) -> CtlError {
-    CtlError::new(refusal.to_string())
+/// An order as it is listed: one that cannot be read keeps nobody from the others.
+fn row(digits: &str, order: Result<Order, OrderRefusal>, one: WaitingOrder) -> Vec<Cell> {
+    let digits = Cell::text(digits.get(..16).unwrap_or(digits));
+    let (signed_by, needed) = (Cell::text(one.signed_by.join(", ")), Cell::Number(one.needed.into()));
+    match order {
+        Ok(order) => vec![
+            digits,
+            Cell::text(order.partition),
+            Cell::text(order.key.to_string()),
+            Cell::text(order.act.to_string()),
+            signed_by,
+            needed,
+            Cell::seconds(order.expires),
+            one.trouble.map_or(Cell::Empty, Cell::text),
+        ],
+        Err(refusal) => {
+            let trouble = Cell::text(refusal.to_string());
+            vec![digits, Cell::Empty, Cell::Empty, Cell::Empty, signed_by, needed, Cell::Empty, trouble]
+        }
+    }
 }
 
 impl Approve {
@@ -48,27 +66,14 @@ impl Approve {
     /// As [`Target::refresh`]; also if no order begins so, or more than one.
     pub fn run(&self, folder: &Path, server: &mut Connection, format: Format) -> Result<(), CtlError> {
         let waiting = server.call(&ListOrders {})?.orders;
-        let mut read = Vec::new();
-        for one in waiting {
-            let order = Order::from_bytes(&one.order).map_err(|refusal| unreadable(&refusal))?;
-            read.push((hex(&fingerprint(&one.order)), order, one));
-        }
+        let read = waiting
+            .into_iter()
+            .map(|one| (hex(&fingerprint(&one.order)), Order::from_bytes(&one.order), one));
         let Some(wanted) = &self.order else {
-            let rows = read.into_iter().map(|(digits, order, one)| {
-                vec![
-                    Cell::text(digits.get(..16).unwrap_or(&digits)),
-                    Cell::text(order.partition),
-                    Cell::text(order.key.to_string()),
-                    Cell::text(order.act.to_string()),
-                    Cell::text(one.signed_by.join(", ")),
-                    Cell::Number(one.needed.into()),
-                    Cell::seconds(order.expires),
-                    one.trouble.map_or(Cell::Empty, Cell::text),
-                ]
-            });
+            let rows = read.map(|(digits, order, one)| row(&digits, order, one));
             return told(Table::new(WAITING).rows(rows).print(format));
         };
-        let found: Vec<_> = read.into_iter().filter(|(digits, ..)| digits.starts_with(wanted)).collect();
+        let found: Vec<_> = read.filter(|(digits, ..)| digits.starts_with(wanted)).collect();
         let [(_, order, one)] = found.as_slice() else {
             return Err(CtlError::new(format!(
                 "{} orders that begin with {wanted} wait at this node",
@@ -76,6 +81,7 @@ impl Approve {
             ))
             .advise("`hsmctl key approve` without it lists them"));
         };
+        let order = order.as_ref().map_err(|refusal| CtlError::new(refusal.to_string()))?;
         let known = Known::of(folder, server, (&order.partition, order.key), &self.signers)?;
         let of_it = order.cluster == known.membership.cluster
             && order.epoch == known.shares.epoch.unwrap_or_default();

@@ -121,14 +121,6 @@ impl Begun {
         self.begin_of((NO_CLIENT, id), coordinator, (ORDERED, now))
     }
 
-    /// Whether [`Self::begin_order`] would do so.
-    pub fn may_begin_order(&self, id: [u8; 32], coordinator: NodeId, now: Time) -> bool {
-        let mut state = self.state();
-        let turn = state.turn((NO_CLIENT, id), now);
-        let begun = turn.and_then(|turn| turn.begun.iter().find(|(node, _)| *node == coordinator));
-        begun.is_none_or(|(_, times)| *times < ORDERED)
-    }
-
     fn begin_of(
         &self,
         mandate: ([u8; 32], [u8; 32]),

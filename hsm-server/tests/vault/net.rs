@@ -82,7 +82,7 @@ pub struct Net {
 }
 
 /// How long a request waits for another one that overtakes it.
-const WAIT: Duration = Duration::from_millis(100);
+const WAIT: Duration = Duration::from_millis(30);
 
 struct Late {
     number: u64,

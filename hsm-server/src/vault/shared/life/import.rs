@@ -300,9 +300,10 @@ impl<P: Platform> Vault<P> {
         let own = view.me().ok_or(FaultCode::Forbidden)?;
         let (parties, _) = sharing.parties(view, own)?;
         let (public, objects) = whole.objects(partition, sharing.shares(), self.new_id())?;
-        let (scheme, compressed) = (whole.scheme, whole.compressed);
+        let (scheme, compressed) = (whole.scheme, whole.compressed.clone());
         let import = Import { order: signed.clone(), scheme, public, objects, compressed };
-        drop(whole.secret);
+        // Its attributes hold the key too.
+        drop(whole);
         let others: Vec<Member> = parties.values().filter(|member| member.id != own.id).cloned().collect();
         let epoch = Epoch(partition.shared.highest(id).unwrap_or_default().saturating_add(1));
         let making = Making {

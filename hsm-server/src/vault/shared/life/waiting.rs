@@ -171,6 +171,7 @@ impl<P: Platform> Vault<P> {
     /// later.
     fn clear_up(&self, orders: &mut Orders) -> BTreeMap<[u8; 32], Waiting> {
         let (mut change, mut left, mut changed) = (Change::new(), BTreeMap::new(), false);
+        let mut forgotten = Vec::new();
         for (digest, waiting) in orders.iter() {
             let unreadable = || "this version cannot read it".to_owned();
             match waiting.as_ref().ok_or_else(unreadable).and_then(|waiting| self.still_good(waiting)) {
@@ -184,15 +185,19 @@ impl<P: Platform> Vault<P> {
                     let about = waiting
                         .as_ref()
                         .map(|Waiting { order, .. }| format!("{} of {}", order.act, order.key));
-                    let about = about.unwrap_or_default();
-                    tracing::info!(about, "an order that waited is forgotten: {why}");
+                    forgotten.push((about.unwrap_or_default(), why));
                     (change, changed) = (change.delete(Path::Order(*digest)), true);
                 }
             }
         }
         if changed {
             match self.change_silently(change) {
-                Ok(()) => *orders = left.iter().map(|(digest, good)| (*digest, Some(good.clone()))).collect(),
+                Ok(()) => {
+                    for (about, why) in forgotten {
+                        tracing::info!(about, "an order that waited is forgotten: {why}");
+                    }
+                    *orders = left.iter().map(|(digest, good)| (*digest, Some(good.clone()))).collect();
+                }
                 Err(error) => tracing::warn!(%error, "orders that can come about no more are not erased yet"),
             }
         }
@@ -255,23 +260,20 @@ impl<P: Platform> Vault<P> {
         Ok(judged)
     }
 
-    /// Forgets an order that was carried out, or that this node may not begin again. Of any other it keeps what was wrong:
-    /// whatever a node says that takes part, what the administrators have signed is theirs.
+    /// Forgets an order that was carried out. Of any other it keeps what was wrong: whatever a node says that takes part,
+    /// what the administrators have signed is theirs.
     pub(super) fn settle_order<T>(&self, signed: &SignedOrder, came: &Result<T, Error>) {
         let digest = sha256(&signed.text);
         let mut orders = self.cluster.orders.lock();
         let Some(Some(waiting)) = orders.get(&digest) else { return };
-        let own = self.cluster.view().and_then(|view| view.me().map(|own| own.id));
-        let again =
-            own.is_some_and(|own| self.cluster.begun.may_begin_order(digest, own, self.platform.uptime()));
         let settled = match came {
-            Err(error) if again => {
+            Err(error) => {
                 let record = OrderRecord { trouble: Some(error.to_string()), ..waiting.record.clone() };
                 let waiting = Waiting { order: waiting.order.clone(), record };
                 self.change_silently(Change::new().put(Path::Order(digest), &waiting.record))
                     .map(|()| drop(orders.insert(digest, Some(waiting))))
             }
-            Ok(_) | Err(_) => self
+            Ok(_) => self
                 .change_silently(Change::new().delete(Path::Order(digest)))
                 .map(|()| drop(orders.remove(&digest))),
         };
