@@ -146,7 +146,12 @@ impl<P: Platform> Vault<P> {
         let document = view.document.digest();
         let pair = noise::Pair { document, own: &identity.sealing, other: &member.sealing };
         let (waiting, message) = pair.initiate(self.randomness())?;
-        let HandsShaken { session: number, message } = self.ask(member, &ShakeHands { message }, patience)?;
+        // No vault has sealed what a refused handshake says.
+        let shaken = self.ask(member, &ShakeHands { message }, patience).map_err(|error| match error {
+            NodeError::Refused(fault) => NodeError::Unsealed(fault),
+            other => other,
+        });
+        let HandsShaken { session: number, message } = shaken?;
         let session = Arc::new(waiting.finish(&message)?);
         let link = SessionTo { number, session, made: self.platform.uptime(), document: *document };
         lock(&self.cluster.links.outgoing).insert(member.id, link.clone());
