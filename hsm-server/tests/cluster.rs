@@ -177,6 +177,7 @@ fn three_servers_become_one_cluster() {
     done(a.run(&["cluster", "join", &b.admin(), "--name", "b", "--yes"]));
     let joined = a.json(&["cluster", "join", &c.admin(), "--name", "c", "--yes"]);
     assert_eq!((joined["version"].as_u64(), joined["members"].as_str()), (Some(3), Some("a, b, c")));
+    assert_eq!(a.list(), all_well(&["a", "b", "c"], 3), "it waits until all are under the new document");
     // Said again, nothing changes.
     assert_eq!(a.json(&["cluster", "join", &c.admin(), "--name", "c"])["version"], 3);
     for node in [&a, &b, &c] {

@@ -11,7 +11,7 @@ use strongroom_shared::message::{InstallMembership, ReadCluster};
 
 use super::{
     client::Connection,
-    cluster::{in_force, tell},
+    cluster::{in_force, spread, tell},
     error::CtlError,
     known::{self, PINNED, digits, introduce},
     manage::told,
@@ -87,6 +87,7 @@ fn change(
 ) -> Result<Document, CtlError> {
     let document = signers.sign(folder, Some(present), next)?;
     server.call(&InstallMembership { document: document.bytes().to_vec() })?;
+    spread(server, next.version)?;
     Ok(document)
 }
 

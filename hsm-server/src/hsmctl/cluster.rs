@@ -7,6 +7,8 @@
 use std::{
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, Subcommand};
@@ -19,7 +21,7 @@ use super::{
     folder::Server,
     known::{self, PINNED, Pin, introduce},
     manage::told,
-    output::{Cell, For, Format, Table, say},
+    output::{Cell, For, Format, Table, note, say},
     signers::{Signers, next_version},
 };
 use crate::{
@@ -187,6 +189,37 @@ fn place(given: Option<&String>, server: &Server) -> Result<SocketAddr, CtlError
     found?.next().ok_or_else(|| CtlError::new(format!("{text}: no such address")))
 }
 
+/// How long the other nodes may take to take up a document.
+const SPREADING: Duration = Duration::from_secs(4);
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits until every node is under the document of this version, so that whatever comes next finds them so; and says which
+/// are not, if it takes too long.
+///
+/// # Errors
+/// The server cannot be reached.
+pub fn spread(server: &mut Connection, version: u64) -> Result<(), CtlError> {
+    let until = Instant::now() + SPREADING;
+    loop {
+        let members = server.call(&ReadCluster {})?.members;
+        let is_late =
+            |member: &&MemberState| !member.sealed || member.version.is_none_or(|known| known < version);
+        let late: Vec<&str> = members.iter().filter(is_late).map(|member| member.name.as_str()).collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            note(&format!(
+                "not under version {version} yet: {}; they take it up when they are there, see `hsmctl cluster list`",
+                late.join(", ")
+            ));
+            return Ok(());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
 /// Tells what a document says that is in force since now.
 ///
 /// # Errors
@@ -254,6 +287,7 @@ impl Join {
             CtlError::new(format!("the cluster knows {} now, but {error}", self.name))
                 .advise("mend that and run the same command again")
         })?;
+        spread(server, membership.version)?;
         tell(&membership, format)
     }
 }
@@ -282,6 +316,7 @@ impl Remove {
                 CtlError::new(format!("{} is removed, but was not told: {error}", self.name))
             })?;
         }
+        spread(server, membership.version)?;
         tell(&membership, format)
     }
 }

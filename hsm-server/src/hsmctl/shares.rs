@@ -279,7 +279,7 @@ pub(super) fn sign(
         }
         others.push((other.to_path_buf(), connection));
     }
-    let approvals = signers.approve(folder, &known.describe(order), &text)?;
+    let approvals = signers.approve((folder, &known.membership), &known.describe(order), &text)?;
     let mut connections = std::iter::once(server).chain(others.iter_mut().map(|(_, connection)| connection));
     let mut state = OrderState { approvals: 0, needed: 0, epoch: None, note: String::new() };
     for approval in approvals {

@@ -4,6 +4,7 @@
 //! the key beside it, for TLS, is renewed now and then.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     io::{self, Write},
@@ -43,6 +44,8 @@ pub struct Signers {
 
 /// An administrator with the key that signs documents.
 struct Signer {
+    /// The file of the key.
+    path: PathBuf,
     name: String,
     pair: Ed25519KeyPair,
 }
@@ -81,6 +84,7 @@ impl Signers {
         membership: &Membership,
     ) -> Result<Document, CtlError> {
         let signers = self.read(folder)?;
+        check_listed(&signers, present.map(Document::membership).into_iter().chain([membership]))?;
         let names: Vec<_> = signers.iter().map(|signer| signer.name.as_str()).collect();
         let mut shown = describe(present.map(Document::membership), membership);
         // A String takes everything.
@@ -106,9 +110,15 @@ impl Signers {
     /// Shows what an order says, asks, and signs it: each signer's signature, in the order of the folders.
     ///
     /// # Errors
-    /// Somebody said no, or a key cannot be read.
-    pub fn approve(&self, folder: &Path, shown: &str, text: &[u8]) -> Result<Vec<OrderApproval>, CtlError> {
+    /// Somebody said no, a key cannot be read, or it is that of no administrator of this membership.
+    pub fn approve(
+        &self,
+        (folder, membership): (&Path, &Membership),
+        shown: &str,
+        text: &[u8],
+    ) -> Result<Vec<OrderApproval>, CtlError> {
         let signers = self.read(folder)?;
+        check_listed(&signers, [membership])?;
         let names: Vec<_> = signers.iter().map(|signer| signer.name.as_str()).collect();
         self.ask(&format!("{shown}signed by {}\n", names.join(", ")))?;
         Ok(signers.iter().map(|signer| OrderApproval::new(text, &signer.pair)).collect())
@@ -133,6 +143,35 @@ impl Signers {
             }
         }
     }
+}
+
+/// Whether the key of every signer is one that these list, and each another one: whoever signs in vain learns it before.
+fn check_listed<'a>(
+    signers: &[Signer],
+    memberships: impl IntoIterator<Item = &'a Membership>,
+) -> Result<(), CtlError> {
+    let listed: BTreeSet<_> =
+        memberships.into_iter().flat_map(|one| &one.administrators).map(|one| one.key.as_slice()).collect();
+    let mut known: BTreeMap<&[u8], &Path> = BTreeMap::new();
+    for Signer { path, pair, .. } in signers {
+        let key = pair.public_key().as_ref();
+        if !listed.contains(key) {
+            return Err(CtlError::new(format!(
+                "nothing was signed: the membership document does not list the key in {}",
+                path.display()
+            ))
+            .advise("`hsmctl cluster administrators` shows the keys that it lists"));
+        }
+        if let Some(same) = known.insert(key, path) {
+            return Err(CtlError::new(format!(
+                "nothing was signed: {} and {} hold the same key",
+                same.display(),
+                path.display()
+            ))
+            .advise("each administrator has a key of their own"));
+        }
+    }
+    Ok(())
 }
 
 /// The administrator of a folder, as a document lists one.
@@ -222,7 +261,7 @@ impl Signer {
         let certificate = pem::parse(text).map_err(|error| CtlError::file(&token.certificate, error))?;
         let who =
             identity(certificate.contents()).map_err(|error| CtlError::file(&token.certificate, error))?;
-        Ok(Self { name: who.client, pair })
+        Ok(Self { path, name: who.client, pair })
     }
 
     fn listed(&self) -> Result<Administrator, CtlError> {
